@@ -1,0 +1,86 @@
+"""Backends sample completions from a model. One file per kind.
+
+A kind has a `Config` and `build(config, model, log) -> Backend`; a backend is opened once, asked concurrently, closed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from distill.chat import Tags
+from distill.types import Finish, Record, Sampling
+
+
+class Model(Record):
+    """A model to sample from: facts that every backend needs. Presets and trained students both become one."""
+
+    name: str
+    path: str
+    """Local folder or Hub id."""
+    revision: str | None = None
+    """Hub commit, or the fingerprint of a local folder's weights."""
+    parameters: float | None = None
+    """Total parameter count; None when unknown."""
+    context: int
+    """Longest prompt + completion, tokens."""
+    tags: Tags = Tags()
+    sampling: Sampling = Sampling()
+    """What the model's authors advise."""
+    template: str | None = None
+    """A chat template that replaces the model's own."""
+    serve: dict[str, Any] = {}
+    """Arguments of `vllm serve`, by name without dashes (`tensor-parallel-size: 8`); true stands for a bare flag."""
+
+
+class Request(Record):
+    """One completion wanted. `ids` is the rendered prompt, used as it is: no template, no BOS is added."""
+
+    id: str
+    ids: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+
+
+class Completion(Record):
+    """One completion as the engine gave it; special tokens left out of `text`, tags kept."""
+
+    text: str
+    tokens: int
+    finish: Finish
+    seed: int | None
+    """The seed that belongs to this completion alone; None where the engine has none per request."""
+    endpoint: str
+    seconds: float
+
+
+class Refused(Exception):
+    """The engine will never answer this request (too long, bad parameters); it is recorded and the run goes on."""
+
+
+class Backend(Protocol):
+    concurrency: int
+    """Requests worth having in flight."""
+    engine: str
+    """Name and version, known after `open`."""
+
+    async def open(self) -> None:
+        """Start or reach the engine and check that it serves this model with enough context.
+
+        Raises:
+            BackendError: it cannot be started or reached (exit 1).
+            InputError: it serves another model, or too short a context (exit 2).
+        """
+        ...
+
+    async def complete(self, request: Request) -> Completion:
+        """Sample one completion; cancelling the task aborts it.
+
+        Raises:
+            Refused: this request can never work.
+            BackendError: the engine is gone, after retries.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Free the engine; a server that was started here is stopped."""
+        ...

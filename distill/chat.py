@@ -1,0 +1,231 @@
+"""Messages to text and back: the one place that knows chat templates, think tags and loss masks.
+
+Templates are rendered as transformers does (a sandboxed Jinja environment with the same settings; a test compares the
+two) but without importing torch, so that generate, filter and eval stay light.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from distill.errors import InputError
+from distill.types import Message, Record, content_id
+
+_BOXED = "\\boxed{"
+
+
+class Tags(Record):
+    """The delimiters of a model's reasoning."""
+
+    open: str = "<think>"
+    close: str = "</think>"
+
+
+class Prompt(Record):
+    """A rendered prompt: `ids` go to the engine; `prefill` is the assistant text that `text` already ends in."""
+
+    text: str
+    ids: tuple[int, ...]
+    prefill: str
+
+
+class Split(Record):
+    """Character ranges in a completion; see `Trace.reasoning_span` and `Trace.answer_span`."""
+
+    reasoning: tuple[int, int] | None
+    answer: tuple[int, int] | None
+
+
+class Tokenizer:
+    """A fast tokenizer with its chat template, read from a local folder or the Hub; imports no torch.
+
+    Raises:
+        InputError: there is no tokenizer.json, or no chat template.
+    """
+
+    def __init__(self, model: str, revision: str | None = None, template: str | None = None) -> None:
+        from tokenizers import Tokenizer as Fast
+
+        self.model = model
+        files = {name: _fetch(model, name, revision) for name in ("tokenizer.json", "tokenizer_config.json")}
+        if files["tokenizer.json"] is None:
+            raise InputError("has no tokenizer.json", where=model, fix="distill needs a fast tokenizer")
+        self._fast = Fast.from_file(str(files["tokenizer.json"]))
+        config = files["tokenizer_config.json"]
+        self._config: dict[str, Any] = json.loads(config.read_text()) if config else {}
+        self.template: str = template or self._find_template(revision)
+
+    def _find_template(self, revision: str | None) -> str:
+        found = self._config.get("chat_template")
+        if isinstance(found, list):  # several named templates
+            found = {entry["name"]: entry["template"] for entry in found}.get("default")
+        if not found and (path := _fetch(self.model, "chat_template.jinja", revision)):
+            found = path.read_text()
+        if not found:
+            raise InputError("has no chat template", where=self.model, fix="name one in the preset: `template: …`")
+        return str(found)
+
+    @property
+    def template_hash(self) -> str:
+        return content_id("template", self.template)
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self._fast.get_vocab_size())
+
+    def special(self, name: str) -> str:
+        """A special token's text, such as `eos_token`; empty when the tokenizer has none."""
+        value = self._config.get(name) or ""
+        return str(value["content"] if isinstance(value, dict) else value)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of text; nothing is added (no BOS), special tokens in the text are recognised."""
+        return list(self._fast.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens left out."""
+        return str(self._fast.decode(list(ids), skip_special_tokens=True))
+
+    @cached_property
+    def _compiled(self) -> Any:
+        from jinja2.ext import loopcontrols
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+        environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
+        environment.globals["raise_exception"] = _raise
+        environment.globals["strftime_now"] = _now
+        return environment.from_string(self.template)
+
+    def apply(self, messages: Sequence[Message], *, generation_prompt: bool, tools: Any = None) -> str:
+        """Render messages with the chat template."""
+        specials = {n: self.special(n) for n in ("bos_token", "eos_token", "pad_token", "unk_token")}
+        return str(
+            self._compiled.render(
+                messages=[message.model_dump(exclude_none=True) for message in messages],
+                tools=list(tools) if tools else None,
+                add_generation_prompt=generation_prompt,
+                **specials,
+            )
+        )
+
+    def prompt(self, messages: Sequence[Message], tags: Tags, tools: Any = None) -> Prompt:
+        """The prompt that a model continues, with what its template prefills of the assistant turn."""
+        text = self.apply(messages, generation_prompt=True, tools=tools)
+        stripped = text.rstrip()
+        prefill = text[len(stripped) - len(tags.open) :] if stripped.endswith(tags.open) else ""
+        return Prompt(text=text, ids=tuple(self.encode(text)), prefill=prefill)
+
+
+def _raise(message: str) -> None:
+    raise InputError(f"the chat template refuses these messages: {message}")
+
+
+def _now(pattern: str) -> str:
+    from datetime import datetime
+
+    return datetime.now().strftime(pattern)
+
+
+def _fetch(model: str, name: str, revision: str | None) -> Path | None:
+    """A file of a local folder or a Hub repository; None if it does not have that file."""
+    folder = Path(model)
+    if folder.is_dir():
+        return folder / name if (folder / name).is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(model, name, revision=revision))
+    except LocalEntryNotFoundError as error:
+        raise InputError(
+            f"cannot fetch {name} of {model}: the Hub cannot be reached and it is not in the cache",
+            fix="check the network or HF_ENDPOINT, or give a local folder",
+        ) from error
+    except EntryNotFoundError:
+        return None
+    except (HfHubHTTPError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"cannot fetch {name}: {reason}", where=model, fix="is the name right, and do you have access?") from error
+
+
+def split(completion: str, prefill: str, tags: Tags) -> Split:
+    """Where reasoning and answer lie in a completion.
+
+    Everything up to the first closing tag is reasoning, what follows is the answer. Reasoning must have been opened,
+    by the prompt's prefill or by the completion itself.
+    """
+    start = 0
+    if not prefill.rstrip().endswith(tags.open):
+        lead = len(completion) - len(completion.lstrip())
+        if not completion.startswith(tags.open, lead):
+            # never opened: the whole completion is an answer without reasoning, unless it closes what it never opened
+            return Split(reasoning=None, answer=None if tags.close in completion else (0, len(completion)))
+        start = lead + len(tags.open)
+    close = completion.find(tags.close, start)
+    if close < 0:
+        return Split(reasoning=(start, len(completion)), answer=None)
+    return Split(reasoning=(start, close), answer=(close + len(tags.close), len(completion)))
+
+
+def tagged(text: str) -> list[str]:
+    """Contents of all closed `<answer>…</answer>` pairs, in order."""
+    found, end = [], 0
+    while (start := text.find("<answer>", end)) >= 0 and (close := text.find("</answer>", start)) >= 0:
+        found.append(text[start + len("<answer>") : close])
+        end = close + len("</answer>")
+    return found
+
+
+def last_boxed(text: str) -> str | None:
+    """Content of the last brace-matched `\\boxed{…}`, or None."""
+    start = text.rfind(_BOXED)
+    while start >= 0:
+        depth, at = 1, start + len(_BOXED)
+        while at < len(text) and depth:
+            depth += {"{": 1, "}": -1}.get(text[at], 0) if text[at - 1] != "\\" else 0
+            at += 1
+        if not depth:
+            return text[start + len(_BOXED) : at - 1]
+        start = text.rfind(_BOXED, 0, start)
+    return None
+
+
+def final_answer(answer: str) -> str | None:
+    """The final answer stated after the reasoning: the last `<answer>`, else the last `\\boxed{}`, else None."""
+    found = tagged(answer)
+    if found:
+        return found[-1].strip()
+    boxed = last_boxed(answer)
+    return boxed.strip() if boxed is not None else None
+
+
+class Example(Record):
+    """A training example: `ids` with `mask` 1 where the loss is taken (the completion and its EOS)."""
+
+    ids: tuple[int, ...]
+    mask: tuple[int, ...]
+
+
+def example(tokenizer: Tokenizer, messages: Sequence[Message], tags: Tags, eos: str) -> Example:
+    """Token ids and loss mask of a conversation that ends in an assistant turn.
+
+    The prompt is rendered exactly as at inference and the completion is tokenised apart from it, so that the boundary
+    is where generation will start; history is shortened by the template as it will be at inference. What the template
+    prefills is not trained again.
+    """
+    prompt = tokenizer.prompt(messages[:-1], tags)
+    completion = messages[-1].content
+    if prompt.prefill:
+        if not completion.lstrip().startswith(tags.open):
+            raise InputError(
+                f"the template prefills {tags.open} but the assistant turn does not begin with it",
+                fix="the trace was written by a model with other think tags: name them in its preset",
+            )
+        completion = completion.lstrip()[len(tags.open) :].removeprefix(prompt.prefill[len(tags.open) :])
+    learnt = tokenizer.encode(completion + eos)
+    return Example(ids=(*prompt.ids, *learnt), mask=(0,) * len(prompt.ids) + (1,) * len(learnt))

@@ -1,0 +1,82 @@
+"""Errors with an address: what was given, where, and what to do.
+
+DistillError               anything distill itself raises
+├── InputError             what was given is wrong (a recipe, a file, an option): exit status 2
+└── RunError               the input was fine, the run failed (a server died, the disk is full): exit status 1
+    ├── BackendError       a model could not be reached, started or used
+    └── Stopped            the user or the scheduler asked to stop; everything finished so far is saved
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+
+class DistillError(Exception):
+    """Base of all errors raised on purpose; `str()` is the whole message for the user."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        self.what, self.where, self.fix = what, where, fix
+        parts = [f"{where}: {what}" if where else what]
+        if fix:
+            parts.append(f"  → {fix}")
+        super().__init__("\n".join(parts))
+
+
+class InputError(DistillError):
+    exit_code = 2
+
+
+class RunError(DistillError):
+    exit_code = 1
+
+
+class BackendError(RunError):
+    pass
+
+
+class Stopped(RunError):
+    pass
+
+
+def suggest(name: str, choices: Iterable[str]) -> str:
+    """A remedy for a mistyped name: the closest choice, then all of them."""
+    known = sorted(choices)
+    close = difflib.get_close_matches(name, known, n=1)
+    listing = f"choices: {', '.join(known) or 'none'}"
+    return f"did you mean {close[0]}? {listing}" if close else listing
+
+
+def from_validation(error: ValidationError, where: str, prefix: str = "") -> InputError:
+    """Turn pydantic's report into one message that names each place, the value and what it should be."""
+    lines = []
+    fix = None
+    for item in error.errors(include_url=False, include_context=False):
+        place = ".".join(str(part) for part in ((prefix,) if prefix else ()) + item["loc"])
+        value = "" if item["type"] in ("missing", "extra_forbidden") else f" (given: {item['input']!r:.80})"
+        lines.append(f"{place}: {_plain(item['type'], item['msg'])}{value}")
+    return InputError("; ".join(lines), where=where, fix=fix)
+
+
+def _plain(kind: str, message: str) -> str:
+    return {"extra_forbidden": "no such field", "missing": "is required"}.get(kind, message)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file when writing fails (a full disk, a read-only folder): the bare OSError often does not."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"cannot write: {error.strerror or error}",
+            where=str(path),
+            fix="free some space or choose another folder with --run, then give the same command again",
+        ) from error

@@ -1,0 +1,90 @@
+"""A kind is a file: `filters/length.py` is the filter `length`, with a `Config` and a `build(config, …)`.
+
+Names are read from the folder without importing anything; a user's own file works as `kind: ./mine.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import ValidationError
+
+from distill.errors import InputError, from_validation, suggest
+from distill.types import Record, content_id
+
+_HERE = Path(__file__).parent
+
+
+def names(family: str) -> list[str]:
+    """Kinds of a family (`verifiers`, `filters`, `backends`), sorted, nothing imported."""
+    return sorted(path.stem for path in (_HERE / family).glob("*.py") if not path.stem.startswith("_"))
+
+
+@cache
+def load(family: str, kind: str) -> ModuleType:
+    """The module of a kind.
+
+    Raises:
+        InputError: no such kind or file, or the file lacks `Config` or `build`.
+    """
+    if kind.endswith(".py"):
+        module = _load_file(Path(kind))
+    elif kind in names(family):
+        module = importlib.import_module(f"distill.{family}.{kind}")
+    else:
+        raise InputError(f"unknown kind {kind!r} of {family}", fix=suggest(kind, names(family)) + ", or ./a_file.py")
+    for attribute in ("Config", "build"):
+        if not hasattr(module, attribute):
+            raise InputError(f"has no `{attribute}`", where=kind, fix="a plugin needs a `Config` and a `build`")
+    return module
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"no such plugin file: {path}", fix="paths are relative to the working directory")
+    name = f"distill_plugin_{content_id(str(path.resolve()))}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError("is not a Python file", where=str(path))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def describe(family: str, kind: str) -> str:
+    """First line of a kind's docstring."""
+    return (load(family, kind).__doc__ or "").strip().split("\n")[0]
+
+
+def configure(family: str, options: Mapping[str, Any], *, name: str | None = None, where: str = "") -> Record:
+    """Validate `options` (with `kind`, or `name` as the kind) into that kind's frozen Config.
+
+    Raises:
+        InputError: names the field at `where` and, for an unknown field, the choices.
+    """
+    settings = dict(options)
+    kind = str(settings.pop("kind", name))
+    try:
+        config: Record = load(family, kind).Config.model_validate(settings)
+    except ValidationError as error:
+        known = load(family, kind).Config.model_fields
+        unknown = [str(e["loc"][-1]) for e in error.errors() if e["type"] == "extra_forbidden"]
+        bad = from_validation(error, "", where)
+        raise InputError(bad.what, fix=suggest(unknown[0], known) if unknown else None) from error
+    except InputError as error:
+        raise InputError(error.what, where=where or None, fix=error.fix) from error
+    return config
+
+
+def build(family: str, options: Mapping[str, Any], *args: Any, name: str | None = None, where: str = "") -> Any:
+    """Configure and build a kind in one step; further arguments go to its `build`."""
+    kind = str(options.get("kind", name))
+    return load(family, kind).build(configure(family, options, name=name, where=where), *args)

@@ -1,0 +1,1 @@
+"""Problems and a backend in, traces out."""

@@ -1,0 +1,171 @@
+"""The records that pass between stages. Frozen, closed (`extra="forbid"`), no I/O."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+Finish = Literal["stop", "length", "repetition", "abort"]
+
+
+class Record(BaseModel):
+    """Base of all records and configs: immutable, and a field that does not exist is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+def content_id(*parts: Any) -> str:
+    """80-bit hex id of JSON-able parts; equal content gives an equal id on every machine."""
+    return hashlib.blake2b(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), digest_size=10).hexdigest()
+
+
+class Message(Record):
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    tool_calls: tuple[dict[str, Any], ...] | None = None
+
+
+class Problem(Record):
+    """One thing to solve. `id` is the hash of what the model is shown, so a corrected gold keeps its traces."""
+
+    id: str
+    messages: tuple[Message, ...] = Field(min_length=1)
+    answer: Any = None
+    """Gold answer in the form its verifier reads; None when there is none."""
+    verifier: dict[str, Any] = Field(default_factory=lambda: {"kind": "math"})
+    """`kind` and that kind's own settings."""
+    set: str = ""
+    language: str = "en"
+    licence: str | None = None
+    tools: tuple[dict[str, Any], ...] | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @staticmethod
+    def make(messages: tuple[Message, ...], **fields: Any) -> Problem:
+        shown = [message.model_dump(exclude_none=True) for message in messages]
+        return Problem(id=content_id("problem", shown, fields.get("tools")), messages=messages, **fields)
+
+
+class Sampling(Record):
+    """How a model is sampled. `max_tokens` is a budget and no part of a trace's identity."""
+
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int | None = Field(None, ge=1)
+    max_tokens: int = Field(32768, ge=1)
+    """Completion tokens, reasoning included."""
+
+    def identity(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"max_tokens"})
+
+
+class Usage(Record):
+    """Token counts of one trace, in the tokens of the model that wrote it."""
+
+    prompt: int
+    reasoning: int
+    answer: int
+
+    @property
+    def completion(self) -> int:
+        return self.reasoning + self.answer
+
+
+class Segment(Record):
+    """One request's share of a trace: the completion up to character `end` came from it."""
+
+    end: int
+    tokens: int
+    finish: Finish
+    seed: int | None
+    """None where the engine samples a whole batch from one stream and no seed belongs to a single trace."""
+    endpoint: str
+    seconds: float
+
+
+class Trace(Record):
+    """One model's attempt at one problem: the completion exactly as sampled and where it came from."""
+
+    schema_version: Literal[1] = 1
+    id: str
+    problem_id: str
+    sample: int
+    """Index among the samples of this problem; part of the id."""
+    model: str
+    revision: str | None
+    template: str
+    """Hash of the chat template."""
+    sampling: Sampling
+    prompt_hash: str
+    prefill: str
+    """What the rendered prompt already says for the assistant (R1: `<think>\\n`); precedes `completion`."""
+    completion: str
+    reasoning_span: tuple[int, int] | None
+    """Character range of the reasoning in `completion`, tags excluded; None if the model did not open one."""
+    answer_span: tuple[int, int] | None
+    """Character range of all that follows the closing tag; None if it never came."""
+    finish: Finish
+    usage: Usage
+    engine: str
+    segments: tuple[Segment, ...]
+    source: str | None = None
+    source_id: str | None = None
+
+    @property
+    def reasoning(self) -> str | None:
+        return self.completion[slice(*self.reasoning_span)] if self.reasoning_span else None
+
+    @property
+    def answer(self) -> str | None:
+        return self.completion[slice(*self.answer_span)] if self.answer_span else None
+
+    @property
+    def text(self) -> str:
+        """The whole assistant turn."""
+        return self.prefill + self.completion
+
+
+def trace_id(problem_id: str, model: str, revision: str | None, template: str, sampling: Sampling, sample: int) -> str:
+    """Identity of an attempt: never a position in a file, never n or a token budget."""
+    return content_id("trace", problem_id, model, revision, template, sampling.identity(), sample)
+
+
+class Outcome(Record):
+    """What a verifier or a filter says of one trace. `passed` None means undecidable, which is not wrong."""
+
+    passed: bool | None
+    reason: str = ""
+    """Short code such as `wrong_answer`; empty when passed."""
+    score: float | None = None
+    detail: str = ""
+
+
+class Verdict(Record):
+    """One row of the ledger: one check on one trace, or its `decision`."""
+
+    trace_id: str
+    check: str
+    passed: bool | None
+    reason: str = ""
+    score: float | None = None
+    detail: str = ""
+
+
+class Metric(Record):
+    """A value with its 95 % interval (None where an interval has no meaning)."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Score(Record):
+    model: str
+    role: Literal["teacher", "base", "sft", "grpo"]
+    set: str
+    n: int
+    """Samples per problem."""
+    metrics: dict[str, Metric]

@@ -1,0 +1,50 @@
+"""Verifiers decide whether an answer is right. One file per kind; filter, reward and eval all use these.
+
+A kind has a `Config` and `build(config) -> Verifier`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, Protocol
+
+from distill import plugins
+from distill.types import Outcome, Problem, Trace, content_id
+
+
+class Verifier(Protocol):
+    def verify(self, gold: Any, text: str) -> Outcome:
+        """Judge `text`, what the model said after its reasoning, against the gold answer.
+
+        Raises:
+            InputError: the gold itself is malformed. Anything in `text` is an outcome, never an exception.
+        """
+        ...
+
+    def key(self, gold: Any, text: str) -> Hashable | None:
+        """What the answer in `text` amounts to, so that equal answers can be counted for cons@k; None without one."""
+        ...
+
+
+class Verifiers:
+    """Builds each verifier that a problem names once, and applies it to traces."""
+
+    def __init__(self) -> None:
+        self._built: dict[str, Verifier] = {}
+
+    def of(self, problem: Problem) -> Verifier:
+        spec = content_id(problem.verifier)
+        if spec not in self._built:
+            self._built[spec] = plugins.build("verifiers", problem.verifier, where=f"verifier of problem {problem.id}")
+        return self._built[spec]
+
+    def judge(self, problem: Problem, trace: Trace) -> Outcome:
+        """Three-valued verdict on a trace; without reasoning's end or without a gold there is nothing to compare."""
+        if problem.answer is None:
+            return Outcome(passed=None, reason="no_gold")
+        if trace.answer is None:
+            return Outcome(passed=False, reason="no_answer", score=0.0, detail=f"reasoning not closed ({trace.finish})")
+        return self.of(problem).verify(problem.answer, trace.answer)
+
+    def key(self, problem: Problem, trace: Trace) -> Hashable | None:
+        return None if trace.answer is None else self.of(problem).key(problem.answer, trace.answer)
