@@ -51,7 +51,7 @@ class Tokenizer:
         from tokenizers import Tokenizer as Fast
 
         self.model = model
-        files = {name: _fetch(model, name, revision) for name in ("tokenizer.json", "tokenizer_config.json")}
+        files = {name: fetch(model, name, revision) for name in ("tokenizer.json", "tokenizer_config.json")}
         if files["tokenizer.json"] is None:
             raise InputError("has no tokenizer.json", where=model, fix="distill needs a fast tokenizer")
         self._fast = Fast.from_file(str(files["tokenizer.json"]))
@@ -63,7 +63,7 @@ class Tokenizer:
         found = self._config.get("chat_template")
         if isinstance(found, list):  # several named templates
             found = {entry["name"]: entry["template"] for entry in found}.get("default")
-        if not found and (path := _fetch(self.model, "chat_template.jinja", revision)):
+        if not found and (path := fetch(self.model, "chat_template.jinja", revision)):
             found = path.read_text()
         if not found:
             raise InputError("has no chat template", where=self.model, fix="name one in the preset: `template: …`")
@@ -131,7 +131,7 @@ def _now(pattern: str) -> str:
     return datetime.now().strftime(pattern)
 
 
-def _fetch(model: str, name: str, revision: str | None) -> Path | None:
+def fetch(model: str, name: str, revision: str | None) -> Path | None:
     """A file of a local folder or a Hub repository; None if it does not have that file."""
     folder = Path(model)
     if folder.is_dir():
@@ -150,7 +150,9 @@ def _fetch(model: str, name: str, revision: str | None) -> Path | None:
         return None
     except (HfHubHTTPError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"cannot fetch {name}: {reason}", where=model, fix="is the name right, and do you have access?") from error
+        raise InputError(
+            f"cannot fetch {name}: {reason}", where=model, fix="is the name right, and do you have access?"
+        ) from error
 
 
 def split(completion: str, prefill: str, tags: Tags) -> Split:

@@ -100,7 +100,7 @@ def rows(path: Path, on_bad: Callable[[int, str], None] | None = None) -> Iterat
     """(line number, object) of a JSONL file; empty lines and a torn last line are skipped.
 
     Args:
-        on_bad: called with the number and the text of a broken line, which is then skipped; without it that is an error.
+        on_bad: takes number and text of a broken line, which is then skipped; without it that is an error.
 
     Raises:
         InputError: a broken line, named by its number; or the file cannot be opened.
@@ -114,7 +114,8 @@ def rows(path: Path, on_bad: Callable[[int, str], None] | None = None) -> Iterat
 
         def counted() -> Iterator[bytes]:
             nonlocal number
-            for number, line in enumerate(file, 1):
+            for line in file:
+                number += 1
                 yield line
 
         reader = jsonlines.Reader(counted(), loads=orjson.loads)

@@ -1,1 +1,54 @@
-"""The stages of a run; each is one Config and one run()."""
+"""The stages of a run. Each module has one `Config`, the files it reads and writes, and one `run(job)`.
+
+No stage imports another; `pipeline.py` alone knows their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from distill import problems
+from distill.presets import Student, Teacher
+from distill.progress import Progress
+from distill.run import Run
+from distill.types import Problem, Record, Sampling
+
+C = TypeVar("C", bound=Record)
+Summary = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job(Generic[C]):
+    """What a stage is given."""
+
+    run: Run
+    config: C
+    teacher: Teacher
+    student: Student
+    progress: Progress
+
+
+class SamplingChoice(Record):
+    """Sampling parameters that a recipe sets; those left out come from the teacher's advice."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    max_tokens: int | None = None
+
+    def over(self, advice: Sampling) -> Sampling:
+        return Sampling.model_validate({**advice.model_dump(), **self.model_dump(exclude_none=True)})
+
+
+def load_problems(ref: str, split: str, limit: int | None) -> tuple[list[Problem], list[problems.Rejected]]:
+    """Problems of a set and the rows that could not become one."""
+    rejected: list[problems.Rejected] = []
+    return list(problems.load(ref, split, limit, rejected.append)), rejected
+
+
+def quantiles(values: Iterable[float], points: tuple[float, ...] = (0.1, 0.5, 0.9)) -> dict[str, float]:
+    """Nearest-rank quantiles keyed `p10`, `p50`, …; empty for no values."""
+    ordered = sorted(values)
+    return {f"p{round(100 * q)}": ordered[min(int(q * len(ordered)), len(ordered) - 1)] for q in points if ordered}

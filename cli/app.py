@@ -1,0 +1,222 @@
+"""`distill`: the commands, their options and how errors end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from distill.recipe import StageName
+
+app = typer.Typer(
+    name="distill",
+    help="Turn a large reasoning model into small ones that reason.\n\n"
+    "Begin with `distill run tiny`: teacher, traces, filter, fine-tuning and scores on this machine, in minutes.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+RecipeArg = Annotated[
+    str | None, typer.Argument(metavar="[RECIPE]", help="A shipped recipe (`distill ls recipes`) or a .yaml.")
+]
+RunOption = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Run folder.  [default: runs/RECIPE]")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change any recipe value; repeat for more.")
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N.")]
+DryOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and stop.")]
+TeacherOption = Annotated[str | None, typer.Option(help="A preset (`distill ls teachers`), a Hub id or a path.")]
+StudentOption = Annotated[str | None, typer.Option(help="A preset (`distill ls students`), a Hub id or a path.")]
+ProblemsOption = Annotated[
+    str | None, typer.Option(metavar="SET", help="A set (`distill ls problems`), `set:split`, or a .yaml or .jsonl.")
+]
+EndpointOption = Annotated[
+    list[str] | None, typer.Option("--endpoint", metavar="URL", help="A running vLLM server to join; repeat for more.")
+]
+HereOption = Annotated[bool, typer.Option("--here", hidden=True)]
+
+
+@app.callback()
+def _global(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if debug:
+        os.environ["DISTILL_DEBUG"] = "1"
+
+
+@app.command("run")
+def run_command(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe (`distill ls recipes`) or a .yaml.")],
+    run: RunOption = None,
+    set_: SetOption = None,
+    limit: LimitOption = None,
+    teacher: TeacherOption = None,
+    student: StudentOption = None,
+    dry_run: DryOption = False,
+) -> None:
+    """All stages of a recipe, one after the other; what is unchanged is skipped, what was cut off goes on."""
+    named = {"generate.limit": limit, "eval.limit": limit, "teacher": teacher, "student": student}
+    _stages(None, recipe, run, set_, named, dry_run)
+
+
+@app.command()
+def generate(
+    recipe: RecipeArg = None,
+    teacher: TeacherOption = None,
+    problems: ProblemsOption = None,
+    endpoint: EndpointOption = None,
+    run: RunOption = None,
+    set_: SetOption = None,
+    limit: LimitOption = None,
+    dry_run: DryOption = False,
+    here: HereOption = False,
+) -> None:
+    """Sample the teacher; every trace is on disk as soon as it is finished, and the same command resumes."""
+    named = {
+        "teacher": teacher,
+        "generate.problems": problems,
+        "generate.limit": limit,
+        **_joined("generate", endpoint),
+    }
+    _stages("generate", recipe, run, set_, named, dry_run, here)
+
+
+@app.command("filter")
+def filter_command(
+    recipe: RecipeArg = None,
+    traces: Annotated[
+        list[str] | None, typer.Option("--traces", metavar="DIR", help="Read another run's traces; repeat for more.")
+    ] = None,
+    student: StudentOption = None,
+    run: RunOption = None,
+    set_: SetOption = None,
+    limit: LimitOption = None,
+    dry_run: DryOption = False,
+    here: HereOption = False,
+) -> None:
+    """Every check on every trace: verdicts with reasons, a funnel, and the set to train on."""
+    named = {"filter.traces": traces or None, "student": student, "filter.limit": limit}
+    _stages("filter", recipe, run, set_, named, dry_run, here)
+
+
+@app.command()
+def sft(
+    recipe: RecipeArg = None,
+    student: StudentOption = None,
+    data: Annotated[str | None, typer.Option(metavar="DIR", help="Train on another run's kept traces.")] = None,
+    run: RunOption = None,
+    set_: SetOption = None,
+    limit: LimitOption = None,
+    dry_run: DryOption = False,
+    here: HereOption = False,
+) -> None:
+    """Fine-tune the student on the kept traces."""
+    _stages("sft", recipe, run, set_, {"student": student, "sft.data": data, "sft.limit": limit}, dry_run, here)
+
+
+@app.command("eval")
+def eval_command(
+    recipe: RecipeArg = None,
+    problems: ProblemsOption = None,
+    student: StudentOption = None,
+    endpoint: EndpointOption = None,
+    run: RunOption = None,
+    set_: SetOption = None,
+    limit: LimitOption = None,
+    dry_run: DryOption = False,
+    here: HereOption = False,
+) -> None:
+    """Score teacher, base and student on unseen problems, with intervals."""
+    named = {"eval.problems": problems, "student": student, "eval.limit": limit, **_joined("eval", endpoint)}
+    _stages("eval", recipe, run, set_, named, dry_run, here)
+
+
+@app.command()
+def show(
+    id: Annotated[str, typer.Argument(metavar="ID", help="A trace or problem, or the first letters of its id.")],
+    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Run folder.")] = Path("runs/tiny"),
+) -> None:
+    """Print one trace with its verdicts, or one problem with its traces."""
+    from .show import show as print_it
+
+    _guarded(lambda: print_it(run, id))
+
+
+@app.command()
+def ls(
+    what: Annotated[
+        str, typer.Argument(help="teachers, students, problems, verifiers, filters, backends, recipes or runs.")
+    ] = "recipes",
+) -> None:
+    """List what can be named on the command line and in recipes."""
+    from .ls import ls as print_it
+
+    _guarded(lambda: print_it(what))
+
+
+def _joined(stage: str, endpoints: list[str] | None) -> dict[str, Any]:
+    if not endpoints:
+        return {}
+    return {f"{stage}.backend.kind": "vllm", f"{stage}.backend.endpoints": endpoints}
+
+
+def _stages(
+    stage: StageName | None,
+    recipe: str | None,
+    run: Path | None,
+    changes: list[str] | None,
+    named: dict[str, Any],
+    dry_run: bool,
+    here: bool = False,
+) -> None:
+    given = {name: value for name, value in named.items() if value is not None}
+
+    def act() -> None:
+        from .stages import execute
+
+        execute(stage, recipe, run, changes or [], given, dry_run, here)
+
+    _guarded(act)
+
+
+def _guarded(action: Callable[[], None]) -> None:
+    """The boundary: an error of ours is one short message and its exit status; anything else is a bug and says so."""
+    from distill.errors import DistillError
+
+    debug = bool(os.environ.get("DISTILL_DEBUG"))
+    try:
+        action()
+    except DistillError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("stopped; everything finished so far is saved, and the same command goes on from there", 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # the last boundary: a bug must not look like a wrong input
+        if debug:
+            raise
+        _fail(f"internal error: {type(error).__name__}: {error}\n  → run `distill --debug …` for the traceback", 1)
+
+
+def _fail(message: str, status: int) -> None:
+    logging.getLogger("distill").debug("failed: %s", message)
+    typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+    typer.echo(message, err=True)
+    raise typer.Exit(status)
+
+
+def main() -> None:
+    """Entry point of the `distill` command."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's TERM ends work as cleanly as Ctrl-C
+    app()

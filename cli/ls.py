@@ -1,0 +1,84 @@
+"""`distill ls`: what can be named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from distill import plugins, presets, problems
+from distill import recipe as recipes
+from distill.errors import InputError, suggest
+from distill.run import Run
+
+Rows = Iterator[tuple[str, ...]]
+
+
+def ls(what: str) -> None:
+    listing = LISTINGS.get(what)
+    if listing is None:
+        raise InputError(f"cannot list {what!r}", fix=suggest(what, LISTINGS))
+    headings, rows = listing
+    table = Table(*headings, box=None, pad_edge=False)
+    for row in rows():
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _teachers() -> Rows:
+    for name in presets.names("teacher"):
+        found = presets.teacher(name)
+        yield name, _size(found.parameters), found.licence or "", found.hardware, found.description
+
+
+def _students() -> Rows:
+    for name in presets.names("student"):
+        found = presets.student(name)
+        yield name, _size(found.parameters), found.licence or "", found.hardware, found.description
+
+
+def _problems() -> Rows:
+    for name in problems.known():
+        found, _, _ = problems.find(name)
+        yield name, ", ".join(found.splits), found.verifier["kind"], found.licence or "", found.description
+
+
+def _recipes() -> Rows:
+    for name in recipes.names():
+        found = recipes.load(name)
+        yield name, found.teacher, found.student, found.description
+
+
+def _kinds(family: str) -> Callable[[], Rows]:
+    def rows() -> Rows:
+        for name in plugins.names(family):
+            yield name, plugins.describe(family, name)
+
+    return rows
+
+
+def _runs() -> Rows:
+    for folder in sorted(Path("runs").glob("*/run.json")):
+        state = Run(folder.parent).state()
+        yield str(folder.parent), state.get("recipe", {}).get("name", "?"), ", ".join(state.get("stages", {})) or "none"
+
+
+def _size(parameters: float | None) -> str:
+    if parameters is None:
+        return ""
+    return f"{parameters / 1e9:,.4g}B" if parameters >= 1e8 else f"{parameters / 1e6:,.3g}M"
+
+
+_PRESET = ("name", "size", "licence", "hardware", "")
+LISTINGS: dict[str, tuple[tuple[str, ...], Callable[[], Rows]]] = {
+    "teachers": (_PRESET, _teachers),
+    "students": (_PRESET, _students),
+    "problems": (("name", "splits", "verifier", "licence", ""), _problems),
+    "verifiers": (("name", ""), _kinds("verifiers")),
+    "filters": (("name", ""), _kinds("filters")),
+    "backends": (("name", ""), _kinds("backends")),
+    "recipes": (("name", "teacher", "student", ""), _recipes),
+    "runs": (("folder", "recipe", "finished stages"), _runs),
+}

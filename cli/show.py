@@ -1,0 +1,92 @@
+"""`distill show`: one trace or one problem, readably. Model output is printed as plain text, control codes escaped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from distill import jsonl
+from distill.errors import InputError
+from distill.run import Run
+from distill.types import Problem, Trace, Verdict
+
+_STYLE = {True: "green", False: "red", None: "yellow"}
+
+
+def show(folder: Path, id: str) -> None:
+    """Find the first trace or problem whose id begins with `id`, in the run's traces and its eval generations."""
+    run, out = Run(folder), Console()
+    if not run.traces.exists():
+        raise InputError(
+            "holds no traces", where=str(folder), fix="name a run folder with --run; `distill ls runs` lists them"
+        )
+    problems = {problem.id: problem for problem in jsonl.read(run.problems, Problem)}
+    for log in [run.traces, *sorted(run.eval.glob("*.jsonl"))]:
+        if log.name == "failures.jsonl":
+            continue
+        for _, row in jsonl.rows(log):
+            if str(row["id"]).startswith(id):
+                return _trace(out, run, Trace.model_validate(row), problems)
+    for problem in problems.values():
+        if problem.id.startswith(id):
+            return _problem(out, run, problem)
+    raise InputError(
+        f"no trace or problem begins with {id!r}", where=str(folder), fix="ids are in traces.jsonl and verdicts.jsonl"
+    )
+
+
+def _trace(out: Console, run: Run, trace: Trace, problems: dict[str, Problem]) -> None:
+    out.rule(f"trace {trace.id}, sample {trace.sample}, {trace.model}", align="left")
+    problem = problems.get(trace.problem_id)
+    if problem:
+        _turns(out, problem)
+    out.print(Text("assistant", style="bold"))
+    out.print(Text(plain(trace.prefill), style="dim"), end="")
+    cut = trace.reasoning_span[1] if trace.reasoning_span else 0
+    out.print(Text(plain(trace.completion[:cut]), style="cyan"), end="")
+    out.print(Text(plain(trace.completion[cut:])))
+    usage = trace.usage
+    out.rule(
+        f"{trace.finish}; tokens: {usage.prompt} prompt, {usage.reasoning} reasoning, {usage.answer} answer",
+        align="left",
+    )
+    for verdict in _verdicts(run, {trace.id}):
+        word = {True: "pass", False: "reject", None: "undecidable"}[verdict.passed]
+        line = Text(f"{verdict.check:>12} {word:<11} ", style=_STYLE[verdict.passed])
+        out.print(line.append(plain(f"{verdict.reason} {verdict.detail}".strip()), style="default"))
+
+
+def _problem(out: Console, run: Run, problem: Problem) -> None:
+    out.rule(f"problem {problem.id} of {problem.set}", align="left")
+    _turns(out, problem)
+    out.print(Text(f"gold answer: {problem.answer}"))
+    traces = {trace.id: trace for trace in jsonl.read(run.traces, Trace) if trace.problem_id == problem.id}
+    decisions = {verdict.trace_id: verdict for verdict in _verdicts(run, set(traces)) if verdict.check == "decision"}
+    table = Table("trace", "sample", "finish", "tokens", "decision")
+    for id, trace in traces.items():
+        verdict = decisions.get(id)
+        word = "" if verdict is None else "kept" if verdict.passed else verdict.reason
+        table.add_row(id, str(trace.sample), trace.finish, str(trace.usage.completion), word)
+    out.print(table)
+
+
+def _turns(out: Console, problem: Problem) -> None:
+    for message in problem.messages:
+        out.print(Text(message.role, style="bold"))
+        out.print(Text(plain(message.content)))
+
+
+def _verdicts(run: Run, ids: set[str]) -> list[Verdict]:
+    if not run.verdicts.exists():
+        return []
+    return [Verdict.model_validate(row) for _, row in jsonl.rows(run.verdicts) if row["trace_id"] in ids]
+
+
+def plain(text: str) -> str:
+    """Text with control and direction-changing characters made visible, so that output cannot drive the terminal."""
+    return "".join(
+        c if c in "\n\t" or (c.isprintable() and not "\u202a" <= c <= "\u202e") else repr(c)[1:-1] for c in text
+    )

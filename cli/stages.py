@@ -1,0 +1,108 @@
+"""Runs one stage or a whole recipe and prints what came out."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from distill import pipeline, presets
+from distill import recipe as recipes
+from distill.errors import InputError
+from distill.progress import Lines, Progress
+from distill.recipe import Recipe, StageName
+from distill.run import Run
+
+from . import tables
+from .progress import Bar
+
+NEXT: dict[StageName, str] = {
+    "generate": "distill filter",
+    "filter": "distill sft",
+    "sft": "distill eval",
+    "eval": "distill show",
+}
+
+
+def execute(
+    stage: StageName | None,
+    ref: str | None,
+    folder: Path | None,
+    changes: list[str],
+    named: dict[str, Any],
+    dry_run: bool,
+    here: bool,
+) -> None:
+    """One stage, or all of the recipe's when `stage` is None."""
+    recipe, run = resolve(ref, folder, changes, named)
+    stages = (stage,) if stage else recipe.stages
+    out = Console()
+    progress: Progress = Bar(Console(stderr=True)) if Console(stderr=True).is_terminal else Lines()
+    if dry_run:
+        tables.plan(out, run, recipe, stages)
+        return
+    _log_to(run)
+    for done in pipeline.run_stages(run, recipe, stages, progress, force_here=here):
+        tables.stage(out, done, run)
+    _suggest(out, stage, recipe, run)
+
+
+def resolve(ref: str | None, folder: Path | None, changes: list[str], named: dict[str, Any]) -> tuple[Recipe, Run]:
+    """The recipe and the run folder that a command means.
+
+    A named recipe is read afresh. Without one, the run folder's own recipe counts, as far as it has one, else the
+    recipe that the named preset belongs to, else the default.
+    """
+    if ref is None:
+        known = _of_presets(named) or recipes.DEFAULT
+        run = Run(folder or Path("runs") / known)
+        stored = run.state().get("recipe")
+        if stored:
+            return recipes.build(stored, changes, named, where=str(run.json)), run
+        recipe = recipes.load(known, changes, named)
+        return recipe, run
+    recipe = recipes.load(ref, changes, named)
+    return recipe, Run(folder or Path("runs") / recipe.name)
+
+
+def _of_presets(named: dict[str, Any]) -> str | None:
+    if "teacher" in named:
+        return presets.teacher(named["teacher"]).recipe
+    if "student" in named:
+        return presets.student(named["student"]).recipe
+    return None
+
+
+def _log_to(run: Run) -> None:
+    """Messages go to the terminal and, with times, to log.txt in the run folder."""
+    log = logging.getLogger("distill")
+    log.setLevel(logging.DEBUG)
+    log.handlers.clear()
+    screen = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, markup=False)
+    screen.setLevel(logging.INFO)
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(run.log, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"cannot use this run folder: {error.strerror}", where=str(run.folder), fix="give another with --run"
+        ) from error
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(screen)
+    log.addHandler(file)
+
+
+def _suggest(out: Console, stage: StageName | None, recipe: Recipe, run: Run) -> None:
+    where = "" if run.folder == Path("runs") / recipe.name and stage is None else f" --run {run.folder}"
+    if stage in (None, "eval"):
+        out.print("next: read what the teacher wrote and why some of it was left out:", highlight=False)
+        out.print(f"  distill show {tables.a_rejected(run)} --run {run.folder}", highlight=False, markup=False)
+        if recipe.name == "tiny":
+            out.print(
+                "  distill run tiny --set filter.checks.language=false   (does a filter pay? measure it)", markup=False
+            )
+    elif stage:
+        out.print(f"next: {NEXT[stage]}{where}", highlight=False, markup=False)

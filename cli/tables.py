@@ -1,0 +1,113 @@
+"""Tables for people: what a stage did, the filter's funnel, the scores, the plan of a dry run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from distill import jsonl, pipeline, presets
+from distill.pipeline import Done
+from distill.progress import Lines, duration
+from distill.recipe import Recipe, StageName
+from distill.run import Run
+
+
+def stage(out: Console, done: Done, run: Run) -> None:
+    """One line on a stage, and its table where it has one."""
+    took = "unchanged" if done.fresh else f"done in {duration(done.seconds)}"
+    out.print(f"[bold]{done.stage}[/bold] {took}: {_line(done)}", highlight=False)
+    if done.stage == "filter":
+        funnel(out, done.summary)
+    if done.stage == "eval":
+        scores(out, run)
+
+
+def _line(done: Done) -> str:
+    s = done.summary
+    if done.stage == "generate":
+        speed = f", {s['tokens']:,} tokens at {s['tokens_per_second']:,.0f}/s" if s.get("tokens_per_second") else ""
+        text = f"{s['traces']:,} traces of {s['problems']:,} problems ({s['sampled_now']:,} new{speed})"
+        if s["failed"]:
+            text += f"; {s['failed']:,} requests refused, see failures.jsonl"
+        if s["rejected_problems"]:
+            first = s["first_rejected"][0]
+            text += f"; {s['rejected_problems']:,} problem rows set aside in problems.rejected.jsonl"
+            text += f" (first: line {first['line']}, {first['reason']})"
+        return text
+    if done.stage == "filter":
+        return f"{s['kept']:,} of {s['traces']:,} traces kept, {s['tokens']['total']:,} student tokens"
+    if done.stage == "sft":
+        lost = f", {s['dropped_too_long']:,} too long and left out" if s["dropped_too_long"] else ""
+        return f"{s['rows']:,} rows{lost}, {s['steps']:,} steps, loss {s['first_loss']:.3f} → {s['last_loss']:.3f}"
+    return f"{s['problems']:,} problems"
+
+
+def funnel(out: Console, summary: dict[str, Any]) -> None:
+    table = Table(title=f"filter: {summary['traces']:,} traces", title_justify="left")
+    table.add_column("check")
+    for heading in ("rejects", "only it", "left"):
+        table.add_column(heading, justify="right")
+    table.add_column("reasons")
+    for row in summary["checks"]:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in row["reasons"].items())
+        table.add_row(row["check"], f"{row['rejects']:,}", f"{row['only']:,}", f"{row['left']:,}", reasons)
+    table.add_row("undecidable", f"{summary['undecidable']:,}", "", "", "", end_section=True)
+    table.add_row("[bold]kept[/bold]", "", "", f"[bold]{summary['kept']:,}[/bold]", "")
+    out.print(table)
+
+
+def scores(out: Console, run: Run) -> None:
+    rows = orjson.loads(run.scores.read_bytes())
+    if not rows:
+        return
+    names = [name for name in rows[0]["metrics"] if name not in ("undecided",)]
+    table = Table(
+        title=f"{rows[0]['set']}: {rows[0]['n']} samples a problem, 95 % intervals over problems", title_justify="left"
+    )
+    table.add_column("model")
+    for name in names:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(f"{row['role']} ({row['model']})", *(_metric(name, row["metrics"].get(name)) for name in names))
+    out.print(table)
+
+
+def _metric(name: str, metric: dict[str, Any] | None) -> str:
+    if metric is None:
+        return "–"
+    if name == "tokens":
+        return f"{metric['value']:,.0f}"
+    text = f"{100 * metric['value']:.1f}"
+    if name == "pass@1" and metric["low"] is not None:
+        text += f" [{100 * metric['low']:.1f}, {100 * metric['high']:.1f}]"
+    return text
+
+
+def plan(out: Console, run: Run, recipe: Recipe, stages: tuple[StageName, ...]) -> None:
+    """What the command would do, without doing it."""
+    teacher, student = presets.teacher(recipe.teacher), presets.student(recipe.student)
+    out.print(f"recipe {recipe.name} in {run.folder}", highlight=False, markup=False)
+    out.print(
+        f"teacher {teacher.name}: {teacher.model}   student {student.name}: {student.model}",
+        highlight=False,
+        markup=False,
+    )
+    stale = False
+    for name in stages:
+        stale = stale or not pipeline.is_fresh(pipeline.job(run, recipe, name, Lines()), name)
+        out.print(f"  {name}: {'would run' if stale else 'unchanged, would be skipped'}", highlight=False)
+        settings = getattr(recipe, name).model_dump(mode="json", exclude_defaults=True)
+        if settings:
+            out.print(f"    {orjson.dumps(settings).decode()}", highlight=False, markup=False)
+
+
+def a_rejected(run: Run) -> str:
+    """Id prefix of some rejected trace, for the hint at the end."""
+    if run.verdicts.exists():
+        for _, row in jsonl.rows(run.verdicts):
+            if row["check"] == "decision" and not row["passed"]:
+                return str(row["trace_id"])[:8]
+    return "ID"

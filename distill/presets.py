@@ -1,0 +1,152 @@
+"""Teachers and students by name: YAML with facts only, in recipes/teachers and recipes/students.
+
+A reference is a preset's name, a path to a preset's .yaml, a local model folder, or a Hub id `org/name`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from distill import resources
+from distill.backends import Model
+from distill.chat import Tags, fetch
+from distill.errors import InputError, from_validation, suggest
+from distill.types import Record, Sampling
+
+
+class Preset(Record):
+    """Facts about a model that both roles share."""
+
+    name: str
+    description: str = ""
+    model: str
+    """Hub id, or a local folder (relative paths: to data/ for shipped presets)."""
+    revision: str | None = None
+    parameters: float | None = None
+    context: int | None = None
+    """Longest prompt + completion, tokens; read from config.json when not given."""
+    licence: str | None = None
+    think: Tags = Tags()
+    sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)
+    template: str | None = None
+    """A chat template in recipes/templates that replaces the model's own."""
+    serve: dict[str, Any] = {}
+    hardware: str = ""
+    """The smallest sensible hardware, in words."""
+    recipe: str = "r1-distill"
+    """The recipe that this preset belongs to."""
+
+
+class Teacher(Preset):
+    problems: str | None = None
+    """Its default problem set."""
+
+
+class Student(Preset):
+    eos: str | None = None
+    """The token that ends a turn; the tokenizer's own when not given."""
+    learning_rate: float | None = None
+    epochs: float | None = None
+
+
+P = TypeVar("P", bound=Preset)
+Role = Literal["teacher", "student"]
+_KINDS: dict[Role, type[Preset]] = {"teacher": Teacher, "student": Student}
+
+
+def names(role: Role) -> list[str]:
+    return resources.names(f"recipes/{role}s")
+
+
+def teacher(ref: str) -> Teacher:
+    return _find(ref, "teacher", Teacher)
+
+
+def student(ref: str) -> Student:
+    return _find(ref, "student", Student)
+
+
+def _find(ref: str, role: Role, kind: type[P]) -> P:
+    under = f"recipes/{role}s"
+    if ref in names(role) or ref.endswith((".yaml", ".yml")):
+        path = resources.find(under, ref, role)
+        try:
+            found = kind.model_validate(resources.load_yaml(path))
+        except ValidationError as error:
+            raise from_validation(error, str(path)) from error
+        local = resources.folder("data") / found.model
+        return found.model_copy(update={"model": str(local)}) if local.is_dir() else found
+    if Path(ref).is_dir():
+        if not (Path(ref) / "config.json").is_file():
+            raise InputError(
+                f"{ref} is no model folder: it has no config.json", fix="give a preset, a Hub id or a path"
+            )
+        return kind(name=Path(ref).resolve().name, model=ref)
+    if ref.count("/") == 1 and not ref.startswith((".", "/")):
+        return kind(name=ref.split("/")[1].lower(), model=ref)
+    raise InputError(f"unknown {role} {ref!r}", fix=suggest(ref, names(role)) + "; or a Hub id org/name, or a path")
+
+
+def template(preset: Preset) -> str | None:
+    """The text of the chat template that a preset names, or None for the model's own."""
+    if preset.template is None:
+        return None
+    path = Path(preset.template)
+    if not path.is_file():
+        path = resources.folder("recipes") / "templates" / f"{preset.template}.jinja"
+    if not path.is_file():
+        known = resources.names("recipes/templates", "*.jinja")
+        raise InputError(f"preset {preset.name}: no chat template {preset.template!r}", fix=suggest(path.stem, known))
+    return path.read_text(encoding="utf-8")
+
+
+def as_model(preset: Preset) -> Model:
+    """What a backend needs to know to serve a preset."""
+    return Model(
+        name=preset.name,
+        path=preset.model,
+        revision=preset.revision or weights_fingerprint(Path(preset.model)),
+        parameters=preset.parameters,
+        context=preset.context or context_of(preset.model, preset.revision),
+        tags=preset.think,
+        sampling=preset.sampling,
+        template=template(preset),
+        serve=preset.serve,
+    )
+
+
+def context_of(model: str, revision: str | None = None) -> int:
+    """`max_position_embeddings` of a model's config.json."""
+    path = fetch(model, "config.json", revision)
+    config = json.loads(path.read_text()) if path else {}
+    config = config.get("text_config", config)
+    if "max_position_embeddings" not in config:
+        raise InputError("its config.json names no context length", where=model, fix="write a preset with `context:`")
+    return int(config["max_position_embeddings"])
+
+
+def weights_fingerprint_of(preset: Preset) -> str:
+    """What tells this preset's weights from others: the hash of a local folder, or the Hub id and revision."""
+    local = weights_fingerprint(Path(preset.model))
+    return local or f"{preset.model}@{preset.revision}"
+
+
+def weights_fingerprint(folder: Path) -> str | None:
+    """Hash of a local model: sizes, heads and tails of its files, as weights can be 100 GB; None on the Hub."""
+    if not folder.is_dir():
+        return None
+    digest = hashlib.blake2b(digest_size=10)
+    for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json", ".jinja")):
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}:".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(1 << 20))
+            if size > 2 << 20:
+                file.seek(-(1 << 20), 2)
+            digest.update(file.read())
+    return digest.hexdigest()

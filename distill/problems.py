@@ -1,0 +1,196 @@
+"""Problem sets to a stream of Problems: a Hub dataset, a local JSONL file, or a reasoning-gym task.
+
+A set is one YAML in data/ (or anywhere) with facts only; `name:split` picks a split. A bare .jsonl path works too: its
+rows hold `problem` (or `messages`), `answer`, and optionally `verifier`, `language`, `licence`, `set`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from distill import jsonl, resources
+from distill.errors import InputError, from_validation, suggest
+from distill.types import Message, Problem, Record, content_id
+
+
+class Set(Record):
+    """A problem set: where it lies and how its rows become problems."""
+
+    name: str
+    description: str = ""
+    source: Literal["jsonl", "hub", "reasoning_gym"]
+    splits: dict[str, str] = {}
+    """Split name to file (jsonl, relative to the YAML), to the dataset's split (hub)."""
+    dataset: str | None = None
+    """Hub id, or reasoning-gym task."""
+    config: str | None = None
+    revision: str | None = None
+    options: dict[str, Any] = {}
+    """reasoning-gym: `size`, `seed` and the task's own settings."""
+    prompt: str = "{problem}"
+    """The user turn; {field} inserts a field of the row, lists joined by commas."""
+    answer: str | dict[str, str] | None = "answer"
+    """Field of the gold answer, or a mapping of names to fields."""
+    answer_after: str | None = None
+    """The gold is what follows the last occurrence of this mark (GSM8K: ####)."""
+    verifier: dict[str, Any] = {"kind": "math"}
+    language: str = "en"
+    licence: str | None = None
+
+
+class Rejected(Record):
+    """A row that could not become a problem, kept with its place."""
+
+    line: int
+    reason: str
+    row: str
+
+
+OnBad = Callable[[Rejected], None]
+
+
+def known() -> list[str]:
+    return resources.names("data")
+
+
+def find(ref: str) -> tuple[Set, str, Path]:
+    """The set, the split (empty: the caller's default) and the folder that its files are relative to."""
+    name, _, split = ref.partition(":")
+    if name.endswith(".jsonl"):
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f"no such problem file: {name}", fix=f"or a shipped set: {', '.join(known())}")
+        return Set(name=path.stem, source="jsonl", splits={"train": path.name}), split or "train", path.parent
+    path = resources.find("data", name, "problem set")
+    try:
+        found = Set.model_validate(resources.load_yaml(path))
+    except ValidationError as error:
+        raise from_validation(error, str(path)) from error
+    if split and split not in found.splits:
+        raise InputError(f"set {found.name} has no split {split!r}", fix=suggest(split, found.splits))
+    return found, split, path.parent
+
+
+def _split(found: Set, asked: str, default: str) -> str:
+    split = asked or (default if default in found.splits else next(iter(found.splits), ""))
+    return found.splits.get(split, split)
+
+
+def files(ref: str, default_split: str) -> list[Path]:
+    """The local files that a set is read from; their fingerprints decide whether work on it is still fresh."""
+    found, asked, folder = find(ref)
+    return [folder / _split(found, asked, default_split)] if found.source == "jsonl" else []
+
+
+def load(ref: str, default_split: str, limit: int | None = None, on_bad: OnBad | None = None) -> Iterator[Problem]:
+    """Problems of a set in file order, duplicates (same prompt) left out; streams.
+
+    Args:
+        on_bad: takes rows that are broken or repeated; without it a broken row is an error.
+
+    Raises:
+        InputError: the set, split or file does not exist, or a broken row without `on_bad`.
+    """
+    found, asked, folder = find(ref)
+    split = _split(found, asked, default_split)
+    return islice(_problems(found, split, folder, on_bad), limit)
+
+
+def _problems(found: Set, split: str, folder: Path, on_bad: OnBad | None) -> Iterator[Problem]:
+    seen: dict[str, int] = {}
+
+    def bad(line: int, reason: str, row: Any) -> None:
+        if on_bad is None:
+            raise InputError(f"line {line}: {reason}", where=f"problem set {found.name}", fix=f"row: {str(row)[:120]}")
+        on_bad(Rejected(line=line, reason=reason, row=str(row)))
+
+    for line, row in _rows(found, split, folder, bad):
+        try:
+            problem = _problem(found, row)
+        except KeyError as error:
+            bad(line, f"lacks the field {error}", row)
+        except ValidationError as error:
+            bad(line, from_validation(error, "").what, row)
+        except ValueError as error:
+            bad(line, str(error), row)
+        else:
+            if problem.id in seen:
+                bad(line, f"repeats line {seen[problem.id]}", row)
+            else:
+                seen[problem.id] = line
+                yield problem
+
+
+def _rows(
+    found: Set, split: str, folder: Path, bad: Callable[[int, str, Any], None]
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    if found.source == "jsonl":
+        yield from jsonl.rows(folder / split, lambda number, text: bad(number, "is not a JSON object", text))
+    elif found.source == "hub":
+        yield from enumerate(_hub(found, split), 1)
+    else:
+        yield from enumerate(_gym(found), 1)
+
+
+def _hub(found: Set, split: str) -> Iterator[Mapping[str, Any]]:
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(
+            str(found.dataset), found.config, split=split, revision=found.revision, streaming=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"cannot load dataset {found.dataset}: {str(error).splitlines()[0]}",
+            where=f"problem set {found.name}",
+            fix="check the network, HF_ENDPOINT and access, or give a local .jsonl with --problems",
+        ) from error
+    yield from loaded
+
+
+def _gym(found: Set) -> Iterator[Mapping[str, Any]]:
+    try:
+        import reasoning_gym
+    except ImportError as error:
+        raise InputError("needs reasoning-gym", fix="pip install 'distill[reasoning-gym]'") from error
+    for entry in reasoning_gym.create_dataset(str(found.dataset), **found.options):
+        yield {**entry, "entry": {"task": found.dataset, **entry}}
+
+
+def _problem(found: Set, row: Mapping[str, Any]) -> Problem:
+    if "messages" in row:
+        messages = tuple(Message.model_validate(message) for message in row["messages"])
+    else:
+        shown = {k: ", ".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in row.items()}
+        messages = (Message(role="user", content=found.prompt.format_map(shown)),)
+    if not any(message.content.strip() for message in messages):
+        raise ValueError("is empty")
+    return Problem.make(
+        messages,
+        answer=_answer(found, row),
+        verifier=row.get("verifier", found.verifier),
+        set=row.get("set", found.name),
+        language=row.get("language", found.language),
+        licence=row.get("licence", found.licence),
+    )
+
+
+def _answer(found: Set, row: Mapping[str, Any]) -> Any:
+    if isinstance(found.answer, dict):
+        return {name: row[source] for name, source in found.answer.items()}
+    answer = row.get(found.answer) if found.answer else None
+    if found.answer_after and isinstance(answer, str):
+        if found.answer_after not in answer:
+            raise ValueError(f"its answer lacks the mark {found.answer_after!r}")
+        return answer.rsplit(found.answer_after, 1)[1].strip()
+    return answer
+
+
+def fingerprint(found: Set) -> str:
+    """Hash of a set's own facts (its files are fingerprinted apart)."""
+    return content_id(found.model_dump(mode="json"))

@@ -1,0 +1,65 @@
+"""Progress of long work: what a stage reports, and the plain-lines form for logs. The terminal's form is in cli/."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Protocol
+
+LOG = logging.getLogger("distill")
+EVERY_SECONDS = 10.0
+
+
+class Progress(Protocol):
+    def start(self, label: str, total: int, done: int = 0, unit: str = "") -> None:
+        """Begin a piece of work of `total` units, `done` of them from before."""
+        ...
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """`count` more units are done; `note` replaces the text beside the bar."""
+        ...
+
+    def stop(self) -> None: ...
+
+
+class Lines:
+    """A log line at the start, every ten seconds and at the end, with rate and ETA."""
+
+    def __init__(self) -> None:
+        self._label = self._unit = self._note = ""
+        self._total = self._done = self._before = 0
+        self._began = self._told = 0.0
+
+    def start(self, label: str, total: int, done: int = 0, unit: str = "") -> None:
+        self._label, self._unit, self._note = label, unit, ""
+        self._total, self._done, self._before = total, done, done
+        self._began = self._told = time.monotonic()
+        LOG.info("%s: %s of %s %s", label, f"{done:,}", f"{total:,}", unit)
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self._done += count
+        self._note = note or self._note
+        if time.monotonic() - self._told >= EVERY_SECONDS:
+            self._tell()
+
+    def stop(self) -> None:
+        if self._label:
+            self._tell()
+        self._label = ""
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        rate = (self._done - self._before) / max(self._told - self._began, 1e-9)
+        eta = duration((self._total - self._done) / rate) if rate and self._done < self._total else ""
+        parts = [f"{self._done:,}/{self._total:,} {self._unit}", f"{rate:,.1f}/s", eta and f"ETA {eta}", self._note]
+        LOG.info("%s: %s", self._label, ", ".join(part for part in parts if part))
+
+
+def duration(seconds: float) -> str:
+    """`42s`, `3m20s`, `5h07m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

