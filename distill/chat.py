@@ -7,6 +7,7 @@ two) but without importing torch, so that generate, filter and eval stay light.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from distill.errors import InputError
 from distill.types import Message, Record, content_id
 
-_BOXED = "\\boxed{"
+_BRACE = re.compile(r"\\boxed\{|(?<!\\)[{}]")
 
 
 class Tags(Record):
@@ -92,10 +93,21 @@ class Tokenizer:
 
     @cached_property
     def _compiled(self) -> Any:
-        from jinja2.ext import loopcontrols
+        from jinja2.ext import Extension, loopcontrols
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+        class Generation(Extension):
+            """`{% generation %}` marks assistant text for trainers; it renders as if it were not there."""
+
+            tags = {"generation"}
+
+            def parse(self, parser: Any) -> Any:
+                next(parser.stream)
+                return parser.parse_statements(["name:endgeneration"], drop_needle=True)
+
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+        )
         environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = _now
@@ -103,7 +115,8 @@ class Tokenizer:
 
     def apply(self, messages: Sequence[Message], *, generation_prompt: bool, tools: Any = None) -> str:
         """Render messages with the chat template."""
-        specials = {n: self.special(n) for n in ("bos_token", "eos_token", "pad_token", "unk_token")}
+        named = ("bos_token", "eos_token", "pad_token", "unk_token")
+        specials = {name: self.special(name) for name in named if self.special(name)}
         return str(
             self._compiled.render(
                 messages=[message.model_dump(exclude_none=True) for message in messages],
@@ -184,17 +197,15 @@ def tagged(text: str) -> list[str]:
 
 
 def last_boxed(text: str) -> str | None:
-    """Content of the last brace-matched `\\boxed{…}`, or None."""
-    start = text.rfind(_BOXED)
-    while start >= 0:
-        depth, at = 1, start + len(_BOXED)
-        while at < len(text) and depth:
-            depth += {"{": 1, "}": -1}.get(text[at], 0) if text[at - 1] != "\\" else 0
-            at += 1
-        if not depth:
-            return text[start + len(_BOXED) : at - 1]
-        start = text.rfind(_BOXED, 0, start)
-    return None
+    """Content of the last brace-matched `\\boxed{…}`, or None; linear in the text."""
+    opened: list[int | None] = []
+    best: tuple[int, int] | None = None
+    for brace in _BRACE.finditer(text):
+        if brace[0] != "}":
+            opened.append(brace.end() if len(brace[0]) > 1 else None)
+        elif opened and (start := opened.pop()) is not None and (best is None or start > best[0]):
+            best = (start, brace.start())
+    return None if best is None else text[slice(*best)]
 
 
 def final_answer(answer: str) -> str | None:

@@ -61,15 +61,17 @@ class Log:
                 self._synced = time.monotonic()
 
     def close(self) -> None:
-        with writing(self.path):
+        with self._file, writing(self.path):
             os.fsync(self._file.fileno())
-            self._file.close()
 
     def __enter__(self) -> Log:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
+        if error is None:
+            self.close()
+        else:
+            self._file.close()  # a failing fsync would hide the error under way
 
 
 def _cut_torn_tail(path: Path) -> int:
@@ -121,7 +123,8 @@ def rows(path: Path, on_bad: Callable[[int, str], None] | None = None) -> Iterat
         reader = jsonlines.Reader(counted(), loads=orjson.loads)
         while True:
             try:
-                yield number, reader.read(type=dict, skip_empty=True)
+                row = reader.read(type=dict, skip_empty=True)
+                yield number, row
             except EOFError:
                 return
             except jsonlines.InvalidLineError as error:

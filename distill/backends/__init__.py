@@ -46,6 +46,7 @@ class Completion(Record):
 
     text: str
     tokens: int
+    """Tokens of `text`; the EOS is not counted."""
     finish: Finish
     seed: int | None
     """The seed that belongs to this completion alone; None where the engine has none per request."""
@@ -55,6 +56,18 @@ class Completion(Record):
 
 class Refused(Exception):
     """The engine will never answer this request (too long, bad parameters); it is recorded and the run goes on."""
+
+
+def budget(model: Model, request: Request) -> int:
+    """Tokens that may be generated: those asked for, as far as the context has room.
+
+    Raises:
+        Refused: the prompt leaves no room at all.
+    """
+    room = model.context - len(request.ids)
+    if room < 1:
+        raise Refused(f"the prompt has {len(request.ids)} tokens and leaves no room in a context of {model.context}")
+    return min(request.sampling.max_tokens, room)
 
 
 class Backend(Protocol):

@@ -69,7 +69,7 @@ def collect(wanted: Wanted, log: Path, failures: Path, progress: Progress, label
         RunError: every single request was refused.
     """
     model = wanted.model
-    tokenizer = Tokenizer(model.path, None if Path(model.path).is_dir() else model.revision, model.template)
+    tokenizer = Tokenizer(model.path, model.revision, model.template)
     tally = Tally()
     have = _ids(log)
     missing = []

@@ -37,7 +37,7 @@ class Config(Record):
         return {
             name: settings if isinstance(settings, dict) else {}
             for name, settings in self.checks.items()
-            if settings not in (False, None)
+            if settings is not False
         }
 
 

@@ -85,7 +85,7 @@ def run(job: Job[Config]) -> Summary:
         )
     rows, dropped, tokenizer = _rows(job)
     trainer, partial = _trainer(job, rows, tokenizer)
-    began_loss = trainer.train()
+    result = trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     if not losses or not math.isfinite(losses[-1]):
         raise RunError(f"the loss is {losses[-1] if losses else 'missing'}", fix="lower sft.learning_rate")
@@ -97,7 +97,7 @@ def run(job: Job[Config]) -> Summary:
         "steps": trainer.state.global_step,
         "first_loss": losses[0],
         "last_loss": losses[-1],
-        "train_seconds": round(began_loss.metrics["train_runtime"], 1),
+        "train_seconds": round(result.metrics["train_runtime"], 1),
     }
 
 
@@ -106,8 +106,7 @@ def _rows(job: Job[Config]) -> tuple[Dataset, int, Tokenizer]:
     import datasets
 
     student, limit = job.student, job.config.limit
-    revision = None if Path(student.model).is_dir() else student.revision
-    tokenizer = Tokenizer(student.model, revision, presets.template(student))
+    tokenizer = Tokenizer(student.model, student.revision, presets.template(student))
     eos = student.eos or tokenizer.special("eos_token")
     loaded = datasets.load_dataset("parquet", data_files=str(_set(job)), split="train")
     built = []

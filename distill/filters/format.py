@@ -1,0 +1,83 @@
+r"""Format: one think block, then one final answer and nothing after it.
+
+Reasons, in the order in which they are looked for: `think_missing`, `text_before_think`, `think_not_closed`,
+`think_reopened`, `think_closed_twice`, `empty_reasoning`, `stray_tag`, `answer_missing`, `answer_not_closed`,
+`several_answers`, `text_after_answer`. A cut trace is judged by what is there; `finish` tells why it stopped.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from distill.chat import Tags, last_boxed, tagged
+from distill.filters import PASS, Context, Filter
+from distill.types import Outcome, Problem, Record, Trace
+
+_OPEN, _CLOSE = "<answer>", "</answer>"
+_CONTROL = re.compile(r"<[|｜][^<>|｜\s]{1,40}[|｜]>")  # a template's tokens, such as <|im_end|>
+_BOX = re.compile(r"\\boxed\{")
+
+
+class Config(Record):
+    answer: Literal["tag", "boxed", "any", "none"] = "any"
+    r"""How the final answer must be marked: an <answer> tag, `\boxed{}`, either, or any text."""
+
+
+def build(config: Config, context: Context) -> Filter:
+    def format(problem: Problem, trace: Trace) -> Outcome:
+        reason = _thinking(trace.text, context.tags) or _answer(trace.text.partition(context.tags.close)[2], config)
+        return Outcome(passed=False, reason=reason, detail=trace.text[-80:]) if reason else PASS
+
+    return format
+
+
+def _thinking(text: str, tags: Tags) -> str:
+    """What is wrong up to the end of the think block, and with tags anywhere; empty if nothing is."""
+    before, opened, rest = text.partition(tags.open)
+    reasoning, closed, after = rest.partition(tags.close)
+    checks = {
+        "think_missing": not opened,
+        "text_before_think": bool(before.strip()),
+        "think_reopened": tags.open in rest,
+        "think_not_closed": not closed,
+        "think_closed_twice": tags.close in after,
+        "empty_reasoning": not reasoning.strip(),
+        # an answer tag in the reasoning may be a premature answer; either way a reader of tags would trip over it
+        "stray_tag": bool(_CONTROL.search(rest)) or _OPEN in reasoning or _CLOSE in reasoning,
+    }
+    return next((reason for reason, found in checks.items() if found), "")
+
+
+def _answer(answer: str, config: Config) -> str:
+    """What is wrong with the part after the think block; empty if nothing is."""
+    opened, closed = answer.count(_OPEN), answer.count(_CLOSE)
+    if opened or closed:
+        return _tagged(answer, opened, closed) if config.answer != "boxed" else "stray_tag"
+    boxes = _boxes(answer)
+    checks = {
+        "answer_missing": not answer.strip() or config.answer == "tag" or (config.answer != "none" and not boxes),
+        "several_answers": config.answer != "none" and len(boxes) > 1,
+    }
+    return next((reason for reason, found in checks.items() if found), "")
+
+
+def _tagged(answer: str, opened: int, closed: int) -> str:
+    contents = tagged(answer)
+    boxes = _boxes(answer) | {"".join(content.split()) for content in contents if "\\boxed" not in content}
+    checks = {
+        "answer_not_closed": opened > closed,
+        "several_answers": opened > 1 or (closed == 1 and len(boxes) > 1),
+        "stray_tag": closed > opened or len(contents) != 1,
+        "answer_missing": not any(content.strip() for content in contents),
+        "text_after_answer": bool(answer.rpartition(_CLOSE)[2].strip()),
+    }
+    return next((reason for reason, found in checks.items() if found), "")
+
+
+def _boxes(answer: str) -> set[str]:
+    r"""The different contents of all closed `\boxed{}`, blanks aside; a result boxed again at the end is one answer."""
+    starts = [match.start() for match in _BOX.finditer(answer)]
+    ends = [*starts, len(answer)][1:]
+    found = (last_boxed(answer[start:end]) for start, end in zip(starts, ends, strict=True))
+    return {"".join(content.split()) for content in found if content is not None and content.strip()}

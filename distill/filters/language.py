@@ -1,0 +1,100 @@
+"""Language: the assistant turn stays in the problem's language, judged by script.
+
+Letters are counted by script after code and formulas are taken out (of formulas only the ASCII, since drift hides in
+`\\text{…}` too). A foreign word in quotes or brackets, or a very short one that stands alone, is a quotation; foreign
+letters glued to a word, or more of them, are drift. What the problem itself contains is never foreign. Words of the
+same script (German in English) are not told apart.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import Field
+
+from distill.filters import PASS, Context, Filter
+from distill.filters._scripts import HOMES, SCRIPTS, UNSPACED, words
+from distill.types import Outcome, Problem, Record, Trace
+
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|</?\w+>", re.DOTALL)
+_FORMULA = re.compile(r"\$\$.{0,2000}?\$\$|\$[^$\n]{1,200}\$|\\\(.{0,2000}?\\\)|\\\[.{0,2000}?\\\]", re.DOTALL)
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_QUOTED = re.compile(
+    r"[\"“「『《]([^\"”」』》\n]{1,40})[\"”」』》]|[(（\[]([^()（）\[\]\n]{1,40})[)）\]]|['‘](\w{1,10})['’]"
+)
+_GAP = r"(?:[^\w\n]|\d)+"  # a run goes on over blanks, signs and numbers
+
+
+class Config(Record):
+    share: float = Field(0.15, gt=0, le=1)
+    """Share of foreign words in all, quotations included; in scripts without blanks each letter is a word."""
+    letters: int = Field(3, ge=0)
+    """Foreign letters outside quotations, in all, of a script without blanks."""
+    quotation: int = Field(8, ge=0)
+    """Words of the longest quotation; so few are never too large a share."""
+    words: int = Field(1, ge=0)
+    """Foreign words outside quotations, in all, of another script that is not Latin."""
+    latin_words: int = Field(4, ge=0)
+    """Different Latin words in one run within another script: names, units and terms are common there."""
+
+
+def build(config: Config, context: Context) -> Filter:
+    def language(problem: Problem, trace: Trace) -> Outcome:
+        homes = HOMES.get(re.split("[-_]", problem.language.lower())[0])
+        if homes is None:
+            return Outcome(passed=None, reason="unknown_language", detail=problem.language)
+        asked = " ".join(message.content for message in problem.messages)
+        raw = _CODE.sub(" ", trace.text)
+        text = _strip(raw)
+        own = sum(len(words(script, text)) for script in homes)
+        for script in (script for script in SCRIPTS if script not in homes):
+            foreign = [word for word in words(script, text) if word not in asked]
+            if not foreign:
+                continue
+            share = len(foreign) / (own + len(foreign))
+            bare = _unquoted(script, text, config.quotation)
+            drift = _glued(script, homes, raw, asked) or _drift(script, bare, asked, config)
+            if drift or (share > config.share and len(foreign) > config.quotation):
+                detail = f"{script} {share:.1%}: {' '.join(drift.split())[:60] or ' '.join(foreign)[:60]}"
+                return Outcome(passed=False, reason="foreign_script", score=share, detail=detail)
+        return PASS
+
+    return language
+
+
+def _strip(text: str) -> str:
+    text = _FORMULA.sub(lambda formula: re.sub(r"[\x00-\x7f]+", " ", formula[0]), text)
+    return _COMMAND.sub(" ", text)
+
+
+def _unquoted(script: str, text: str, longest: int) -> str:
+    def keep(match: re.Match[str]) -> str:
+        return " , " if len(words(script, match[0])) <= longest else match[0]
+
+    return _QUOTED.sub(keep, text)
+
+
+def _glued(script: str, homes: tuple[str, ...], text: str, asked: str) -> str:
+    """A snippet in which foreign letters follow or precede the language's own without a blank: `energy需求`."""
+    own = "".join(SCRIPTS[home] for home in homes if home not in UNSPACED)
+    if not own or script == "Latin":
+        return ""
+    letters = SCRIPTS[script]
+    for match in re.finditer(rf"(?<=[{own}])[{letters}]+|[{letters}]+(?=[{own}])", text):
+        if match[0] not in asked:
+            return text[max(0, match.start() - 15) : match.end() + 15]
+    return ""
+
+
+def _drift(script: str, text: str, asked: str, config: Config) -> str:
+    """A snippet that shows too much of a foreign script in a text without its quotations; empty if there is none."""
+    letters = SCRIPTS[script]
+    bare = 0
+    for run in re.finditer(rf"[{letters}]+(?:{_GAP}[{letters}]+)*", text):
+        new = [word for word in words(script, run[0]) if word not in asked]
+        bare += len(new)
+        found = {word.lower() for word in new} if script == "Latin" else range(bare)
+        limit = config.latin_words if script == "Latin" else config.letters if script in UNSPACED else config.words
+        if len(found) > limit:
+            return text[max(0, run.start() - 15) : run.end() + 15]
+    return ""

@@ -1,0 +1,29 @@
+"""Length: the assistant turn has a fitting number of the student's tokens. The score is that number."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from distill.filters import Context, Filter
+from distill.types import Outcome, Problem, Record, Trace
+
+
+class Config(Record):
+    min_tokens: int = Field(1, ge=0)
+    max_tokens: int = Field(16384, ge=1)
+
+
+def build(config: Config, context: Context) -> Filter:
+    def length(problem: Problem, trace: Trace) -> Outcome:
+        tokens = len(context.tokenizer.encode(trace.text))
+        if tokens > config.max_tokens:
+            return Outcome(
+                passed=False, reason="too_long", score=tokens, detail=f"more than {config.max_tokens} tokens"
+            )
+        if tokens < config.min_tokens:
+            return Outcome(
+                passed=False, reason="too_short", score=tokens, detail=f"less than {config.min_tokens} tokens"
+            )
+        return Outcome(passed=True, score=tokens)
+
+    return length

@@ -1,0 +1,33 @@
+"""The one final answer that a text states, for the verifiers that read plain answers."""
+
+from __future__ import annotations
+
+from distill.chat import final_answer, tagged
+from distill.types import Outcome
+
+
+def wrong(reason: str, detail: str = "") -> Outcome:
+    return Outcome(passed=False, reason=reason, score=0.0, detail=detail[:200])
+
+
+RIGHT = Outcome(passed=True, score=1.0)
+HEDGED = wrong("several_answers", "the <answer> tags differ")
+
+
+def hedged(text: str) -> bool:
+    """Whether several closed <answer> tags differ: whoever states two answers has not decided, so none counts."""
+    return len({"".join(answer.split()) for answer in tagged(text)}) > 1
+
+
+def stated(text: str) -> str:
+    """The last tagged or boxed answer, else the text itself: an answer file may hold the bare answer and no more.
+
+    Verifiers read the result as a whole, so prose without a tag or a box never passes for an answer.
+    """
+    answer = final_answer(text)
+    return text.strip() if answer is None else answer
+
+
+def marked(text: str) -> bool:
+    """Whether a tag or a box says which part of the text is the answer."""
+    return final_answer(text) is not None

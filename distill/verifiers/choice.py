@@ -1,0 +1,54 @@
+r"""Choice: one letter A-J, as in `B`, `(B)`, `B.`, `\text{B}`, `**B**` or `B) the option's text`.
+
+The option's text may follow the letter's mark, but a second letter that stands alone makes the answer ambiguous.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from typing import Any
+
+from distill.errors import InputError
+from distill.types import Outcome, Record
+from distill.verifiers._answer import HEDGED, RIGHT, hedged, marked, stated, wrong
+
+_WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\{([^{}]*)\}")
+_ALONE = re.compile(r"[(\[]?([A-Ja-j])[)\].:]?\.?")
+_LABELLED = re.compile(r"(?:\(([A-J])\)|([A-J])[).:])\s*(.+)", re.DOTALL)
+_LETTER = re.compile(r"(?<![^\W_])[A-J](?![^\W_]|')")
+
+
+class Config(Record):
+    pass
+
+
+def letter(answer: str) -> str | None:
+    """The one letter that an answer names, or None."""
+    plain = _WRAPPED.sub(r"\1", answer).strip(" \t\n$*")
+    if alone := _ALONE.fullmatch(plain):
+        return alone[1].upper()
+    if labelled := _LABELLED.fullmatch(plain):
+        named = labelled[1] or labelled[2]
+        return named if set(_LETTER.findall(labelled[3])) <= {named} else None
+    return None
+
+
+class Choice:
+    def verify(self, gold: Any, text: str) -> Outcome:
+        expected = letter(gold) if isinstance(gold, str) else None
+        if expected is None:
+            raise InputError(f"not a gold of `choice`: {gold!r:.100}", fix="give one letter from A to J")
+        if hedged(text):
+            return HEDGED
+        answer = letter(stated(text))
+        if answer is None:
+            return wrong("ambiguous", stated(text)) if marked(text) else wrong("no_answer")
+        return RIGHT if answer == expected else wrong("wrong_answer", f"{answer}, not {expected}")
+
+    def key(self, gold: Any, text: str) -> Hashable | None:
+        return None if hedged(text) else letter(stated(text))
+
+
+def build(config: Config) -> Choice:
+    return Choice()

@@ -1,0 +1,73 @@
+"""Countdown: an expression that uses each given number exactly once and makes the target.
+
+The gold is `{"target": 24, "numbers": [3, 8, 1]}`. Answers are parsed, never evaluated: integers,
+`+ - * /` with their usual other spellings, parentheses and blanks, in exact fractions. Different answers in several
+<answer> tags are refused (`several_answers`). A text that is nothing but an expression needs no tag.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from distill.errors import InputError
+from distill.types import Outcome, Record
+from distill.verifiers._answer import HEDGED, RIGHT, hedged, marked, stated, wrong
+from distill.verifiers._expression import Expression
+
+
+class Config(Record):
+    pass
+
+
+class Gold(BaseModel):
+    model_config = ConfigDict(strict=True)
+    target: int
+    numbers: list[int]
+
+
+class Countdown:
+    def verify(self, gold: Any, text: str) -> Outcome:
+        task = _read(gold)
+        if hedged(text):
+            return HEDGED
+        answer = stated(text)
+        try:
+            expression = Expression(answer)
+        except ZeroDivisionError:
+            return wrong("division_by_zero", answer)
+        except ValueError as error:
+            return wrong("not_an_expression", f"{error}: {answer}") if marked(text) else wrong("no_answer")
+        if Counter(expression.numbers) != Counter(task.numbers):
+            return wrong("wrong_numbers", f"uses {sorted(expression.numbers)}, not {sorted(task.numbers)}: {answer}")
+        if expression.value != task.target:
+            return wrong("wrong_value", f"{answer} = {expression.value}, not {task.target}")
+        return RIGHT
+
+    def key(self, gold: Any, text: str) -> Hashable | None:
+        """The value of an expression that uses the numbers; any other answer without its blanks."""
+        task = _read(gold)
+        if hedged(text) or not marked(text):
+            return None
+        answer = stated(text)
+        try:
+            expression = Expression(answer)
+        except (ValueError, ZeroDivisionError):
+            return "".join(answer.split())
+        valid = Counter(expression.numbers) == Counter(task.numbers)
+        return expression.value if valid else "".join(answer.split())
+
+
+def _read(gold: Any) -> Gold:
+    try:
+        return Gold.model_validate(gold)
+    except ValidationError as error:
+        example = '{"target": 24, "numbers": [3, 8, 1]}'
+        raise InputError(f"not a Countdown gold: {gold!r:.100}", fix=f"write it as {example}") from error
+
+
+def build(config: Config) -> Countdown:
+    return Countdown()

@@ -1,0 +1,73 @@
+"""Shared fixtures: the tiny world, and records made in one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill import resources
+from distill.chat import Tags, split
+from distill.types import Message, Problem, Sampling, Segment, Trace, Usage, content_id
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Path:
+    """data/tiny, with teacher/, base/, train.jsonl and test.jsonl."""
+    return resources.folder("data") / "tiny"
+
+
+def make_problem(text: str = "Using the numbers 3, 7, 8, make 29.", **fields: Any) -> Problem:
+    fields.setdefault("answer", {"target": 29, "numbers": [3, 7, 8]})
+    fields.setdefault("verifier", {"kind": "countdown"})
+    return Problem.make((Message(role="user", content=text),), set="test", **fields)
+
+
+GOOD = "Try 3 * 7 = 21, 21 + 8 = 29. That is 29.\n</think>\n\n<answer>(3 * 7) + 8</answer>"
+
+
+def make_trace(completion: str = GOOD, prefill: str = "<think>\n", **fields: Any) -> Trace:
+    """A trace of `make_problem()` whose spans follow from the completion."""
+    spans = split(completion, prefill, Tags())
+    base: dict[str, Any] = {
+        "id": content_id(completion, fields),
+        "problem_id": make_problem().id,
+        "sample": 0,
+        "model": "m",
+        "revision": None,
+        "template": "t",
+        "sampling": Sampling(),
+        "prompt_hash": "h",
+        "prefill": prefill,
+        "completion": completion,
+        "reasoning_span": spans.reasoning,
+        "answer_span": spans.answer,
+        "finish": "stop",
+        "usage": Usage(prompt=10, reasoning=5, answer=5),
+        "engine": "e",
+        "segments": (Segment(end=len(completion), tokens=10, finish="stop", seed=1, endpoint="x", seconds=0.1),),
+    }
+    return Trace(**{**base, **fields})
+
+
+@pytest.fixture
+def scripted_recipe(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """A recipe (plain data) whose teacher is the scripted backend: every reply is one of those given."""
+
+    def build(replies: list[str], problems: int = 6, **changes: Any) -> dict[str, Any]:
+        recipe: dict[str, Any] = {
+            "name": "scripted",
+            "teacher": "tiny",
+            "student": "tiny",
+            "generate": {"limit": problems, "samples": 2, "backend": {"kind": "scripted", "replies": replies}},
+            "filter": {"checks": {"finish": {}, "format": {}}},
+        }
+        recipe.update(changes)
+        return recipe
+
+    return build

@@ -1,0 +1,89 @@
+"""The layout's rules: no upward imports, no torch at import time, no grab-bags."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# a module may import from layers above its own line, never from below it
+LAYERS = [
+    {"types", "errors", "hardware", "progress"},
+    {"resources", "plugins", "jsonl", "chat", "scoring", "run"},
+    {"problems", "backends", "verifiers"},
+    {"presets", "filters"},
+    {"sampling"},
+    {"stages"},
+    {"recipe"},
+    {"pipeline"},
+]
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+MODULES = sorted(
+    path for path in (ROOT / "distill").rglob("*.py") if path.parent.name != "distill" or path.stem != "__init__"
+)
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "distill":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("distill."):
+            found.add(str(node.module).removeprefix("distill."))
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("distill.") for alias in node.names if alias.name.startswith("distill.")}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_module_imports_from_a_higher_layer(path: Path) -> None:
+    own = path.relative_to(ROOT / "distill").with_suffix("").parts
+    assert own[0] in RANK, f"{own[0]} is in no layer: add it to LAYERS"
+    for name in imports(path):
+        top = name.split(".")[0]
+        assert top != "cli", f"{path.name} imports the command line"
+        assert RANK[top] <= RANK[own[0]], f"{path.name} imports {name} from a higher layer"
+        if own[0] == top == "stages" and "." in name:
+            pytest.fail(f"stage {path.name} imports stage {name}")
+
+
+def test_importing_everything_loads_neither_torch_nor_vllm() -> None:
+    names = [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in MODULES]
+    code = (
+        f"import importlib, sys\nfor name in {[*names, 'distill.cli.stages', 'distill.cli.show', 'distill.cli.ls']}:"
+        " importlib.import_module(name)\n"
+        "heavy = {'torch', 'vllm', 'trl', 'transformers', 'datasets', 'aiohttp', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_loads_no_heavy_package() -> None:
+    code = (
+        "import sys\nfrom distill.cli import main\nsys.argv = ['distill', '--help']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'torch', 'vllm', 'pydantic', 'yaml', 'datasets'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "distill run tiny" in done.stdout
+
+
+def test_every_package_folder_ships() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {
+        "distill." + ".".join(p.parent.relative_to(ROOT / "distill").parts) for p in MODULES if p.stem == "__init__"
+    }
+    assert folders | {"distill", "distill.cli", "distill.recipes", "distill.data"} == set(config["packages"])
+
+
+def test_files_stay_small_and_named_for_one_thing() -> None:
+    for path in MODULES:
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert path.stem not in ("utils", "helpers", "common", "misc")
+        limit = 180 if path.parent.name in ("verifiers", "filters", "backends") else 330
+        assert lines <= limit, f"{path.name} has {lines} lines"
