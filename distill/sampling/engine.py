@@ -8,6 +8,7 @@ from typing import Any
 
 from distill import hardware
 from distill.backends import Model
+from distill.backends._server import serving
 from distill.errors import InputError
 
 SMALL = 2e9
@@ -44,8 +45,4 @@ def choose(options: Mapping[str, Any], model: Model, needs: str = "") -> dict[st
 
 def serve_command(model: Model) -> list[str]:
     """The `vllm serve` command line for a model."""
-    command = ["vllm", "serve", model.path, "--served-model-name", model.name, "--max-model-len", str(model.context)]
-    for name, value in model.serve.items():
-        if value is not False:
-            command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    return command
+    return ["vllm", "serve", model.path, *serving(model)]

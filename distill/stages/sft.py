@@ -135,6 +135,8 @@ def _trainer(job: Job[Config], rows: Dataset, tokenizer: Tokenizer) -> tuple[Any
     partial = job.run.student.with_name("student.partial")
     shutil.rmtree(partial, ignore_errors=True)
     cuda = torch.cuda.is_available()
+    if not cuda:
+        hardware.keep_freed_memory()
     devices = int(os.environ.get("WORLD_SIZE", "1"))
     arguments = SFTConfig(
         output_dir=str(partial),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,15 +126,33 @@ def test_an_endpoint_that_is_down_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+MINE = '''"""Counts words."""
+from distill.types import Outcome, Record
+
+
+class Config(Record):
+    words: int
+
+
+class Verifier:
+    def __init__(self, words):
+        self.words = words
+
+    def verify(self, gold, text):
+        return Outcome(passed=len(text.split()) == self.words, reason="count")
+
+    def key(self, gold, text):
+        return len(text.split())
+
+
+def build(config):
+    return Verifier(config.words)
+'''
+
+
 def test_own_problems_and_verifier_file(tmp_path: Path, scripted_recipe: Build) -> None:
     """A user's own files need no change to the package."""
-    (tmp_path / "mine.py").write_text(
-        '"""Counts words."""\nfrom distill.types import Outcome, Record\n\n\nclass Config(Record):\n    words: int\n\n\n'
-        "class Verifier:\n    def __init__(self, words):\n        self.words = words\n\n"
-        "    def verify(self, gold, text):\n        return Outcome(passed=len(text.split()) == self.words, reason='count')\n\n"
-        "    def key(self, gold, text):\n        return len(text.split())\n\n\n"
-        "def build(config):\n    return Verifier(config.words)\n"
-    )
+    (tmp_path / "mine.py").write_text(MINE)
     row = {"problem": "Say two words.", "answer": 2, "verifier": {"kind": "./mine.py", "words": 2}}
     (tmp_path / "p.jsonl").write_text(json.dumps(row) + "\n")
     recipe = scripted_recipe(["hm</think>two words", "hm</think>three words here"])
@@ -142,3 +163,75 @@ def test_own_problems_and_verifier_file(tmp_path: Path, scripted_recipe: Build) 
     done = distill("filter", "--run", "r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "count" in done.stdout
+
+
+def slow_recipe(folder: Path, scripted_recipe: Build, replies: list[str]) -> str:
+    recipe = scripted_recipe(replies, problems=400)
+    recipe["generate"]["backend"] |= {"delay": 0.02, "concurrency": 4}
+    return as_file(folder, recipe)
+
+
+def start(file: str, cwd: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "distill.cli", "generate", file, "--run", "r"]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_traces(log: Path, count: int) -> None:
+    until = time.monotonic() + 60
+    while not log.exists() or log.read_bytes().count(b"\n") < count:
+        assert time.monotonic() < until, "no traces appeared"
+        time.sleep(0.01)
+
+
+def trace_ids(log: Path) -> list[str]:
+    return [json.loads(line)["id"] for line in log.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_is_clean_and_the_same_command_resumes(tmp_path: Path, scripted_recipe: Build, number: int) -> None:
+    file = slow_recipe(tmp_path, scripted_recipe, [GOOD])
+    log = tmp_path / "r" / "traces.jsonl"
+    with start(file, tmp_path) as child:
+        wait_for_traces(log, 20)
+        child.send_signal(number)
+        _, said = child.communicate(timeout=20)
+    assert child.returncode == 1
+    assert "stopped; everything finished so far is saved" in said
+    assert "Traceback" not in said
+    before = trace_ids(log)
+    assert 20 <= len(before) < 800
+    done = distill("generate", file, "--run", "r", "--set", "generate.backend.delay=0", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    after = trace_ids(log)
+    assert after[: len(before)] == before
+    assert len(after) == len(set(after)) == 800
+
+
+def test_kill_9_loses_no_trace_and_repeats_none(tmp_path: Path, scripted_recipe: Build) -> None:
+    file = slow_recipe(tmp_path, scripted_recipe, [GOOD * 40])
+    log = tmp_path / "r" / "traces.jsonl"
+    for count in (10, 60, 130):
+        with start(file, tmp_path) as child:
+            wait_for_traces(log, count)
+            child.kill()
+            child.communicate()
+    done = distill("generate", file, "--run", "r", "--set", "generate.backend.delay=0", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(trace_ids(log)) == len(set(trace_ids(log))) == 800
+
+
+def test_a_full_disk_is_one_message_and_the_same_command_resumes(tmp_path: Path, scripted_recipe: Build) -> None:
+    recipe = scripted_recipe([GOOD * 40], problems=60)
+    file = as_file(tmp_path, recipe)
+    command = [sys.executable, "-m", "distill.cli", "generate", file, "--run", "r"]
+    limited = f"ulimit -f 60; exec {shlex.join(command)}"  # a file that may not grow is a disk that is full
+    full = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert full.returncode == 1
+    assert "traces.jsonl: cannot write: File too large" in full.stderr.replace("\n", "")
+    assert "Traceback" not in full.stderr
+    log = tmp_path / "r" / "traces.jsonl"
+    whole = log.read_bytes().count(b"\n")
+    assert whole > 0
+    done = distill("generate", file, "--run", "r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(trace_ids(log)) == len(set(trace_ids(log))) == 120

@@ -1,0 +1,105 @@
+"""Samples in this process with transformers' `generate`, in batches: for machines without vLLM.
+
+A batch of generate() waits for its longest row, so finished rows are handed out and dropped on the way, and the last
+few of a batch join the next one. One random stream serves a whole batch, seeded by the ids in it: no seed belongs to a
+single completion, and which requests meet in a batch depends on when they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from distill.backends import Backend, Completion, Model, Request, budget
+from distill.backends._generate import Generator, Row
+from distill.errors import BackendError
+from distill.types import Record
+
+
+class Config(Record):
+    batch: int = Field(128, ge=1)
+    """Rows generated together."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Precision of the weights; `auto` is as saved. CPUs without AVX512-BF16 or AMX are faster in float32."""
+
+
+def build(config: Config, model: Model, log: Path) -> Backend:
+    return _Transformers(config, model)
+
+
+class _Transformers:
+    engine = "transformers"
+
+    def __init__(self, config: Config, model: Model) -> None:
+        self.config, self.model = config, model
+        self.concurrency = 2 * config.batch  # one batch runs, the next one waits
+        self._waiting: list[Row] = []
+        self._wake = asyncio.Event()
+        self._generator: Generator | None = None
+        self._worker: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        self._generator = await asyncio.to_thread(Generator, self.model, self.config.dtype)
+        self.engine = f"transformers {self._generator.version}"
+        self._worker = asyncio.create_task(self._work(self._generator))
+
+    async def complete(self, request: Request) -> Completion:
+        assert self._worker, "open() first"
+        end = len(request.ids) + budget(self.model, request)
+        row = Row(request, asyncio.get_running_loop().create_future(), end, list(request.ids))
+        self._waiting.append(row)
+        self._wake.set()
+        return await row.answer
+
+    async def close(self) -> None:
+        if self._generator and self._worker:
+            self._generator.stop()
+            self._wake.set()
+            await self._worker
+        for row in self._waiting:
+            row.answer.cancel()
+        self._generator = None
+
+    async def _work(self, generator: Generator) -> None:
+        loop = asyncio.get_running_loop()
+        while not generator.stopped:
+            await self._wake.wait()
+            self._wake.clear()
+            await asyncio.sleep(0.01)  # requests that come together shall meet in one batch
+            rows = self._next_batch()
+            if not rows:
+                continue
+            few = len(rows) // 8 if self._waiting else 0
+            try:
+                left = await asyncio.to_thread(
+                    generator.run, rows, few, lambda row, done: loop.call_soon_threadsafe(_answer, row, done)
+                )
+            except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
+                fix = "lower `batch`" if "memory" in str(error) else None
+                for row in rows:
+                    _answer(row, BackendError(f"generate() failed: {error}", fix=fix))
+                left = []
+            self._waiting = left + self._waiting
+            if self._waiting:
+                self._wake.set()
+
+    def _next_batch(self) -> list[Row]:
+        """Take the rows that are sampled like the first one, up to a batch; abandoned ones are dropped."""
+        alive = [row for row in self._waiting if not row.answer.done()]
+        batch = [row for row in alive if row.request.sampling.identity() == alive[0].request.sampling.identity()]
+        batch = batch[: self.config.batch]
+        taken = set(map(id, batch))
+        self._waiting = [row for row in alive if id(row) not in taken]
+        return batch
+
+
+def _answer(row: Row, answer: Completion | Exception) -> None:
+    if row.answer.done():  # its caller has gone
+        return
+    if isinstance(answer, Exception):
+        row.answer.set_exception(answer)
+    else:
+        row.answer.set_result(answer)

@@ -1,0 +1,381 @@
+"""The client against a small server that speaks vLLM's protocol; the real one is in tests/integration."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from distill import plugins
+from distill.backends import Backend, Completion, Model, Refused, Request
+from distill.backends._server import Server, claim_port, vllm_command
+from distill.backends.vllm import Config
+from distill.errors import BackendError, InputError
+from distill.types import Sampling
+
+MODEL = Model(name="tiny", path="some/where", context=64)
+Answer = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
+
+
+class Fake:
+    """Answers the n-th request with the n-th of `script`, the last one for ever."""
+
+    def __init__(self, *script: Answer, model: str = "tiny", context: int | None = 64, key: str | None = None) -> None:
+        self.script, self.model, self.context, self.key = list(script), model, context, key
+        self.bodies: list[dict[str, Any]] = []
+        self.cancelled = 0
+        self.health = 200
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        app = web.Application()
+        app.router.add_get("/v1/models", self.models)
+        app.router.add_get("/version", self.version)
+        app.router.add_get("/health", self.healthy)
+        app.router.add_post("/v1/completions", self.completions)
+        async with TestServer(app, host="127.0.0.1", handler_cancellation=True) as server:
+            yield f"http://127.0.0.1:{server.port}"
+
+    async def models(self, request: web.Request) -> web.Response:
+        if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
+            return web.json_response({"error": "Unauthorized"}, status=401)
+        card = {"id": self.model, "max_model_len": self.context}
+        return web.json_response({"data": [card]})
+
+    async def version(self, request: web.Request) -> web.Response:
+        return web.json_response({"version": "9.9"})
+
+    async def healthy(self, request: web.Request) -> web.Response:
+        return web.Response(status=self.health)
+
+    async def completions(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.bodies.append(body)
+        answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        try:
+            return await answer(request, body)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+def reply(text: str = "hello", finish: str = "stop", tokens: int = 6) -> Answer:
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.Response:
+        choice = {"index": 0, "text": text, "finish_reason": finish}
+        return web.json_response({"choices": [choice], "usage": {"completion_tokens": tokens}})
+
+    return answer
+
+
+def status(code: int, message: str = "no luck") -> Answer:
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.Response:
+        return web.json_response({"error": {"message": message}}, status=code)
+
+    return answer
+
+
+def raw(body: str) -> Answer:
+    async def answer(request: web.Request, _: dict[str, Any]) -> web.Response:
+        return web.Response(text=body)
+
+    return answer
+
+
+async def half(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b'{"choices": [{"text": "hal')
+    assert request.transport
+    request.transport.abort()
+    return response
+
+
+async def never(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    await asyncio.sleep(60)
+    raise AssertionError
+
+
+def request(name: str = "r", prompt: int = 5, **sampling: Any) -> Request:
+    return Request(id=name, ids=tuple(range(prompt)), sampling=Sampling(**sampling), seed=7)
+
+
+def client(*urls: str, model: Model = MODEL, **options: Any) -> Backend:
+    settings = {"kind": "vllm", "endpoints": urls, **options}
+    made: Backend = plugins.build("backends", settings, model, Path("unused"))
+    return made
+
+
+def sample(fake: Fake, *requests: Request, **options: Any) -> list[Completion]:
+    async def go() -> list[Completion]:
+        async with fake.running() as url:
+            made = client(url, **options)
+            await made.open()
+            assert made.engine == "vllm 9.9"
+            try:
+                return await asyncio.gather(*(made.complete(r) for r in requests))
+            finally:
+                await made.close()
+
+    return asyncio.run(go())
+
+
+def test_a_completion() -> None:
+    fake = Fake(reply())
+    (done,) = sample(fake, request(temperature=0.6, top_p=0.9, max_tokens=10))
+    assert (done.text, done.finish, done.seed) == ("hello", "stop", 7)
+    assert done.tokens == 5  # without the EOS
+    assert done.endpoint.startswith("http://127.0.0.1:")
+    (body,) = fake.bodies
+    assert body["model"] == "tiny"
+    assert body["prompt"] == [0, 1, 2, 3, 4]
+    assert (body["temperature"], body["top_p"], body["top_k"], body["max_tokens"]) == (0.6, 0.9, -1, 10)
+    assert body["seed"] == 7
+    assert body["add_special_tokens"] is False
+
+
+def test_max_tokens_is_capped_to_the_context() -> None:
+    fake = Fake(reply(finish="length"))
+    (done,) = sample(fake, request(prompt=60, max_tokens=1000, top_k=20))
+    assert (done.tokens, done.finish) == (6, "length")
+    assert (fake.bodies[0]["max_tokens"], fake.bodies[0]["top_k"]) == (4, 20)
+
+
+def test_a_prompt_without_room_is_refused_unsent() -> None:
+    fake = Fake(reply())
+    with pytest.raises(Refused, match="64 tokens and leaves no room"):
+        sample(fake, request(prompt=64))
+    assert not fake.bodies
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        status(500),
+        status(429),
+        status(503),
+        half,
+        raw("not json"),
+        raw('{"choices": []}'),
+        raw("[]"),
+        reply(finish="abort"),
+    ],
+    ids=["500", "429", "503", "half", "not json", "no choice", "list", "abort"],
+)
+def test_tries_again(bad: Answer) -> None:
+    fake = Fake(bad, reply("at last"))
+    assert sample(fake, request())[0].text == "at last"
+    assert fake.bodies[0] == fake.bodies[1]
+
+
+@pytest.mark.parametrize("code", [400, 413, 422])
+def test_a_bad_request_is_refused(code: int) -> None:
+    fake = Fake(status(code, "top_p is strange"))
+    with pytest.raises(Refused, match=f"{code}: top_p is strange"):
+        sample(fake, request())
+    assert len(fake.bodies) == 1
+
+
+def test_a_lost_model_ends_the_run() -> None:
+    with pytest.raises(BackendError, match="404: the model `tiny` does not exist"):
+        sample(Fake(status(404, "the model `tiny` does not exist")), request())
+
+
+def test_patience_ends() -> None:
+    fake = Fake(status(502, "bad gateway"))
+    fake.health = 503
+    with pytest.raises(BackendError, match=r"(?s)127.0.0.1:\d+: no endpoint has worked .* 502: bad gateway.*saved"):
+        sample(fake, request(), patience=0.3)
+
+
+def test_a_slow_healthy_server_is_waited_for() -> None:
+    fake = Fake(status(429), status(429), reply())
+    assert sample(fake, request(), patience=0.1)[0].text == "hello"
+
+
+def test_a_request_that_always_fails_is_refused_while_others_succeed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.backends.vllm._ATTEMPTS", 2)
+
+    async def poisoned(web_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        return await (status(500, "poison") if len(body["prompt"]) == 6 else reply())(web_request, body)
+
+    async def go() -> None:
+        async with Fake(poisoned).running() as url:
+            made = client(url)
+            await made.open()
+            bad = asyncio.create_task(made.complete(request(prompt=6)))
+            await asyncio.sleep(0.1)
+            await made.complete(request())
+            with pytest.raises(Refused, match=r"2 times .* poison"):
+                await bad
+            await made.close()
+
+    asyncio.run(go())
+
+
+def test_load_is_spread_and_a_dead_endpoint_avoided() -> None:
+    async def slow(web_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        await asyncio.sleep(0.05)
+        return await reply()(web_request, body)
+
+    async def go() -> None:
+        one, two = Fake(slow), Fake(slow)
+        async with one.running() as first:
+            async with two.running() as second:
+                made = client(first, second + "/v1")
+                await made.open()
+                await asyncio.gather(*(made.complete(request(str(i))) for i in range(20)))
+                assert len(one.bodies) == len(two.bodies) == 10
+            done = await asyncio.gather(*(made.complete(request(str(i))) for i in range(20)))
+            assert {completion.endpoint for completion in done} == {first}
+            await made.close()
+
+    asyncio.run(go())
+
+
+def test_cancelling_aborts_the_request() -> None:
+    async def go() -> None:
+        fake = Fake(never)
+        async with fake.running() as url:
+            made = client(url)
+            await made.open()
+            task = asyncio.create_task(made.complete(request()))
+            await asyncio.sleep(0.1)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.sleep(0.1)
+            assert fake.cancelled == 1
+            await made.close()
+
+    asyncio.run(go())
+
+
+def test_many_at_once() -> None:
+    start = time.monotonic()
+    done = sample(Fake(reply()), *(request(str(i)) for i in range(500)))
+    assert len(done) == 500
+    assert time.monotonic() - start < 10
+
+
+def test_another_model_is_wrong_input() -> None:
+    with pytest.raises(InputError, match=r"(?s)serves other, not tiny.*--served-model-name tiny"):
+        sample(Fake(reply(), model="other"), request())
+    assert sample(Fake(reply(), model="some/where"), request())  # vLLM's default name is the path
+
+
+def test_too_short_a_context_is_wrong_input() -> None:
+    with pytest.raises(InputError, match=r"(?s)context of 32 tokens, 64 are needed.*--max-model-len 64"):
+        sample(Fake(reply(), context=32), request())
+    assert sample(Fake(reply(), context=None), request())
+
+
+def test_nothing_listens() -> None:
+    async def go() -> None:
+        made = client(f"http://127.0.0.1:{claim_port(None)}")
+        with pytest.raises(BackendError, match=r"(?s)127.0.0.1:\d+: cannot be reached.*is it running"):
+            await made.open()
+
+    asyncio.run(go())
+
+
+def test_something_else_listens() -> None:
+    async def go() -> None:
+        app = web.Application()
+        async with TestServer(app, host="127.0.0.1") as server:
+            with pytest.raises(BackendError, match="404"):
+                await client(f"http://127.0.0.1:{server.port}").open()
+
+    asyncio.run(go())
+
+
+def test_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "s3cret")
+    assert sample(Fake(reply(), key="s3cret"), request(), api_key_env="SOME_KEY")
+    with pytest.raises(BackendError, match=r"(?s)401.*api_key_env") as caught:
+        sample(Fake(reply(), key="other"), request(), api_key_env="SOME_KEY")
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(InputError, match="NO_KEY is not set"):
+        sample(Fake(reply()), request(), api_key_env="NO_KEY")
+
+
+def test_an_address_needs_a_scheme() -> None:
+    with pytest.raises(InputError, match="http://host:port"):
+        client("localhost:8000")
+    assert Config(endpoints=("http://a:1/v1/",)).endpoints == ("http://a:1",)
+
+
+def test_command() -> None:
+    serve = {
+        "tensor-parallel-size": 8,
+        "trust-remote-code": True,
+        "enable-prefix-caching": False,
+        "a": None,
+        "b": {"c": 1},
+    }
+    model = Model(name="r1", path="deepseek-ai/r1", revision="abc", context=8192, serve=serve)
+    line = " ".join(vllm_command(model, 8000, cpu=False))
+    assert line.startswith(f"{sys.executable} -m vllm.entrypoints.openai.api_server")
+    assert "--revision abc --tensor-parallel-size 8 --trust-remote-code --no-enable-prefix-caching --b" in line
+    assert line.endswith(
+        "--model deepseek-ai/r1 --served-model-name r1 --max-model-len 8192 --host 127.0.0.1 --port 8000"
+    )
+    assert "--enforce-eager" not in line
+    assert "--no-enable-chunked-prefill --max-num-batched-tokens 8192" in " ".join(vllm_command(model, 1, cpu=True))
+
+
+def test_a_port_in_use_is_wrong_input() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(InputError, match=rf"(?s)port {port} is in use.*endpoints: \[http://127.0.0.1:{port}\]"):
+            claim_port(port)
+
+
+def server(tmp_path: Path, code: str) -> Server:
+    return Server([sys.executable, "-c", code], {}, tmp_path / "log" / "vllm.log")
+
+
+def test_last_words(tmp_path: Path) -> None:
+    log = [
+        "(APIServer pid=1) INFO 11-21 23:00:00 [api_server.py:1] hello",
+        "(EngineCore pid=2) ERROR 11-21 23:00:00 [core.py:7] Traceback (most recent call last):",
+        "(EngineCore pid=2) ERROR 11-21 23:00:00 [core.py:7] ValueError: No available memory for the cache blocks.",
+        "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above.",
+        "(APIServer pid=1) bye",
+    ]
+    made = server(tmp_path, f"print({chr(10).join(log)!r})")
+    while made.alive:
+        time.sleep(0.02)
+    said = made.last_words()
+    assert said == f"ValueError: No available memory for the cache blocks. (log: {tmp_path / 'log' / 'vllm.log'})"
+    made.stop()
+
+
+def test_a_stubborn_server_and_its_children_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.backends._server._GRACE", -1.5)
+    code = (
+        "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.fork(); "
+        f"open({str(tmp_path / 'pid')!r} + str(os.getpid()), 'w').close(); time.sleep(60)"
+    )
+    made = server(tmp_path, code)
+    while len(pids := list(tmp_path.glob("pid*"))) < 2:
+        time.sleep(0.02)
+    made.stop()
+    time.sleep(0.1)
+    assert not [path for path in pids if _runs(int(path.name.removeprefix("pid")))]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
