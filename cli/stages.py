@@ -101,8 +101,6 @@ def _suggest(out: Console, stage: StageName | None, recipe: Recipe, run: Run) ->
         out.print("next: read what the teacher wrote and why some of it was left out:", highlight=False)
         out.print(f"  distill show {tables.a_rejected(run)} --run {run.folder}", highlight=False, markup=False)
         if recipe.name == "tiny":
-            out.print(
-                "  distill run tiny --set filter.checks.language=false   (does a filter pay? measure it)", markup=False
-            )
+            out.print("or ask what the filter is worth (README, “Does a filter pay?”)", highlight=False)
     elif stage:
         out.print(f"next: {NEXT[stage]}{where}", highlight=False, markup=False)

@@ -16,8 +16,8 @@ def gpus() -> int:
 def keep_freed_memory() -> None:
     """On a CPU, tell glibc to keep what torch frees.
 
-    By default blocks above 128 KiB go back to the kernel at once and come back zeroed: training a tiny model then spends
-    two thirds of its time in page faults. Does nothing with other C libraries.
+    By default large blocks go back to the kernel at once and come back zeroed: training a tiny model then spends two
+    thirds of its time in page faults. Does nothing with other C libraries.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")

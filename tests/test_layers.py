@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from distill import plugins
 
 ROOT = Path(__file__).parent.parent
 # a module may import from layers above its own line, never from below it
@@ -87,3 +90,29 @@ def test_files_stay_small_and_named_for_one_thing() -> None:
         assert path.stem not in ("utils", "helpers", "common", "misc")
         limit = 180 if path.parent.name in ("verifiers", "filters", "backends") else 330
         assert lines <= limit, f"{path.name} has {lines} lines"
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = text.split("## The tree")[1].split("```")[1]
+    told = set(re.findall(r"^  (\S+\.py|\S+/) ", tree, re.MULTILINE))
+    package = ROOT / "distill"
+    real = {p.name for p in package.glob("*.py")} - {"__init__.py"}
+    real |= {f"{p.name}/" for p in package.iterdir() if (p / "__init__.py").exists()}
+    assert told == real
+    for family in ("verifiers", "filters", "backends"):
+        line = next(line for line in tree.splitlines() if line.startswith(f"  {family}/"))
+        assert set(re.findall(r"\w+", line.split("/", 1)[1])) == set(plugins.names(family))
+
+
+def test_no_text_of_the_project_names_a_machine() -> None:
+    """Absolute paths of one machine and package hosts have no place in what ships."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    for name in listed.stdout.split("\n"):
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".yaml", ".toml", ".txt", ".json", ".jinja", "") and path.is_file():
+            text = path.read_text(encoding="utf-8", errors="ignore")
+            found = re.search(r"/(?:work|root|home)/[a-z]|pypi\.|files\.pythonhosted|registry\.npmjs", text)
+            assert not found or path == Path(__file__), f"{name}: {found and found[0]}"

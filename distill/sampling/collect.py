@@ -13,7 +13,7 @@ from distill import jsonl, plugins
 from distill.backends import Backend, Completion, Model, Refused, Request
 from distill.chat import Prompt, Tokenizer, split
 from distill.errors import DistillError, RunError
-from distill.progress import Progress
+from distill.progress import LOG, Progress
 from distill.types import Problem, Record, Sampling, Segment, Trace, Usage, content_id, trace_id
 
 
@@ -85,9 +85,8 @@ def collect(wanted: Wanted, log: Path, failures: Path, progress: Progress, label
     if missing:
         loop = _Loop(wanted, tokenizer, tally, progress)
         with jsonl.Log(log) as traces, jsonl.Log(failures) as failed:
-            progress.start(label, tally.found + len(missing), tally.found, "traces")
             try:
-                asyncio.run(loop.run(iter(missing), traces, failed, log.parent))
+                asyncio.run(loop.run(label, missing, traces, failed))
             except BaseExceptionGroup as group:
                 raise _first(group) from group
             finally:
@@ -120,21 +119,25 @@ class _Loop:
         self._progress = progress
         self._began = 0.0
 
-    async def run(self, missing: Iterator[_Attempt], traces: jsonl.Log, failed: jsonl.Log, folder: Path) -> None:
-        backend: Backend = plugins.build("backends", self._wanted.backend, self._wanted.model, folder, where="backend")
+    async def run(self, label: str, missing: list[_Attempt], traces: jsonl.Log, failed: jsonl.Log) -> None:
+        model, options = self._wanted.model, self._wanted.backend
+        backend: Backend = plugins.build("backends", options, model, traces.path.parent, where="backend")
+        LOG.info("%s: %s gets ready for %s", label, options["kind"], model.name)
         try:
             await backend.open()
             self._tally.engine = backend.engine
+            self._progress.start(label, self._tally.found + len(missing), self._tally.found, "traces")
             self._began = time.monotonic()
+            queue = iter(missing)
             async with asyncio.TaskGroup() as group:
                 for _ in range(backend.concurrency):
-                    group.create_task(self._work(backend, missing, traces, failed))
+                    group.create_task(self._work(backend, queue, traces, failed))
         finally:
             await backend.close()
 
-    async def _work(self, backend: Backend, missing: Iterator[_Attempt], traces: jsonl.Log, failed: jsonl.Log) -> None:
-        """One slot: takes attempts until none is left. One event loop: the shared iterator needs no lock."""
-        for attempt in missing:
+    async def _work(self, backend: Backend, queue: Iterator[_Attempt], traces: jsonl.Log, failed: jsonl.Log) -> None:
+        """One slot: takes attempts from the shared queue until none is left; one event loop, so it needs no lock."""
+        for attempt in queue:
             prompt = self._tokenizer.prompt(attempt.problem.messages, self._wanted.model.tags, attempt.problem.tools)
             # content, never a position, seeds a sample: the same attempt has the same seed in any order of problems
             seed = int(content_id(self._wanted.seed, attempt.id)[:7], 16)

@@ -200,6 +200,7 @@ def _write_set(job: Job[Config], kept: set[str], context: Context) -> list[int]:
     """Write sft/train.parquet in an order that depends on content only; returns the token counts."""
     import datasets
 
+    datasets.disable_progress_bars()
     rows = []
     for problem, trace in _pairs(job, Funnel([])):
         if trace.id in kept:

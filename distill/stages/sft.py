@@ -105,6 +105,7 @@ def _rows(job: Job[Config]) -> tuple[Dataset, int, Tokenizer]:
     """Token ids and labels (-100 outside the completion) of the rows that fit, and how many do not."""
     import datasets
 
+    datasets.disable_progress_bars()
     student, limit = job.student, job.config.limit
     tokenizer = Tokenizer(student.model, student.revision, presets.template(student))
     eos = student.eos or tokenizer.special("eos_token")

@@ -23,9 +23,8 @@ from distill.types import Message, Sampling
 
 TEACHER = resources.folder("data") / "tiny" / "teacher"
 pytestmark = [
-    pytest.mark.integration,
+    pytest.mark.vllm,
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
-    pytest.mark.skipif(not (TEACHER / "model.safetensors").is_file(), reason="data/tiny/teacher has no weights"),
 ]
 MODEL = Model(name="tiny-teacher", path=str(TEACHER), context=1024)
 
