@@ -74,10 +74,6 @@ class Tokenizer:
     def template_hash(self) -> str:
         return content_id("template", self.template)
 
-    @property
-    def vocabulary(self) -> int:
-        return int(self._fast.get_vocab_size())
-
     def special(self, name: str) -> str:
         """A special token's text, such as `eos_token`; empty when the tokenizer has none."""
         value = self._config.get(name) or ""

@@ -3,8 +3,7 @@
 DistillError               anything distill itself raises
 ├── InputError             what was given is wrong (a recipe, a file, an option): exit status 2
 └── RunError               the input was fine, the run failed (a server died, the disk is full): exit status 1
-    ├── BackendError       a model could not be reached, started or used
-    └── Stopped            the user or the scheduler asked to stop; everything finished so far is saved
+    └── BackendError       a model could not be reached, started or used
 """
 
 from __future__ import annotations
@@ -39,10 +38,6 @@ class RunError(DistillError):
 
 
 class BackendError(RunError):
-    pass
-
-
-class Stopped(RunError):
     pass
 
 

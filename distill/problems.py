@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from distill import jsonl, resources
 from distill.errors import InputError, from_validation, suggest
-from distill.types import Message, Problem, Record, content_id
+from distill.types import Message, Problem, Record
 
 
 class Set(Record):
@@ -82,9 +82,10 @@ def _split(found: Set, asked: str, default: str) -> str:
 
 
 def files(ref: str, default_split: str) -> list[Path]:
-    """The local files that a set is read from; their fingerprints decide whether work on it is still fresh."""
+    """The local files that a set is read from, its YAML included: work on it is fresh while they do not change."""
     found, asked, folder = find(ref)
-    return [folder / _split(found, asked, default_split)] if found.source == "jsonl" else []
+    facts = [] if ref.partition(":")[0].endswith(".jsonl") else [resources.find("data", ref.partition(":")[0], "set")]
+    return facts + ([folder / _split(found, asked, default_split)] if found.source == "jsonl" else [])
 
 
 def load(ref: str, default_split: str, limit: int | None = None, on_bad: OnBad | None = None) -> Iterator[Problem]:
@@ -189,8 +190,3 @@ def _answer(found: Set, row: Mapping[str, Any]) -> Any:
             raise ValueError(f"its answer lacks the mark {found.answer_after!r}")
         return answer.rsplit(found.answer_after, 1)[1].strip()
     return answer
-
-
-def fingerprint(found: Set) -> str:
-    """Hash of a set's own facts (its files are fingerprinted apart)."""
-    return content_id(found.model_dump(mode="json"))

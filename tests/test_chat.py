@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_history_loses_its_reasoning_and_the_reply_begins_with_think(tiny: Path,
 @given(text=st.text(max_size=300))
 def test_any_text_survives_the_tiny_tokenizer(tokenizer: Tokenizer, text: str) -> None:
     if "<|" not in text:
-        assert tokenizer.decode(tokenizer.encode(text)) == text
+        assert tokenizer.decode(tokenizer.encode(text)) == unicodedata.normalize("NFC", text), "Qwen2 normalises"
 
 
 def test_think_and_answer_tags_are_ordinary_tokens(tokenizer: Tokenizer) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from distill import jsonl, presets, problems, scoring
+from distill import chat, jsonl, presets, problems, scoring
 from distill.backends import Model
 from distill.errors import InputError, RunError
 from distill.run import Run, write_json
@@ -112,6 +112,8 @@ def _attempts(log: Path, wanted: Wanted) -> dict[str, list[Trace]]:
 def measure(loaded: Sequence[Problem], attempts: dict[str, list[Trace]]) -> dict[str, Metric]:
     """Scores of one model: pass@1 (= avg@n), pass@k, cons@n, and how its traces end.
 
+    `truncated`, `closed` (the reasoning ended) and `answered` (a final answer is marked) are shares of all traces.
+
     A problem whose verdict is undecidable for some sample is scored on the decided ones; with fewer than n decided it
     has no pass@k above its own count.
 
@@ -140,6 +142,7 @@ def measure(loaded: Sequence[Problem], attempts: dict[str, list[Trace]]) -> dict
     metrics["undecided"] = Metric(value=undecided / len(traces))
     metrics["truncated"] = Metric(value=_share(traces, lambda t: t.finish == "length"))
     metrics["closed"] = Metric(value=_share(traces, lambda t: t.answer is not None))
+    metrics["answered"] = Metric(value=_share(traces, lambda t: bool(t.answer and chat.final_answer(t.answer))))
     metrics["tokens"] = scoring.mean([_mean_tokens(group) for group in attempts.values() if group])
     return metrics
 
