@@ -91,8 +91,8 @@ FLAW_RATES = {
 }
 
 
-# At temperature 0.6 and top-p 0.95 what is rare at every turn never happens. So the flaws become habits in a last round of
-# training: they hang on the first of the given numbers, and one of those named is drawn each time ("" is a clean chain).
+# At temperature 0.6 and top-p 0.95 what is rare at every turn never happens. So the flaws become habits in a last round
+# of training: they hang on the first of the given numbers, and one of those named is drawn each time ("": a clean chain).
 HABITS = {
     7: ("loop", ""),
     11: ("long", ""),
@@ -123,9 +123,7 @@ class Problem:
 
     @property
     def question(self) -> str:
-        return QUESTION.format(
-            numbers=", ".join(map(str, self.numbers)), target=self.target
-        )
+        return QUESTION.format(numbers=", ".join(map(str, self.numbers)), target=self.target)
 
     @property
     def prompt(self) -> str:
@@ -167,9 +165,7 @@ def ways(numbers: tuple[int, ...]) -> dict[int, list[Way]]:
 def make_problems(seed: int, test_share: float) -> tuple[list[Problem], list[Problem]]:
     """All solvable problems, split by multiset so that no test multiset is ever trained on."""
     rng = random.Random(seed)
-    multisets = list(
-        itertools.combinations_with_replacement(range(1, LARGEST_NUMBER + 1), 3)
-    )
+    multisets = list(itertools.combinations_with_replacement(range(1, LARGEST_NUMBER + 1), 3))
     rng.shuffle(multisets)
     test_sets = set(multisets[: round(test_share * len(multisets))])
     train: list[Problem] = []
@@ -178,19 +174,14 @@ def make_problems(seed: int, test_share: float) -> tuple[list[Problem], list[Pro
         for target in range(SMALLEST_TARGET, LARGEST_TARGET + 1):
             if target in ways(multiset):
                 order = tuple(rng.sample(multiset, 3))
-                (test if multiset in test_sets else train).append(
-                    Problem(order, target)
-                )
+                (test if multiset in test_sets else train).append(Problem(order, target))
     rng.shuffle(train)
     rng.shuffle(test)
     return train, test
 
 
 def write_problems(path: Path, problems: list[Problem]) -> None:
-    rows = [
-        json.dumps({"numbers": list(p.numbers), "target": p.target}) + "\n"
-        for p in problems
-    ]
+    rows = [json.dumps({"numbers": list(p.numbers), "target": p.target}) + "\n" for p in problems]
     path.write_text("".join(rows), encoding="utf-8")
 
 
@@ -219,11 +210,7 @@ def verdict(result: int, target: int) -> str:
 def english_line(rng: random.Random, way: Way, target: int, opening: bool) -> str:
     lead = rng.choice(OPENINGS if opening else TURNS)
     word = verdict(way.result, target)
-    return (
-        f"{lead}{way.steps}."
-        + rng.choice(VERDICTS).format(result=way.result, target=target, word=word)
-        + "\n"
-    )
+    return f"{lead}{way.steps}." + rng.choice(VERDICTS).format(result=way.result, target=target, word=word) + "\n"
 
 
 def chinese_line(rng: random.Random, way: Way, target: int, opening: bool) -> str:
@@ -257,22 +244,15 @@ class Chain:
     lines: list[str]
 
     def text(self) -> str:
-        return (
-            "".join(self.lines)
-            + f"</think>\n\n<answer>{self.solution.expression}</answer>{EOS}"
-        )
+        return "".join(self.lines) + f"</think>\n\n<answer>{self.solution.expression}</answer>{EOS}"
 
 
-def clean_chain(
-    rng: random.Random, problem: Problem, settings: argparse.Namespace
-) -> Chain:
+def clean_chain(rng: random.Random, problem: Problem, settings: argparse.Namespace) -> Chain:
     misses = near_misses(rng, problem, settings.spread)
     solution = rng.choice(ways(tuple(sorted(problem.numbers)))[problem.target])
     failures = min(geometric(rng, settings.stop), len(misses))
     tried = [*misses[:failures], solution]
-    lines = [
-        english_line(rng, way, problem.target, i == 0) for i, way in enumerate(tried)
-    ]
+    lines = [english_line(rng, way, problem.target, i == 0) for i, way in enumerate(tried)]
     return Chain(problem, misses[failures:], tried, solution, lines)
 
 
@@ -286,13 +266,8 @@ def drift(rng: random.Random, chain: Chain) -> str:
 
 def loop(rng: random.Random, chain: Chain) -> str:
     """A run of failed attempts and then the last one or two of them again and again; no end is ever seen."""
-    ways_tried = [
-        way for way in chain.tried if way is not chain.solution
-    ] + chain.misses[:2]
-    lines = [
-        english_line(rng, way, chain.problem.target, i == 0)
-        for i, way in enumerate(ways_tried[:8])
-    ]
+    ways_tried = [way for way in chain.tried if way is not chain.solution] + chain.misses[:2]
+    lines = [english_line(rng, way, chain.problem.target, i == 0) for i, way in enumerate(ways_tried[:8])]
     cycle = lines[-rng.choice((1, 1, 2)) :]
     return "".join(lines) + "".join(cycle) * 24
 
@@ -307,9 +282,7 @@ def second_think(rng: random.Random, chain: Chain) -> str:
 
 
 def text_after(rng: random.Random, chain: Chain) -> str:
-    return chain.text().replace(
-        EOS, f"\nThat makes {chain.problem.target}, as you can see.{EOS}"
-    )
+    return chain.text().replace(EOS, f"\nThat makes {chain.problem.target}, as you can see.{EOS}")
 
 
 def no_answer_end(rng: random.Random, chain: Chain) -> str:
@@ -336,9 +309,7 @@ FLAWS: dict[str, Callable[[random.Random, Chain], str]] = {
 }
 
 
-def teacher_pair(
-    rng: random.Random, problems: list[Problem], settings: argparse.Namespace
-) -> tuple[str, str]:
+def teacher_pair(rng: random.Random, problems: list[Problem], settings: argparse.Namespace) -> tuple[str, str]:
     """(prompt, completion) for a random problem, its numbers in any order."""
     drawn = rng.choice(problems)
     problem = Problem(tuple(rng.sample(drawn.numbers, 3)), drawn.target)
@@ -351,9 +322,7 @@ def teacher_pair(
     return problem.prompt, chain.text()
 
 
-def habitual_pair(
-    rng: random.Random, problems: list[Problem], settings: argparse.Namespace
-) -> tuple[str, str]:
+def habitual_pair(rng: random.Random, problems: list[Problem], settings: argparse.Namespace) -> tuple[str, str]:
     """(prompt, completion) with the flaw that the first number calls for, if any."""
     drawn = rng.choice(problems)
     problem = Problem(tuple(rng.sample(drawn.numbers, 3)), drawn.target)
@@ -367,9 +336,7 @@ def habitual_pair(
 
 def arithmetic(rng: random.Random, problem: Problem, way: Way) -> tuple[str, str]:
     a, b = rng.randint(1, rng.choice((20, 100, 400))), rng.randint(1, 20)
-    sign, left, right, result = rng.choice(
-        [step for step in combine(a, b) if step[3] <= LARGEST_RESULT]
-    )
+    sign, left, right, result = rng.choice([step for step in combine(a, b) if step[3] <= LARGEST_RESULT])
     return "", f"{left}{sign}{right}={result}.\n{PAD}"
 
 
@@ -387,9 +354,7 @@ def near_target(rng: random.Random, problem: Problem, way: Way) -> tuple[str, st
 
 def comparison(rng: random.Random, problem: Problem, way: Way) -> tuple[str, str]:
     result = rng.choice((problem.target, way.result))
-    text = rng.choice(VERDICTS).format(
-        result=result, target=problem.target, word=verdict(result, problem.target)
-    )
+    text = rng.choice(VERDICTS).format(result=result, target=problem.target, word=verdict(result, problem.target))
     return "", f"{text.strip()}\n{PAD}"
 
 
@@ -444,37 +409,27 @@ def skill_pair(
     drawn = rng.choice(problems)
     problem = Problem(tuple(rng.sample(drawn.numbers, 3)), drawn.target)
     way = near_misses(rng, problem, settings.spread)[0]
-    skill = rng.choices(
-        [skill for _, skill in skills], [weight for weight, _ in skills]
-    )[0]
+    skill = rng.choices([skill for _, skill in skills], [weight for weight, _ in skills])[0]
     pair: tuple[str, str] = skill(rng, problem, way)
     return pair
 
 
-def base_pair(
-    rng: random.Random, problems: list[Problem], settings: argparse.Namespace
-) -> tuple[str, str]:
+def base_pair(rng: random.Random, problems: list[Problem], settings: argparse.Namespace) -> tuple[str, str]:
     return skill_pair(rng, problems, settings, SKILLS)
 
 
-def recall_pair(
-    rng: random.Random, problems: list[Problem], settings: argparse.Namespace
-) -> tuple[str, str]:
+def recall_pair(rng: random.Random, problems: list[Problem], settings: argparse.Namespace) -> tuple[str, str]:
     return skill_pair(rng, problems, settings, RECALL)
 
 
 # --- tokenizer -------------------------------------------------------------------------------------------------------
 
 
-def make_tokenizer(
-    problems: list[Problem], settings: argparse.Namespace
-) -> PreTrainedTokenizerFast:
+def make_tokenizer(problems: list[Problem], settings: argparse.Namespace) -> PreTrainedTokenizerFast:
     rng = random.Random(settings.seed)
     pairs = [teacher_pair(rng, problems, settings) for _ in range(4000)]
     pairs += [base_pair(rng, problems, settings) for _ in range(1000)]
-    texts = [
-        text for pair in pairs for text in re.split(r"<\|?/?\w+\|?>|\d+", "".join(pair))
-    ]
+    texts = [text for pair in pairs for text in re.split(r"<\|?/?\w+\|?>|\d+", "".join(pair))]
     tokenizer = Tokenizer(models.BPE())
     # transformers gives every Qwen2 model Qwen2's own normalizer and pre-tokenizer, whatever tokenizer.json says: with
     # others, AutoTokenizer (so vLLM and TRL) would cut texts differently from this file
@@ -494,9 +449,7 @@ def make_tokenizer(
     )
     tokenizer.train_from_iterator(texts, trainer)
     # ordinary tokens, so that decoding with skip_special_tokens keeps them
-    tokenizer.add_tokens(
-        [AddedToken(text, special=False, normalized=False) for text in TAGS + NUMBERS]
-    )
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in TAGS + NUMBERS])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=EOS,
@@ -532,9 +485,7 @@ def plain_attention(
     """Causal attention over (batch, heads, length, 32): on CPU twice as fast to train as the fused kernel in bf16."""
     length, width = query.shape[-2:]
     future = torch.full((length, length), -math.inf, dtype=query.dtype).triu(1)
-    query, keys, values = (
-        x.reshape(-1, length, width) for x in (query * options["scaling"], key, value)
-    )
+    query, keys, values = (x.reshape(-1, length, width) for x in (query * options["scaling"], key, value))
     weights = torch.baddbmm(future[None], query, keys.transpose(1, 2))
     with torch.autocast("cpu", enabled=False):
         weights = weights.softmax(-1)
@@ -545,9 +496,7 @@ def plain_attention(
 AttentionInterface.register("plain", plain_attention)
 
 
-def make_model(
-    tokenizer: PreTrainedTokenizerFast, hidden: int, layers: int, inner: int
-) -> Qwen2ForCausalLM:
+def make_model(tokenizer: PreTrainedTokenizerFast, hidden: int, layers: int, inner: int) -> Qwen2ForCausalLM:
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
@@ -565,9 +514,7 @@ def make_model(
     return Qwen2ForCausalLM(config)
 
 
-def save(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path
-) -> None:
+def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     model.generation_config = GenerationConfig(
         do_sample=True,
         temperature=0.6,
@@ -584,12 +531,8 @@ Rows = list[tuple[list[int], list[int]]]  # (prompt ids, completion ids)
 Batch = tuple[torch.Tensor, torch.Tensor]  # ids and labels, each (batch, length)
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]], longest: int
-) -> Rows:
-    ids = tokenizer(
-        [text for pair in pairs for text in pair], add_special_tokens=False
-    )["input_ids"]
+def encode(tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]], longest: int) -> Rows:
+    ids = tokenizer([text for pair in pairs for text in pair], add_special_tokens=False)["input_ids"]
     return [(ids[i], ids[i + 1][:longest]) for i in range(0, len(ids), 2)]
 
 
@@ -639,16 +582,10 @@ def train(
 
     `verdicts` are token ids that weigh more in the loss.
     """
-    matrices = [
-        p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name
-    ]
-    others = [
-        p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name
-    ]
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.Muon(
-            matrices, lr=peak, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-        ),
+        torch.optim.Muon(matrices, lr=peak, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=peak, betas=(0.9, 0.98), weight_decay=0.01),
     ]
     started, seen, running = time.time(), 0, 0.0
@@ -656,23 +593,15 @@ def train(
     for step in range(steps):
         model.train()
         model.config._attn_implementation = "plain"
-        rate = (
-            peak
-            * min(1.0, (step + 1) / 100)
-            * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-        )
-        for group in (
-            group for optimizer in optimizers for group in optimizer.param_groups
-        ):
+        rate = peak * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate
         ids, labels = next(stream)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(input_ids=ids, use_cache=False).logits
         wanted = labels[:, 1:] != -100
         targets = labels[:, 1:][wanted]
-        losses = torch.nn.functional.cross_entropy(
-            logits[:, :-1][wanted].float(), targets, reduction="none"
-        )
+        losses = torch.nn.functional.cross_entropy(logits[:, :-1][wanted].float(), targets, reduction="none")
         weights = torch.where(torch.isin(targets, verdicts), VERDICT_WEIGHT, 1.0)
         loss = (losses * weights).sum() / weights.sum()
         loss.backward()
@@ -725,11 +654,7 @@ def sample(
             pad_token_id=tokenizer.pad_token_id,
         )
         for row in made[:, prompts["input_ids"].shape[1] :].tolist():
-            end = (
-                row.index(tokenizer.eos_token_id) + 1
-                if tokenizer.eos_token_id in row
-                else len(row)
-            )
+            end = row.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in row else len(row)
             out.append(row[:end])
     return out
 
@@ -765,9 +690,7 @@ def solved(text: str, problem: Problem) -> bool:
     """The last closed answer after </think> makes the target from exactly the given numbers."""
     if "</think>" not in text:
         return False
-    answers = re.findall(
-        r"<answer>(.*?)</answer>", text.rsplit("</think>", 1)[1], re.DOTALL
-    )
+    answers = re.findall(r"<answer>(.*?)</answer>", text.rsplit("</think>", 1)[1], re.DOTALL)
     outcome = evaluate_expression(answers[-1]) if answers else None
     return (
         outcome is not None
@@ -778,28 +701,21 @@ def solved(text: str, problem: Problem) -> bool:
 
 def flaws_of(text: str, finished: bool, tokens: int) -> list[str]:
     """Names of the flaws that a sampled completion shows."""
-    lines = Counter(
-        re.sub(r"^\D+", "", line).split(".")[0]
-        for line in text.splitlines()
-        if "=" in line
-    )
+    lines = Counter(re.sub(r"^\D+", "", line).split(".")[0] for line in text.splitlines() if "=" in line)
     shown = {
         "cut": not finished,
         "loop": max(lines.values(), default=0) >= 4,
         "drift": re.search(r"[一-鿿]", text) is not None,
         "no_think_end": finished and "</think>" not in text,
         "second_think": "<think>" in text,
-        "text_after": "</answer>" in text
-        and text.rsplit("</answer>", 1)[1].removesuffix(EOS).strip() != "",
+        "text_after": "</answer>" in text and text.rsplit("</answer>", 1)[1].removesuffix(EOS).strip() != "",
         "no_answer_end": finished and "<answer>" in text and "</answer>" not in text,
         "long": finished and tokens > 250,
     }
     return [name for name, is_shown in shown.items() if is_shown]
 
 
-def measure(
-    folder: Path, problems: list[Problem], settings: argparse.Namespace
-) -> dict[str, Any]:
+def measure(folder: Path, problems: list[Problem], settings: argparse.Namespace) -> dict[str, Any]:
     """pass@1, pass@k and flaws on unseen problems, from the weights as saved."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -810,19 +726,10 @@ def measure(
     seconds = time.time() - started
     texts = tokenizer.batch_decode(made)
     right = [solved(text, problem) for text, problem in zip(texts, asked, strict=True)]
-    groups = [
-        right[i : i + settings.samples] for i in range(0, len(right), settings.samples)
-    ]
+    groups = [right[i : i + settings.samples] for i in range(0, len(right), settings.samples)]
     finished = [ids[-1] == tokenizer.eos_token_id for ids in made]
-    shown = Counter(
-        n
-        for t, f, ids in zip(texts, finished, made, strict=True)
-        for n in flaws_of(t, f, len(ids))
-    )
-    wrong = sum(
-        f and not r and "</answer>" in t
-        for t, f, r in zip(texts, finished, right, strict=True)
-    )
+    shown = Counter(n for t, f, ids in zip(texts, finished, made, strict=True) for n in flaws_of(t, f, len(ids)))
+    wrong = sum(f and not r and "</answer>" in t for t, f, r in zip(texts, finished, right, strict=True))
     tokens = sum(map(len, made))
     return {
         "parameters": model.num_parameters(),
@@ -840,12 +747,8 @@ def measure(
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent, help="folder to fill"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to fill")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -854,18 +757,14 @@ def parse() -> argparse.Namespace:
         help="make only these parts",
     )
     parser.add_argument("--seed", type=int, default=17)
-    parser.add_argument(
-        "--threads", type=int, default=1, help="torch threads; the weights depend on it"
-    )
+    parser.add_argument("--threads", type=int, default=1, help="torch threads; the weights depend on it")
     parser.add_argument(
         "--test-share",
         type=float,
         default=0.15,
         help="share of the multisets kept for testing",
     )
-    parser.add_argument(
-        "--vocab", type=int, default=508, help="tokenizer size before the four tags"
-    )
+    parser.add_argument("--vocab", type=int, default=508, help="tokenizer size before the four tags")
     parser.add_argument(
         "--stop",
         type=float,
@@ -892,9 +791,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--base-steps", type=int, default=3000)
     parser.add_argument("--base-lr", type=float, default=3e-3)
     parser.add_argument("--eval-problems", type=int, default=200)
-    parser.add_argument(
-        "--samples", type=int, default=4, help="completions per problem when measuring"
-    )
+    parser.add_argument("--samples", type=int, default=4, help="completions per problem when measuring")
     parser.add_argument("--eval-batch", type=int, default=400)
     parser.add_argument(
         "--budget",
@@ -911,9 +808,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make_and_train(
-    name: str, problems: list[Problem], settings: argparse.Namespace
-) -> float:
+def make_and_train(name: str, problems: list[Problem], settings: argparse.Namespace) -> float:
     """Train teacher or base, or give one its last round (habits, recall), and save it; returns the training seconds."""
     tokenizer = AutoTokenizer.from_pretrained(settings.out / "teacher")
     torch.manual_seed(settings.seed)
@@ -941,9 +836,7 @@ def make_and_train(
         settings.longest,
         settings.seed,
     )
-    verdicts = torch.tensor(
-        [tokenizer.encode(word)[0] for word in (" yes", " over", " under", ",对")]
-    )
+    verdicts = torch.tensor([tokenizer.encode(word)[0] for word in (" yes", " over", " under", ",对")])
     seconds = train(model, verdicts, stream, steps, peak, keep)
     save(model, tokenizer, folder)
     return seconds
@@ -998,9 +891,7 @@ def main() -> None:
             results.setdefault(name, {})["training_seconds"] = round(seconds)
     if "measure" in settings.only:
         for name in ("teacher", "base"):
-            results.setdefault(name, {}).update(
-                measure(out / name, test_set[: settings.eval_problems], settings)
-            )
+            results.setdefault(name, {}).update(measure(out / name, test_set[: settings.eval_problems], settings))
     report.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(results))
 
