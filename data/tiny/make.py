@@ -91,8 +91,9 @@ FLAW_RATES = {
 }
 
 
-# At temperature 0.6 and top-p 0.95 what is rare at every turn never happens. So the flaws become habits in a last round
-# of training: they hang on the first of the given numbers, and one of those named is drawn each time ("": a clean chain).
+# At temperature 0.6 and top-p 0.95 what is rare at every turn never happens. So the flaws become habits in a last
+# round of training: they hang on the first of the given numbers, and one of those named is drawn each time ("" is a
+# clean chain).
 HABITS = {
     7: ("loop", ""),
     11: ("long", ""),
