@@ -63,15 +63,16 @@ def scores(out: Console, run: Run) -> None:
     rows = orjson.loads(run.scores.read_bytes())
     if not rows:
         return
-    names = [name for name in rows[0]["metrics"] if name not in ("undecided",)]
+    n = rows[0]["n"]
+    names = ["pass@1", *([f"pass@{n}", f"cons@{n}"] if n > 1 else []), "truncated", "answered", "tokens"]
     table = Table(
         title=f"{rows[0]['set']}: {rows[0]['n']} samples a problem, 95 % intervals over problems", title_justify="left"
     )
     table.add_column("model")
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column({"truncated": "cut"}.get(name, name), justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(f"{row['role']} ({row['model']})", *(_metric(name, row["metrics"].get(name)) for name in names))
+        table.add_row(row["role"], *(_metric(name, row["metrics"].get(name)) for name in names))
     out.print(table)
 
 
