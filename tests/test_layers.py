@@ -37,10 +37,11 @@ LAYERS = [
     {"problems", "maps", "backends", "sandbox", "serving", "verifiers", "judge", "golds"},
     {"presets", "filters", "rewards", "imports", "mix", "pairs"},
     {"sampling", "filtering", "planning", "evaluation"},
-    {"training", "publishing"},
+    {"training", "publishing", "reporting"},
     {"stages"},
     {"recipe"},
-    {"pipeline"},
+    {"pipeline", "doctor"},
+    {"study"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 MODULES = sorted(
