@@ -43,11 +43,17 @@ def _amd() -> dict[str, int]:
     return {str(index): int(path.read_text()) for index, path in enumerate(paths)}
 
 
+def processors() -> list[int]:
+    """The logical CPUs that this process may use: under Slurm or in a container often fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))  # macOS and Windows
+
+
 def cores() -> list[int]:
     """One logical CPU of each physical core that this process may use: a sibling thread adds nothing to matrix work."""
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     first: dict[str, int] = {}
-    for cpu in allowed:
+    for cpu in processors():
         topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         try:
             siblings = topology.read_text()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -17,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from distill import plugins
+from distill import hardware, plugins
 from distill.chat import Tags
 from distill.errors import DistillError, InputError
 from distill.types import Outcome
@@ -62,7 +61,7 @@ def verify(path: Path, kind: str = "math", workers: int | None = None) -> Iterat
     """
     _verifier(kind)
     judged = None
-    for judged in _judged(_chunks(_lines(path)), kind, workers or len(os.sched_getaffinity(0))):
+    for judged in _judged(_chunks(_lines(path)), kind, workers or len(hardware.processors())):
         yield judged
     if judged is None:
         raise InputError("holds no rows", where=str(path), fix='give lines such as {"gold": "1/2", "pred": "0.5"}')

@@ -8,7 +8,6 @@ also when its owner is killed.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from functools import lru_cache
 
 import orjson
 
+from distill import hardware
 from distill.errors import InputError, RunError
 from distill.progress import LOG
 from distill.types import Outcome, Problem, Trace
@@ -38,7 +38,7 @@ class Grader:
     """The problem's own verifier on each trace. A process that dies costs the verdict that it was at, not the run."""
 
     def __init__(self, workers: int | None = None) -> None:
-        self._workers = [_Worker() for _ in range(workers or max(1, (os.cpu_count() or 1) // 2))]
+        self._workers = [_Worker() for _ in range(workers or max(1, len(hardware.processors()) // 2))]
         self._asked: dict[str, str] = {}
 
     async def grade(self, problem: Problem, trace: Trace) -> Outcome:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from distill import jsonl, plugins, presets
+from distill import hardware, jsonl, plugins, presets
 from distill.errors import InputError, RunError
 from distill.filtering import executors, funnel, training
 from distill.filtering.earlier import usable
@@ -47,7 +47,7 @@ class Config(Record):
     on: Literal["here", "ray"] = "here"
     """Judge on this machine or on a Ray cluster (RAY_ADDRESS)."""
     processes: int | None = Field(None, ge=1)
-    """On this machine; all cores when not given."""
+    """On this machine; all that it may use when not given."""
     seed: int = 0
 
     def active(self) -> dict[str, dict[str, Any]]:
@@ -187,7 +187,7 @@ def _judge(job: Job[Config], setup: Setup, ledger: Ledger) -> tuple[int, int]:
 def _said(config: Config, setup: Setup, shares: list[Share]) -> Iterator[Said]:
     if config.on == "ray":
         return executors.ray(setup, shares)
-    processes = min(config.processes or os.cpu_count() or 1, len(shares))
+    processes = min(config.processes or len(hardware.processors()), len(shares))
     return executors.pool(setup, shares, processes) if processes > 1 else executors.here(setup, shares)
 
 
