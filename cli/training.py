@@ -15,10 +15,11 @@ from . import audit
 
 def preview(out: Console, found: dict[str, Any]) -> None:
     audit.show(found["audit"], out)
-    built, setup, schedule = found["built"], found["setup"], found["schedule"]
+    built, job = found["built"], found["job"]
+    setup, schedule = job.setup, job.schedule
     out.print(lengths.table(built, setup.max_length), highlight=False, markup=False)
-    table = Table(title=f"training {found['model']}", title_justify="left", show_header=False)
-    steps = -(-built.rows // setup.batch) if found["batching"] == "grouped" else None
+    table = Table(title=f"training {job.model}", title_justify="left", show_header=False)
+    steps = -(-built.rows // setup.batch) if job.batching == "grouped" else None
     rows = {
         "rows": f"{built.rows:,} ({built.tokens:,} tokens, {built.loss_tokens:,} of them learnt)",
         "epochs": f"{schedule.epochs:g}" + (f", {steps:,} steps each" if steps else ""),
@@ -27,8 +28,8 @@ def preview(out: Console, found: dict[str, Any]) -> None:
         "strategy": f"{setup.strategy}, {setup.processes} processes on {setup.nodes} nodes",
         "rows per step": f"{setup.batch} = {setup.micro_batch} × {setup.accumulation} accumulated"
         f" × {setup.processes // setup.sequence_parallel} replicas",
-        "one row": f"up to {setup.max_length:,} tokens over {setup.sequence_parallel} processes; {found['batching']}",
-        "files": found["folder"],
+        "one row": f"up to {setup.max_length:,} tokens over {setup.sequence_parallel} processes; {job.batching}",
+        "files": job.folder,
     }
     for name, value in rows.items():
         table.add_row(name, value)
@@ -38,19 +39,20 @@ def preview(out: Console, found: dict[str, Any]) -> None:
 
 
 def preview_grpo(out: Console, found: dict[str, Any]) -> None:
-    chosen, setup, told = found["prompts"], found["setup"], found["arguments"]
-    table = Table(title=f"GRPO of {found['model']}", title_justify="left", show_header=False)
+    chosen, job = found["prompts"], found["job"]
+    setup, told = job.setup, job.arguments
+    table = Table(title=f"GRPO of {job.model}", title_justify="left", show_header=False)
     group = told["num_generations"]
     rows = {
         "prompts": f"{chosen.rows:,} of up to {chosen.longest:,} tokens; left out: {chosen.outside:,} by pass rate,"
         f" {chosen.too_long:,} as too long",
-        "steps": f"{found['steps']:,} of {setup.batch // group} prompts × {group} completions "
+        "steps": f"{job.steps:,} of {setup.batch // group} prompts × {group} completions "
         f"of up to {told['max_completion_length']:,} tokens",
-        "learning rate": f"{found['schedule'].learning_rate:g}, {found['schedule'].kind}",
+        "learning rate": f"{job.schedule.learning_rate:g}, {job.schedule.kind}",
         "loss": f"{told['loss_type']}, beta {told['beta']:g}",
         "rollouts": told.get("vllm_mode", "generate"),
         "strategy": f"{setup.method}, {setup.strategy}, {setup.processes} processes",
-        "files": found["folder"],
+        "files": job.folder,
     }
     for name, values in found["rewards"].items():
         rows[f"reward {name}"] = "gave " + ", ".join(f"{value:.3g}" for value in values) + " to synthetic completions"

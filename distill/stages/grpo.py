@@ -85,19 +85,12 @@ def run(job: Job[Config]) -> Summary:
 
 
 def preview(job: Job[Config]) -> Summary:
-    """Everything up to the first step: prompts, what the rewards gave, the setup, the exact launch command."""
-    training, chosen, tried = _prepared(job)
-    return {
-        "model": training.model,
-        "prompts": chosen,
-        "rewards": tried,
-        "setup": training.setup,
-        "schedule": training.schedule,
-        "steps": training.steps,
-        "arguments": training.arguments,
-        "command": launch.command(training, WORKER),
-        "folder": training.folder,
-    }
+    """Everything up to the first step: prompts, what the rewards gave, the setup, the exact launch command.
+
+    Nothing is written.
+    """
+    training, chosen, tried = _prepared(job, keep=False)
+    return {"job": training, "prompts": chosen, "rewards": tried, "command": launch.command(training, WORKER)}
 
 
 def _here(training: Training) -> None:
@@ -133,7 +126,7 @@ def _beginner(job: Job[Config]) -> Student:
     )
 
 
-def _prepared(job: Job[Config]) -> grpo_prepare.Prepared:
+def _prepared(job: Job[Config], *, keep: bool = True) -> grpo_prepare.Prepared:
     config = job.config
     if config.start == "student" and not (job.run.student / "config.json").is_file():
         raise InputError(
@@ -142,4 +135,4 @@ def _prepared(job: Job[Config]) -> grpo_prepare.Prepared:
             fix="run `distill sft` first, or --set grpo.start=base to learn from rewards alone",
         )
     rates = prompts.rates_of(_source(job))
-    return grpo_prepare.prepare(job.run, _beginner(job), config, _problems(job), rates)
+    return grpo_prepare.prepare(job.run, _beginner(job), config, _problems(job), rates, keep=keep)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
@@ -14,25 +13,16 @@ from distill.errors import InputError
 from distill.run import Run
 from distill.sampling.engine import SMALL
 from distill.stages import Job, Summary
-from distill.training import config as settings
-from distill.training import finish, launch, lengths, prepare
-from distill.training.job import Batching
+from distill.training import finish, launch, prepare, sft_config
 from distill.training.job import Job as Training
 
 LOG = logging.getLogger("distill")
 WORKER = "distill.training.worker"
 
 
-class Config(settings.Config):
+class Config(sft_config.Config):
     data: str | None = None
     """Another run folder whose sft set to train on instead of this run's."""
-    limit: int | None = Field(None, ge=1)
-    """Only the first so many rows."""
-    max_dropped: float = Field(lengths.MOST, ge=0, le=1)
-    """Share of the rows that may be left out, as too long or unfit to train on, before the stage refuses."""
-    batching: Batching | Literal["auto"] = "auto"
-    """`packed` fills rows of `max_length` with whole documents that do not see one another; `grouped` makes batches of
-    rows of like length. `auto`: packed where flash-attention skips what documents do not see, else grouped."""
     stop_check: int = Field(4, ge=0)
     """Traces on which the finished student must show that it stops."""
 
@@ -91,18 +81,12 @@ def follow(job: Job[Config]) -> None:
 
 
 def preview(job: Job[Config]) -> Summary:
-    """Everything up to the first step: the audit's example, the lengths, the setup, the exact launch command."""
-    training, built, checked = _prepared(job)
-    return {
-        "model": job.student.model,
-        "audit": checked,
-        "built": built,
-        "setup": training.setup,
-        "schedule": training.schedule,
-        "batching": training.batching,
-        "command": launch.command(training, WORKER),
-        "folder": training.folder,
-    }
+    """Everything up to the first step: the audit's example, the lengths, the setup, the exact launch command.
+
+    Nothing is written.
+    """
+    training, built, checked = _prepared(job, keep=False)
+    return {"job": training, "audit": checked, "built": built, "command": launch.command(training, WORKER)}
 
 
 def _set(job: Job[Config]) -> Path:
@@ -110,24 +94,14 @@ def _set(job: Job[Config]) -> Path:
     return run.sft / "train.parquet"
 
 
-def _prepared(job: Job[Config]) -> prepare.Prepared:
+def _prepared(job: Job[Config], *, keep: bool = True) -> prepare.Prepared:
     if not _set(job).is_file():
         raise InputError(
             "there is no set to train on",
             where=str(_set(job)),
             fix="run `distill filter` first, or name a run with --data",
         )
-    config = job.config
-    return prepare.prepare(
-        job.run,
-        job.student,
-        config,
-        _set(job),
-        job.progress,
-        batching=None if config.batching == "auto" else config.batching,
-        limit=config.limit,
-        max_dropped=config.max_dropped,
-    )
+    return prepare.prepare(job.run, job.student, job.config, _set(job), job.progress, keep=keep)
 
 
 def _here(training: Training) -> None:

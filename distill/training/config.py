@@ -1,22 +1,25 @@
-"""The settings that every training stage shares, and how they become a setup, a schedule and an attention."""
+"""The settings that every training stage shares, and how they become what its processes are told."""
 
 from __future__ import annotations
 
-import logging
 import os
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from distill import hardware, presets
+from distill.chat import Tokenizer
 from distill.errors import InputError
 from distill.planning import choose
 from distill.planning.setup import Hardware, Method, Optimizer, Setup, Strategy
 from distill.presets import Student
-from distill.training.job import Attention, Lora, Schedule, Tracker
+from distill.run import Run
+from distill.shape import Shape
+from distill.training.job import Attention, Batching, Job, Lora, Schedule, Tracker
+from distill.training.launch import MASTER
 from distill.types import Record
 
-LOG = logging.getLogger("distill")
 _ADAPTERS_RATE = 10.0
 
 
@@ -131,6 +134,13 @@ def attention(config: Config, longest: int, stage: str = "sft") -> Attention:
     return config.attention
 
 
+def batching(asked: Batching | Literal["auto"], looking: Attention) -> Batching:
+    """How rows become batches: without flash-attention a packed row costs the square of its length."""
+    if asked != "auto":
+        return asked
+    return "packed" if looking == "flash_attention_2" else "grouped"
+
+
 def machine(config: Config) -> Hardware:
     """What this job may use: the GPUs of this node, as many of them as asked for, times the nodes."""
     found, nodes = hardware.gpus(), config.nodes or int(os.environ.get("DISTILL_NODES") or 1)
@@ -141,36 +151,37 @@ def machine(config: Config) -> Hardware:
     return Hardware(nodes=nodes, gpus=config.processes or found, gpu_memory=memory)
 
 
-def setup(config: Config, student: Student, stage: str = "sft") -> Setup:
-    """How the job is spread over this machine, or over `nodes` like it.
+def asked(config: Config, student: Student, looking: Attention, batches: Batching, stage: str = "sft") -> choose.Job:
+    """What the planner is asked; `distill plan` asks the same."""
+    return choose.Job(
+        batch=config.batch_size,
+        max_length=length(config, student, stage),
+        method=config.method,
+        optimizer=config.optimizer,
+        checkpointing=config.gradient_checkpointing,
+        micro_batch=config.micro_batch,
+        sequence_parallel=config.sequence_parallel,
+        rank=config.lora.rank,
+        flash=looking == "flash_attention_2",
+        packed=batches == "packed",
+    )
+
+
+def setup(config: Config, here: Hardware, shape: Shape, job: choose.Job, stage: str = "sft") -> Setup:
+    """How a job is spread: as the planner says, or by hand where a strategy is set and on a CPU.
 
     Raises:
         InputError: nothing that was allowed fits; says what would.
     """
-    here, longest = machine(config), length(config, student, stage)
     if here.gpus and config.strategy == "auto":
-        flash = attention(config, longest, stage) == "flash_attention_2"
-        return choose.choose(
-            presets.shape(student),
-            here,
-            batch=config.batch_size,
-            max_length=longest,
-            method=config.method,
-            optimizer=config.optimizer,
-            checkpointing=config.gradient_checkpointing,
-            micro_batch=config.micro_batch,
-            sequence_parallel=config.sequence_parallel,
-            rank=config.lora.rank,
-            flash=flash,
-            packed=flash,
-        ).setup
+        return choose.choose(shape, here, **dict(job)).setup
     processes = (config.processes or here.gpus or 1) * here.nodes
     strategy = config.strategy if config.strategy != "auto" else "single" if processes == 1 else "ddp"
-    shared, micro = config.sequence_parallel or 1, config.micro_batch or 1
+    shared, micro = job.sequence_parallel or 1, job.micro_batch or 1
     rows = micro * processes // shared
-    if processes % shared or config.batch_size % rows:
+    if processes % shared or job.batch % rows:
         raise InputError(
-            f"{config.batch_size} rows do not part evenly into {processes} processes × {micro} rows",
+            f"{job.batch} rows do not part evenly into {processes} processes × {micro} rows",
             where=f"{stage}.batch_size",
             fix=f"make it a multiple of {rows}",
         )
@@ -182,8 +193,58 @@ def setup(config: Config, student: Student, stage: str = "sft") -> Setup:
         cpu=not here.gpus,
         sequence_parallel=shared,
         micro_batch=micro,
-        accumulation=config.batch_size // rows,
-        max_length=longest,
-        checkpointing=config.gradient_checkpointing,
-        optimizer=config.optimizer,
+        accumulation=job.batch // rows,
+        max_length=job.max_length,
+        checkpointing=job.checkpointing,
+        optimizer=job.optimizer,
     )
+
+
+def job(
+    run: Run,
+    student: Student,
+    config: Config,
+    tokenizer: Tokenizer,
+    *,
+    rows: Path,
+    batches: Batching | Literal["auto"],
+    stage: str = "sft",
+) -> Job:
+    """What the processes are told, as far as all training stages tell it; decides how the work is spread.
+
+    Args:
+        rows: the file of rows or prompts; it need not be there yet.
+
+    Raises:
+        InputError: nothing fits, or a hyperparameter is missing.
+    """
+    looking = attention(config, length(config, student, stage), stage)
+    packing = batching(batches, looking)
+    wanted = asked(config, student, looking, packing, stage)
+    return Job(
+        model=student.model,
+        revision=student.revision,
+        rows=str(rows),
+        folder=str(folder(run, stage)),
+        metrics=str(run.metrics),
+        template=tokenizer.template,
+        eos=student.eos or tokenizer.special("eos_token"),
+        pad=student.pad,
+        rope=student.rope,
+        setup=setup(config, machine(config), presets.shape(student), wanted, stage),
+        schedule=schedule(config, student, stage),
+        batching=packing,
+        attention=looking,
+        lora=config.lora,
+        lora_targets=student.lora_targets,
+        checkpoints=config.checkpoints,
+        trackers=config.log_to,
+        name=run.folder.name if stage == "sft" else f"{run.folder.name}-{stage}",
+        seed=config.seed,
+        meeting=os.environ.get(MASTER),
+    )
+
+
+def folder(run: Run, stage: str = "sft") -> Path:
+    """Where a stage's processes find their files and leave their checkpoints."""
+    return run.folder / "training" if stage == "sft" else run.folder / "training" / stage

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from distill import hardware, presets
@@ -11,12 +13,12 @@ from distill.chat import Tokenizer
 from distill.errors import InputError
 from distill.presets import Student
 from distill.rewards import Context
-from distill.run import Run
+from distill.run import Run, stamp
 from distill.training import config as settings
 from distill.training import grpo_config, probe, prompts
 from distill.training.grpo import Job
 from distill.training.grpo_config import Config
-from distill.training.prepare import write
+from distill.training.prepare import foretell, write
 from distill.types import Problem
 
 LOG = logging.getLogger("distill")
@@ -30,73 +32,63 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    run: Run, student: Student, config: Config, problems: Sequence[Problem], rates: Mapping[str, float]
+    run: Run,
+    student: Student,
+    config: Config,
+    problems: Sequence[Problem],
+    rates: Mapping[str, float],
+    *,
+    keep: bool = True,
 ) -> Prepared:
     """Write grpo/prompts.parquet and `training/grpo/`, and decide how to train.
+
+    Args:
+        keep: False writes and removes nothing in the run folder; what would be removed is told.
 
     Raises:
         InputError: a reward that can never fire, no prompt left, or settings that do not go together.
     """
     _check(config, student)
-    folder = run.folder / "training" / "grpo"
-    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer(student.model, student.revision, presets.template(student))
-    eos = student.eos or tokenizer.special("eos_token")
     widest = config.model_copy(update={"max_length": config.max_length or settings.context(student)})
     longest = settings.length(widest, student, "grpo")
-    chosen = prompts.write(
-        run.grpo / "prompts.parquet",
-        problems,
-        rates,
-        config.pass_rate,
-        tokenizer,
-        student.think,
-        longest - config.max_completion_length,
-    )
+    path, room = run.grpo / "prompts.parquet", longest - config.max_completion_length
+    with tempfile.TemporaryDirectory() as aside:
+        written = path if keep else Path(aside) / path.name
+        chosen = prompts.write(written, problems, rates, config.pass_rate, tokenizer, student.think, room)
+        made_of = stamp(written)
     LOG.info(
         "grpo: %d prompts of up to %d tokens; %d left out by their pass rate, %d as too long, %d of unknown rate",
         *(chosen.rows, chosen.longest, chosen.outside, chosen.too_long, chosen.unknown),
     )
-    trying = Context(tokenizer, eos, student.think, config.num_generations, config.max_completion_length)
+    trying = Context(
+        tokenizer,
+        student.eos or tokenizer.special("eos_token"),
+        student.think,
+        config.num_generations,
+        config.max_completion_length,
+    )
     tried = probe.check(config.rewards, trying, problems)
     fitted = config.model_copy(update={"max_length": chosen.longest + config.max_completion_length})
-    spread = settings.setup(fitted, student, "grpo")
+    plain = settings.job(run, student, fitted, tokenizer, rows=path, batches="grouped", stage="grpo")
+    spread = plain.setup
     _whole_groups(config, spread.micro_batch * spread.accumulation)
     groups = spread.batch // config.num_generations
-    steps = config.steps or -(-round((config.epochs or 1) * chosen.rows) // groups) * config.num_iterations
     told = grpo_config.arguments(config)
     if "use_vllm" in told:
         told["vllm_max_model_length"] = spread.max_length  # else the cache is laid out for the model's whole context
     job = Job(
-        model=student.model,
-        revision=student.revision,
-        rows=str(run.grpo / "prompts.parquet"),
-        folder=str(folder),
-        metrics=str(run.metrics),
-        template=tokenizer.template,
-        eos=eos,
-        pad=student.pad,
-        rope=student.rope,
-        setup=spread,
-        schedule=settings.schedule(config, student, "grpo"),
-        batching="grouped",
-        attention=settings.attention(config, spread.max_length, "grpo"),
-        lora=config.lora,
-        lora_targets=student.lora_targets,
-        checkpoints=config.checkpoints,
-        trackers=config.log_to,
-        name=f"{run.folder.name}-grpo",
-        seed=config.seed,
+        **dict(plain),
         rewards=config.rewards,
         tags=student.think,
         order=config.order,
-        steps=steps,
+        steps=config.steps or -(-round((config.epochs or 1) * chosen.rows) // groups) * config.num_iterations,
         arguments=told,
         limits=config.limits,
         samples=str(run.grpo / "samples.jsonl"),
         samples_every=config.samples_every,
     )
-    write(job, "grpo")
+    (write if keep else foretell)(job, made_of["hash"] if made_of else "", "grpo")
     return Prepared(job, chosen, tried)
 
 

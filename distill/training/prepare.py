@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -13,14 +12,20 @@ from distill.chat import Tokenizer
 from distill.planning import files
 from distill.presets import Student
 from distill.progress import Progress
-from distill.run import Run, stamp, write_json
-from distill.training import audit, callbacks, launch, lengths, rows
+from distill.run import Run, write_json
+from distill.training import audit, callbacks, lengths, rows
+from distill.training import config as settings
 from distill.training.audit import Audit
-from distill.training.config import Config, attention, schedule, setup
 from distill.training.job import Batching, Job
 from distill.training.renderer import Renderer
+from distill.training.sft_config import Config
 
 LOG = logging.getLogger("distill")
+_FINGERPRINT = "fingerprint"
+_WHY: dict[Batching, str] = {
+    "packed": "rows are packed, flash-attention skips what documents do not see of one another",
+    "grouped": "batches of rows of like length: without flash-attention a packed row costs the square of its length",
+}
 
 
 class Prepared(NamedTuple):
@@ -36,25 +41,24 @@ def prepare(
     data: Path,
     progress: Progress,
     *,
-    batching: Batching | None,
-    limit: int | None,
-    max_dropped: float,
+    keep: bool = True,
 ) -> Prepared:
     """Render, audit and count the rows, decide how to train, and write it all into `training/` of the run folder.
 
     Checkpoints of another job (other rows, another learning rate, …) are removed: going on from them would be a mix.
 
+    Args:
+        keep: False writes and removes nothing; what would be removed is told.
+
     Raises:
-        RunError: the audit fails, or more than `max_dropped` of the rows are too long.
+        RunError: the audit fails, or more than `config.max_dropped` of the rows are too long.
         InputError: nothing fits, or a hyperparameter is missing.
     """
-    folder = run.folder / "training"
-    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer(student.model, student.revision, presets.template(student))
-    eos = student.eos or tokenizer.special("eos_token")
-    spread = setup(config, student)
-    looking = attention(config, spread.max_length)
-    checked = audit.check(data, student, tokenizer, eos, max_length=spread.max_length, limit=limit)
+    out = settings.folder(run) / "rows.parquet"
+    job = settings.job(run, student, config, tokenizer, rows=out, batches=config.batching)
+    longest = job.setup.max_length
+    checked = audit.check(data, student, tokenizer, job.eos, max_length=longest, limit=config.limit)
     LOG.info("sft: audit: %s", checked.words)
     for warning in checked.warnings:
         LOG.warning("sft: %s", warning)
@@ -62,63 +66,53 @@ def prepare(
         data,
         student,
         tokenizer,
-        max_length=spread.max_length,
-        limit=limit,
-        out=folder / "rows.parquet",
+        max_length=longest,
+        limit=config.limit,
+        out=out,
         progress=progress,
+        keep=keep,
     )
-    lengths.check(built, spread.max_length, max_dropped)
+    lengths.check(built, longest, config.max_dropped)
     if built.dropped:
-        LOG.info("sft: %s", lengths.table(built, spread.max_length))
-    packed = batching or _batching(looking)
-    job = Job(
-        model=student.model,
-        revision=student.revision,
-        rows=str(folder / "rows.parquet"),
-        folder=str(folder),
-        metrics=str(run.metrics),
-        template=tokenizer.template,
-        eos=eos,
-        pad=student.pad,
-        rope=student.rope,
-        setup=spread,
-        schedule=schedule(config, student),
-        batching=packed,
-        attention=looking,
-        lora=config.lora,
-        lora_targets=student.lora_targets,
-        checkpoints=config.checkpoints,
-        trackers=config.log_to,
-        name=run.folder.name,
-        seed=config.seed,
-        meeting=os.environ.get(launch.MASTER),
-    )
-    write(job)
+        LOG.info("sft: %s", lengths.table(built, longest))
+    if config.batching == "auto":
+        LOG.info("sft: %s", _WHY[job.batching])
+    (write if keep else foretell)(job, built.made_of)
     return Prepared(job, built, checked)
 
 
-def write(job: Job, stage: str = "sft") -> None:
-    """The job's files; checkpoints that belong to another job go."""
+def write(job: Job, made_of: str, stage: str = "sft") -> None:
+    """The job's files; checkpoints that belong to another job go.
+
+    Args:
+        made_of: what tells its rows from others.
+    """
     folder = Path(job.folder)
     if job.setup.strategy != "single":
         files.write(folder, job.setup, attention=job.attention)
-    made_of = stamp(Path(job.rows))
-    known, own = folder / "fingerprint", job.fingerprint(made_of["hash"] if made_of else "")
-    if job.checkpoint_folder.exists() and (not known.is_file() or known.read_text() != own):
+    if _others(job, made_of):
         LOG.warning("%s: checkpoints of other settings or rows are removed: %s", stage, job.checkpoint_folder)
         shutil.rmtree(job.checkpoint_folder)
-    known.write_text(own)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _FINGERPRINT).write_text(job.fingerprint(made_of))
     if (last := callbacks.last_whole(job.checkpoint_folder)) is not None:
         LOG.info("%s: goes on from %s", stage, last.name)
     write_json(folder / "job.json", job.model_dump(mode="json"))  # last: further nodes start when they see it
 
 
-def _batching(attention: str) -> Batching:
-    if attention == "flash_attention_2":
-        LOG.info("sft: rows are packed, flash-attention skips what documents do not see of one another")
-        return "packed"
-    LOG.info("sft: batches of rows of like length: without flash-attention a packed row costs the square of its length")
-    return "grouped"
+def foretell(job: Job, made_of: str, stage: str = "sft") -> None:
+    """Say what `write` would do to the checkpoints that are there."""
+    if _others(job, made_of):
+        LOG.warning("%s: checkpoints of other settings or rows would be removed: %s", stage, job.checkpoint_folder)
+    elif (last := callbacks.last_whole(job.checkpoint_folder)) is not None:
+        LOG.info("%s: would go on from %s", stage, last.name)
+
+
+def _others(job: Job, made_of: str) -> bool:
+    """Whether there are checkpoints and they are not of this job."""
+    known = Path(job.folder) / _FINGERPRINT
+    mine = known.is_file() and known.read_text() == job.fingerprint(made_of)
+    return job.checkpoint_folder.exists() and not mine
 
 
 def starts(job: Job, data: Path, student: Student, count: int) -> tuple[list[list[int]], int]:

@@ -65,6 +65,8 @@ class Built(Record):
     """Upper bound of a bin, tokens, to the rows in it, too long ones included; bins grow by a half or a third."""
     keep_at: dict[int, float]
     """`max_length` to the share of rows that fit: round lengths just above the 50th, 90th, … percentile."""
+    made_of: str = ""
+    """Hash of all that the rows depend on: the set, the tokenizer, the template, the limits."""
 
 
 def build(
@@ -76,11 +78,15 @@ def build(
     limit: int | None = None,
     out: Path,
     progress: Progress,
+    keep: bool = True,
 ) -> Built:
     """Write the rows of a set that fit as parquet: `id`, `input_ids`, `labels` (-100 outside the loss) and `length`.
 
     The file appears whole or not at all. One that was made of the same set in the same way is kept: a training that is
     resumed does not tokenise again.
+
+    Args:
+        keep: False writes nothing and only counts.
 
     Raises:
         InputError: the set is not one, or the student has no EOS.
@@ -98,22 +104,31 @@ def build(
     total = min(limit or source.metadata.num_rows, source.metadata.num_rows)
     made_of = _made_of(set_path, render, max_length, total)
     if out.is_file() and (earlier := _told(out)).get(b"made_of") == made_of.encode():
-        return Built.model_validate_json(earlier[b"distill"])
+        return Built.model_validate_json(earlier[b"distill"]).model_copy(update={"made_of": made_of})
     tally = _Tally(max_length)
-    partial = out.with_name(out.name + ".partial")
-    progress.start("tokenise", total, unit="rows")
-    with writing(out), ThreadPoolExecutor(os.cpu_count()) as pool:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+
+    def kept() -> Iterator[list[tuple[str, Example]]]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             for batch in _read(source, set_path, total):
                 rendered = list(pool.map(lambda row: render(messages(row, set_path)), batch))
-                kept = tally.add(batch, rendered)
-                if kept:
-                    writer.write_table(_table(kept, schema))
+                yield tally.add(batch, rendered)
                 progress.advance(len(batch))
-            built = tally.built()
-            writer.add_key_value_metadata({"distill": built.model_dump_json(), "made_of": made_of})
-        os.replace(partial, out)
+
+    progress.start("tokenise", total, unit="rows")
+    if keep:
+        partial = out.with_name(out.name + ".partial")
+        with writing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+                for some in filter(None, kept()):
+                    writer.write_table(_table(some, schema))
+                built = tally.built(made_of)
+                writer.add_key_value_metadata({"distill": built.model_dump_json(), "made_of": made_of})
+            os.replace(partial, out)
+    else:
+        for _ in kept():
+            pass
+        built = tally.built(made_of)
     progress.stop()
     return built
 
@@ -257,7 +272,7 @@ class _Tally:
             kept.append((row["trace_id"], example))
         return kept
 
-    def built(self) -> Built:
+    def built(self, made_of: str) -> Built:
         ordered = sorted(self._lengths)
         places = [ordered[min(int(share * len(ordered)), len(ordered) - 1)] for share in _SHARES] if ordered else []
         lengths = sorted({round_up(place) for place in places})
@@ -273,6 +288,7 @@ class _Tally:
             unfit=dict(sorted(self._unfit.items())),
             histogram=dict(sorted(counts.items())),
             keep_at={length: sum(size <= length for size in ordered) / len(ordered) for length in lengths},
+            made_of=made_of,
         )
 
 

@@ -42,22 +42,23 @@ def preview(run: Run, *changes: str) -> dict[str, Any]:
     return found
 
 
-def job(run: Run) -> Job:
-    return Job.model_validate_json((run.folder / "training" / "grpo" / "job.json").read_bytes())
+def job(run: Run, *changes: str) -> Job:
+    found = preview(run, *changes)["job"]
+    assert isinstance(found, Job)
+    return found
 
 
 def test_what_it_would_do(run: Run) -> None:
     found = preview(run, "pass_rate.high=0.9", "steps=null", "epochs=6")
     assert (found["prompts"].rows, found["prompts"].outside, found["prompts"].unknown) == (3, 1, 2)
-    assert found["steps"] == 3  # 18 groups, 8 a step
+    made = found["job"]
+    assert made.steps == 3  # 18 groups, 8 a step
     assert found["rewards"] == {"accuracy": [0, 1], "format": [0, 1]}
     assert found["command"][1:3] == ["-m", "distill.training.grpo_worker"]
-    made = job(run)
     assert made.model == str(run.student)
     assert made.setup.batch == 64
     assert made.arguments["loss_type"] == "dapo"
     assert "use_vllm" not in made.arguments
-    assert (run.grpo / "prompts.parquet").is_file()
     shown = io.StringIO()
     training.preview_grpo(Console(file=shown, width=160), found)
     for words in ("3 of up to", "1 by pass rate", "8 prompts × 8 completions", "gave 0, 1 to synthetic", "grpo_worker"):
@@ -66,8 +67,7 @@ def test_what_it_would_do(run: Run) -> None:
 
 def test_checkpoints_survive_what_only_watches(run: Run) -> None:
     def fingerprint(*changes: str) -> str:
-        preview(run, *changes)
-        return job(run).fingerprint("rows")
+        return job(run, *changes).fingerprint("rows")
 
     first = fingerprint()
     assert fingerprint("limits.drift=9", "samples_every=1") == first
@@ -79,8 +79,7 @@ def test_it_starts_from_the_base_without_a_student(run: Run) -> None:
     shutil.rmtree(run.student)
     with pytest.raises(InputError, match=r"no student yet\n.*grpo\.start=base"):
         preview(run)
-    preview(run, "start=base")
-    assert job(run).model.endswith("tiny/base")
+    assert job(run, "start=base").model.endswith("tiny/base")
 
 
 @pytest.mark.parametrize(

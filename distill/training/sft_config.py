@@ -1,0 +1,21 @@
+"""The settings of SFT beside those that every training stage shares."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from distill.training import config as settings
+from distill.training import lengths
+from distill.training.job import Batching
+
+
+class Config(settings.Config):
+    limit: int | None = Field(None, ge=1)
+    """Only the first so many rows."""
+    max_dropped: float = Field(lengths.MOST, ge=0, le=1)
+    """Share of the rows that may be left out, as too long or unfit to train on, before the stage refuses."""
+    batching: Batching | Literal["auto"] = "auto"
+    """`packed` fills rows of `max_length` with whole documents that do not see one another; `grouped` makes batches of
+    rows of like length. `auto`: packed where flash-attention skips what documents do not see, else grouped."""
