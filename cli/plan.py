@@ -11,7 +11,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from distill import presets
+from distill import hardware, presets
 from distill import recipe as recipes
 from distill.errors import InputError, suggest
 from distill.planning import choose, files, launch
@@ -24,7 +24,7 @@ from distill.run import Run
 from distill.shape import Shape
 from distill.stages.sft import WORKER
 from distill.stages.sft import Config as SftConfig
-from distill.training.config import length
+from distill.training import config as settings
 
 from .stages import resolve
 
@@ -53,44 +53,43 @@ def execute(wish: Wish, changes: list[str], named: dict[str, Any]) -> None:
     fresh = presets.student(named["student"]).recipe if "student" in named else recipes.DEFAULT
     recipe, run = resolve(None if wish.folder else fresh, wish.folder, changes, named)
     student, config = presets.student(recipe.student), recipe.sft
-    shape = presets.shape(student)
-    flash = config.attention in ("auto", "flash_attention_2") and wish.hardware.gpus > 0
-    packed = config.batching == "packed" or (config.batching == "auto" and flash)
     if wish.method not in (None, *METHODS):
         raise InputError(f"no such method: {wish.method!r}", where="--method", fix=suggest(str(wish.method), METHODS))
-    job = Job(
-        batch=config.batch_size,
-        max_length=length(config, student),
-        method=wish.method or config.method,
-        optimizer=config.optimizer,
-        checkpointing=config.gradient_checkpointing,
-        micro_batch=config.micro_batch,
-        sequence_parallel=config.sequence_parallel,
-        rank=config.lora.rank,
-        flash=flash,
-        packed=packed,
+    if wish.method not in (None, "auto"):
+        config = config.model_copy(update={"method": wish.method})
+    shape, there = presets.shape(student), settings.taken(config, wish.hardware)
+    # where this machine has no GPU, nothing says what is installed on the one that is planned for
+    guessed = there.gpus > 0 and config.attention == "auto" and not hardware.gpus()
+    looking = settings.attention_on(
+        config, settings.length(config, student), there.gpus, flash=guessed or hardware.installed("flash_attn")
     )
+    job = settings.asked(config, student, looking, settings.batching(config.batching, looking))
     out = Console()
-    _head(out, student, shape, wish.hardware, job)
-    weighed = choose.options(shape, wish.hardware, job)
-    _options(out, weighed, choose.pick(weighed, job.batch))
-    best = choose.choose(shape, wish.hardware, **dict(job))  # raises with what would help where nothing fits
+    _head(out, student, shape, there, job, f"{looking}, taken to be installed there" if guessed else looking)
+    if there.gpus and config.strategy == "auto":
+        job = job.model_copy(update={"method": wish.method or config.method})
+        weighed = choose.options(shape, there, job)
+        _options(out, weighed, choose.pick(weighed, job.batch))
+        best = choose.choose(shape, there, **dict(job))  # raises with what would help where nothing fits
+    else:  # sft does as it is told, whether it fits or not
+        setup = settings.setup(config, there, shape, job)
+        best = choose.weigh(shape, there, setup, rank=job.rank, flash=job.flash, packed=job.packed)
+        _options(out, [best], best)
     _memory(out, shape, best, job)
     _time(out, shape, best, job, wish, config, student, run)
-    _files(out, best, wish, run, config.attention if config.attention != "auto" else "flash_attention_2")
+    _files(out, best, wish, run, looking)
 
 
-def _head(out: Console, student: Student, shape: Shape, hardware: Hardware, job: Job) -> None:
+def _head(out: Console, student: Student, shape: Shape, there: Hardware, job: Job, attention: str) -> None:
     revision = f" at {student.revision}" if student.revision else ""
     size = f"{shape.parameters / 1e9:,.2f}B" if shape.parameters >= 1e8 else f"{shape.parameters / 1e6:,.2f}M"
     _say(out, f"student {student.name}: {student.model}{revision}, {size} parameters")
-    if hardware.gpus:
-        what = f"{hardware.nodes} × " * (hardware.nodes > 1) + f"{hardware.gpus} × {hardware.gpu or 'GPU'}"
-        _say(out, f"on {what} of {hardware.gpu_memory:g} GiB, of which a plan leaves {choose.MARGIN:.0%} free")
+    if there.gpus:
+        what = f"{there.nodes} × " * (there.nodes > 1) + f"{there.gpus} × {there.gpu or 'GPU'}"
+        _say(out, f"on {what} of {there.gpu_memory:g} GiB, of which a plan leaves {choose.MARGIN:.0%} free")
     else:
         _say(out, "on a CPU")
     rows = "packed with documents that do not see one another" if job.packed else "one document each"
-    attention = "flash-attention" if job.flash else "sdpa"
     _say(out, f"rows of up to {job.max_length:,} tokens, {rows}; {attention}")
 
 
@@ -110,7 +109,7 @@ def _options(out: Console, weighed: list[Option], best: Option | None) -> None:
         table.add_row(chosen + choose.words(option.setup), f"{option.memory.peak / GIB:,.1f}", room, host, style=style)
         if best is not None and option == best:
             break
-    out.print("weighed, fastest first:", highlight=False)
+    out.print("weighed, fastest first:" if len(weighed) > 1 else "taken:", highlight=False)
     out.print(table)
     first = next((option for option in weighed if option.fits), None)
     if best is not None and first is not None and first != best:

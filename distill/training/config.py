@@ -121,17 +121,23 @@ def attention(config: Config, longest: int, stage: str = "sft") -> Attention:
     Raises:
         InputError: flash-attention is asked for and not installed.
     """
-    if config.attention == "auto":
-        if hardware.gpus():
-            return "flash_attention_2" if hardware.installed("flash_attn") else "sdpa"
-        return "eager" if longest <= 1024 else "sdpa"
-    if config.attention == "flash_attention_2" and not hardware.installed("flash_attn"):
+    flash = hardware.installed("flash_attn")
+    if config.attention == "flash_attention_2" and not flash:
         raise InputError(
             "flash-attention is not installed",
             where=f"{stage}.attention",
             fix="pip install 'distill[flash-attn]', or sdpa",
         )
-    return config.attention
+    return attention_on(config, longest, hardware.gpus(), flash=flash)
+
+
+def attention_on(config: Config, longest: int, gpus: int, *, flash: bool) -> Attention:
+    """What computes attention on a machine with or without GPUs and flash-attention."""
+    if config.attention != "auto":
+        return config.attention
+    if gpus:
+        return "flash_attention_2" if flash else "sdpa"
+    return "eager" if longest <= 1024 else "sdpa"
 
 
 def batching(asked: Batching | Literal["auto"], looking: Attention) -> Batching:
@@ -142,13 +148,19 @@ def batching(asked: Batching | Literal["auto"], looking: Attention) -> Batching:
 
 
 def machine(config: Config) -> Hardware:
-    """What this job may use: the GPUs of this node, as many of them as asked for, times the nodes."""
-    found, nodes = hardware.gpus(), config.nodes or int(os.environ.get("DISTILL_NODES") or 1)
-    if not found:
-        return Hardware(nodes=nodes, gpus=0)
+    """What this job may use here, and on the other nodes of its batch job."""
     sizes = hardware.gpu_memory().values()
-    memory = config.gpu_memory or (min(sizes) / (1 << 30) if sizes else 80.0)
-    return Hardware(nodes=nodes, gpus=config.processes or found, gpu_memory=memory)
+    memory = min(sizes) / (1 << 30) if sizes else 80.0
+    nodes = int(os.environ.get("DISTILL_NODES") or 1)
+    return taken(config, Hardware(nodes=nodes, gpus=hardware.gpus(), gpu_memory=memory))
+
+
+def taken(config: Config, there: Hardware) -> Hardware:
+    """What a job takes of a machine: as many nodes and GPUs as asked for, else all."""
+    given = {"nodes": config.nodes, "gpu_memory": config.gpu_memory}
+    if there.gpus:
+        given["gpus"] = config.processes
+    return there.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
 def asked(config: Config, student: Student, looking: Attention, batches: Batching, stage: str = "sft") -> choose.Job:

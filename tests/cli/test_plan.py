@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
+from distill import hardware, presets
+from distill import recipe as recipes
+from distill.planning.setup import Hardware
+from distill.training import config as settings
 from tests.cli.conftest import Run
 
 
@@ -67,6 +72,36 @@ def test_what_does_not_fit_says_by_how_much_and_what_would_help(run_here: Run) -
     )
     assert allowed.exit_code == 0, allowed.output
     assert "→ LoRA" in allowed.output
+
+
+def test_it_tells_what_sft_would_do_where_the_recipe_decides(run_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["plan", "--student", "qwen2.5-7b", "--gpus", "8"]
+    by_hand = run_here(*words, "--set", "sft.strategy=zero3", "--set", "sft.micro_batch=2").output
+    assert "→ ZeRO-3" in by_hand
+    assert "64 = 2 × 4 passes × 8 replicas" in by_hand
+    fewer = run_here(*words, "--set", "sft.processes=4", "--set", "sft.nodes=2").output
+    assert "on 2 × 4 × GPU" in fewer
+    assert "flash_attention_2, taken to be installed there" in fewer
+    # on a machine with GPUs it is known what is installed
+    monkeypatch.setattr(hardware, "gpus", lambda: 8)
+    monkeypatch.setattr(hardware, "installed", lambda _: False)
+    plain = run_here(*words).output
+    assert "one document each; sdpa\n" in plain
+    assert "taken to be" not in plain
+    packed = run_here(*words, "--set", "sft.batching=packed", "--set", "sft.sequence_parallel=2")
+    assert "packed rows need flash-attention" in " ".join(packed.output.split())
+
+
+def test_on_a_cpu_it_tells_the_setup_of_sft(run_here: Run) -> None:
+    recipe = recipes.load("tiny", ["sft.batch_size=48", "sft.processes=3"])
+    student = presets.student("tiny")
+    asked = settings.asked(recipe.sft, student, "eager", "grouped")
+    setup = settings.setup(recipe.sft, Hardware(), presets.shape(student), asked)
+    told = run_here(
+        "plan", "--student", "tiny", "--gpus", "0", "--set", "sft.batch_size=48", "--set", "sft.processes=3"
+    )
+    assert f"48 = {setup.micro_batch} × {setup.accumulation} passes × 3 replicas" in told.output
+    assert "one document each; eager" in told.output
 
 
 def test_the_set_of_a_run_is_counted(run_here: Run) -> None:
