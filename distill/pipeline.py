@@ -70,8 +70,8 @@ def is_fresh(work: Job[Any], stage: StageName) -> bool:
 def preview(run: Run, recipe: Recipe, stage: StageName, progress: Progress) -> Summary | None:
     """What a stage would do, as far as it can tell without doing it; None where there is no more than its settings.
 
-    filter judges and keeps nothing; sft renders and audits its rows into `training/` and decides how to train; grpo
-    writes its prompts and tries its rewards.
+    filter judges all traces, sft renders and audits its rows and decides how to train, grpo chooses its prompts and
+    tries its rewards; nothing in the run folder changes.
     """
     look = getattr(MODULES[stage], "preview", None)
     return look(job(run, recipe, stage, progress)) if look else None
