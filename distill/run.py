@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +131,17 @@ def versions_here() -> dict[str, str]:
 
 
 Stamp = dict[str, Any]
+_SETTLED = 2_000_000_000
+"""Nanoseconds after which a file's time tells a later change from an earlier one on every file system."""
+_hashes: dict[tuple[str, str], str] = {}
+"""Path and sizes and times, to the hash of what this process has read there: a set may be tens of gigabytes."""
 
 
 def stamp(path: Path, before: Stamp | None = None) -> Stamp | None:
     """Size, time and content hash of a file, log or folder; None if it does not exist.
 
-    With an earlier stamp of equal size and time the content is not read again. The hash of a log is its text's: sealing
-    does not change it.
+    With an earlier stamp of equal size and time the content is not read again, and one process reads it only once. The
+    hash of a log is its text's: sealing does not change it.
     """
     folder = path.is_dir()
     members = sorted(p for p in path.rglob("*") if p.is_file()) if folder else jsonl.parts(path)
@@ -147,6 +152,10 @@ def stamp(path: Path, before: Stamp | None = None) -> Stamp | None:
     seen = hashlib.blake2b(repr(look).encode(), digest_size=10).hexdigest()
     if before and before.get("seen") == seen:
         return before
+    key = (str(path.absolute()), seen)
+    if key in _hashes:
+        return {"seen": seen, "hash": _hashes[key]}
+    settled = all(found.st_mtime_ns < time.time_ns() - _SETTLED for _, found in stats)
     digest = hashlib.blake2b(digest_size=10)
     if folder:
         for member, (name, size, _) in zip(members, look, strict=True):
@@ -158,4 +167,6 @@ def stamp(path: Path, before: Stamp | None = None) -> Stamp | None:
         digest.update(f".:{jsonl.size(path)}:".encode())
         for block in jsonl.blocks(path):
             digest.update(block)
+    if settled:
+        _hashes[key] = digest.hexdigest()
     return {"seen": seen, "hash": digest.hexdigest()}

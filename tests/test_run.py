@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,22 @@ def test_stamps_see_content_not_time(tmp_path: Path) -> None:
     folder = stamp(tmp_path)
     (tmp_path / "g").write_text("")
     assert stamp(tmp_path) != folder
+
+
+def test_a_process_reads_an_old_file_once_and_a_new_one_again(tmp_path: Path) -> None:
+    def stamped(text: str, when: float) -> str:
+        path = tmp_path / "f"
+        path.write_text(text)
+        os.utime(path, (when, when))
+        found = stamp(path)
+        assert found is not None
+        return str(found["hash"])
+
+    first = stamped("one", 1000.0)
+    assert stamped("two", 1000.0) == first, "equal size and time: not read again"
+    assert stamped("two", 1001.0) != first
+    now = time.time()
+    assert stamped("one", now) != stamped("two", now), "its time is too young to tell two changes apart"
 
 
 def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
