@@ -1,0 +1,77 @@
+"""Rows packed for a page: chunks of JSON lines, compressed, in script elements that no browser runs.
+
+A chunk is zlib's format in base64, which the browser's own `DecompressionStream("deflate")` opens. Base64 knows no `<`,
+so nothing in a row can end its element.
+"""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+import weakref
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+CHUNK = 1 << 20
+"""Bytes of text in a chunk, about: what is unpacked to show one row."""
+_LEVEL = 6
+_PIECE = 1 << 20
+
+
+class Packed:
+    """Takes rows one by one and keeps the packed ones in a temporary file; iterating gives the page's text in pieces.
+
+    Args:
+        name: the chunks' elements are `<name>-0`, `<name>-1`, …
+    """
+
+    def __init__(self, name: str, chunk: int = CHUNK) -> None:
+        self.starts: list[int] = []
+        """Number of the first row of each chunk."""
+        self.size = 0
+        """Characters that the elements take in the page."""
+        self._name, self._chunk = name, chunk
+        self._rows: list[bytes] = []
+        self._bytes = self._count = 0
+        self._head = ""
+        self._file = tempfile.TemporaryFile("w+", encoding="ascii", newline="")  # noqa: SIM115 - closed with the object
+        weakref.finalize(self, self._file.close)
+
+    def add(self, row: list[Any]) -> None:
+        line = orjson.dumps(row)
+        if self._rows and self._bytes + len(line) > self._chunk:
+            self._flush()
+        self._rows.append(line)
+        self._bytes += len(line)
+
+    def end(self) -> list[int]:
+        """Pack the last rows; returns `starts`."""
+        if self._rows:
+            self._flush()
+        return self.starts
+
+    def head(self, index: dict[str, Any]) -> None:
+        """Pack what must be known before any row is opened, the element `<name>-index`, which comes first."""
+        self._head = _element(f"{self._name}-index", orjson.dumps(index))
+        self.size += len(self._head)
+
+    def _flush(self) -> None:
+        text = _element(f"{self._name}-{len(self.starts)}", b"\n".join(self._rows))
+        self.starts.append(self._count)
+        self._count += len(self._rows)
+        self.size += self._file.write(text)
+        self._rows, self._bytes = [], 0
+
+    def __iter__(self) -> Iterator[str]:
+        yield self._head
+        self._file.seek(0)
+        while piece := self._file.read(_PIECE):
+            yield piece
+
+
+def _element(id: str, content: bytes) -> str:
+    packed = base64.b64encode(zlib.compress(content, _LEVEL)).decode()
+    return f'<script type="application/octet-stream" id="{id}">{packed}</script>\n'
