@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import complete
+from .lessons import LESSONS
+
 if TYPE_CHECKING:
     from distill.recipe import StageName
 
 app = typer.Typer(
     name="distill",
     help="Turn a large reasoning model into small ones that reason.\n\n"
-    "Begin with `distill run tiny`: teacher, traces, filter, fine-tuning and scores on this machine, in minutes.",
+    "Begin with `distill run tiny`: teacher, traces, filter, fine-tuning and scores on this machine, in minutes; "
+    "`distill doctor` says whether it will work. Stage by stage: generate (or import), filter, sft, eval, publish. "
+    "`distill COMMAND --help` shows what each reads and writes, with examples.",
+    epilog="TAB completes presets, recipes and runs after `distill --install-completion`. "
+    "Guides: README.md, recipes/README.md, data/README.md.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -26,26 +33,54 @@ app = typer.Typer(
 )
 
 RecipeArg = Annotated[
-    str | None, typer.Argument(metavar="[RECIPE]", help="A shipped recipe (`distill ls recipes`) or a .yaml.")
+    str | None,
+    typer.Argument(
+        metavar="[RECIPE]",
+        help="A shipped recipe (`distill ls recipes`) or a .yaml.  [default: the run folder's own, else r1-distill]",
+        autocompletion=complete.recipes,
+    ),
 ]
-RunOption = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Run folder.  [default: runs/RECIPE]")]
+RunOption = Annotated[
+    Path | None,
+    typer.Option("--run", metavar="DIR", help="Run folder.  [default: runs/RECIPE]", autocompletion=complete.runs),
+]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change any recipe value; repeat for more.")
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Change any recipe value, such as sft.epochs=2; repeat for more."),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N.")]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and stop.")]
-TeacherOption = Annotated[str | None, typer.Option(help="A preset (`distill ls teachers`), a Hub id or a path.")]
-StudentOption = Annotated[str | None, typer.Option(help="A preset (`distill ls students`), a Hub id or a path.")]
+TeacherOption = Annotated[
+    str | None,
+    typer.Option(help="A preset (`distill ls teachers`), a Hub id or a path.", autocompletion=complete.teachers),
+]
+StudentOption = Annotated[
+    str | None,
+    typer.Option(help="A preset (`distill ls students`), a Hub id or a path.", autocompletion=complete.students),
+]
 ProblemsOption = Annotated[
-    str | None, typer.Option(metavar="SET", help="A set (`distill ls problems`), `set:split`, or a .yaml or .jsonl.")
+    str | None,
+    typer.Option(
+        metavar="SET",
+        help="A set (`distill ls problems`), `set:split`, or a .yaml or .jsonl.",
+        autocompletion=complete.problems,
+    ),
 ]
 EndpointOption = Annotated[
     list[str] | None, typer.Option("--endpoint", metavar="URL", help="A running vLLM server to join; repeat for more.")
 ]
 OnOption = Annotated[
-    str | None, typer.Option("--on", metavar="PLACE", help="`here`, or `slurm`: write a batch script for the cluster.")
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="PLACE",
+        help="`here`, or `slurm`: write a batch script for the cluster.",
+        autocompletion=complete.one_of("here", "slurm"),
+    ),
 ]
 SubmitOption = Annotated[bool, typer.Option("--submit", help="With --on slurm: also submit.")]
+LOOK = "Look and check"
+"""The help's panel of the commands that change no run."""
 HereOption = Annotated[bool, typer.Option("--here", hidden=True)]
 
 
@@ -57,9 +92,12 @@ def _global(
         os.environ["DISTILL_DEBUG"] = "1"
 
 
-@app.command("run")
+@app.command("run", epilog=LESSONS["run"])
 def run_command(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe (`distill ls recipes`) or a .yaml.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="A shipped recipe (`distill ls recipes`) or a .yaml.", autocompletion=complete.recipes),
+    ],
     run: RunOption = None,
     set_: SetOption = None,
     limit: LimitOption = None,
@@ -74,7 +112,7 @@ def run_command(
     _stages(None, recipe, run, set_, named, dry_run, on=on, submit=submit)
 
 
-@app.command()
+@app.command("generate", epilog=LESSONS["generate"])
 def generate(
     recipe: RecipeArg = None,
     teacher: TeacherOption = None,
@@ -106,18 +144,29 @@ def generate(
     _stages("generate", recipe, run, set_, named, dry_run, here, forecast, on, submit)
 
 
-@app.command("filter")
+@app.command("filter", epilog=LESSONS["filter"])
 def filter_command(
     recipe: RecipeArg = None,
     traces: Annotated[
-        list[str] | None, typer.Option("--traces", metavar="DIR", help="Read another run's traces; repeat for more.")
+        list[str] | None,
+        typer.Option(
+            "--traces",
+            metavar="DIR",
+            help="Read another run's traces; repeat for more.",
+            autocompletion=complete.runs,
+        ),
     ] = None,
     student: StudentOption = None,
     run: RunOption = None,
     set_: SetOption = None,
     limit: LimitOption = None,
     on: Annotated[
-        str | None, typer.Option(metavar="PLACE", help="`here`; `ray`: a Ray cluster judges; `slurm`: a batch script.")
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="`here`; `ray`: a Ray cluster judges; `slurm`: a batch script.",
+            autocompletion=complete.one_of("here", "ray", "slurm"),
+        ),
     ] = None,
     submit: SubmitOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the funnel and change nothing.")] = False,
@@ -130,11 +179,14 @@ def filter_command(
     _stages("filter", recipe, run, set_, named, dry_run, here, on=on, submit=submit)
 
 
-@app.command()
+@app.command("sft", epilog=LESSONS["sft"])
 def sft(
     recipe: RecipeArg = None,
     student: StudentOption = None,
-    data: Annotated[str | None, typer.Option(metavar="DIR", help="Train on another run's kept traces.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Train on another run's kept traces.", autocompletion=complete.runs),
+    ] = None,
     run: RunOption = None,
     set_: SetOption = None,
     limit: LimitOption = None,
@@ -148,12 +200,15 @@ def sft(
     _stages("sft", recipe, run, set_, named, dry_run, here, on=on, submit=submit)
 
 
-@app.command()
+@app.command("grpo", epilog=LESSONS["grpo"])
 def grpo(
     recipe: RecipeArg = None,
     problems: ProblemsOption = None,
     student: StudentOption = None,
-    data: Annotated[str | None, typer.Option(metavar="DIR", help="Another run's problems and pass rates.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Another run's problems and pass rates.", autocompletion=complete.runs),
+    ] = None,
     run: RunOption = None,
     set_: SetOption = None,
     limit: LimitOption = None,
@@ -167,7 +222,7 @@ def grpo(
     _stages("grpo", recipe, run, set_, named, dry_run, here, on=on, submit=submit)
 
 
-@app.command("eval")
+@app.command("eval", epilog=LESSONS["eval"])
 def eval_command(
     recipe: RecipeArg = None,
     problems: ProblemsOption = None,
@@ -195,7 +250,7 @@ def eval_command(
     _stages("eval", recipe, run, set_, named, dry_run, here, on=on, submit=submit)
 
 
-@app.command("import")
+@app.command("import", epilog=LESSONS["import"])
 def import_command(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="A Hub dataset, a .jsonl, .jsonl.zst or .parquet, or a folder.")
@@ -203,7 +258,10 @@ def import_command(
     map_: Annotated[
         str | None,
         typer.Option(
-            "--map", metavar="NAME", help="A field map in recipes/imports or a .yaml; known for some datasets."
+            "--map",
+            metavar="NAME",
+            help="A field map in recipes/imports or a .yaml; known for some datasets.",
+            autocompletion=complete.maps,
         ),
     ] = None,
     run: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Run folder.  [default: runs/MAP]")] = None,
@@ -219,13 +277,18 @@ def import_command(
     _guarded(act)
 
 
-@app.command()
+@app.command("verify", epilog=LESSONS["verify"], rich_help_panel=LOOK)
 def verify(
     pairs: Annotated[Path, typer.Argument(metavar="PAIRS", help="JSONL with `gold`, `pred`, optional `kind`, `id`.")],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Where the verdicts go.  [default: stdout]")
     ] = None,
-    kind: Annotated[str, typer.Option(help="Verifier of rows that name none (`distill ls verifiers`).")] = "math",
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="Verifier of rows that name none (`distill ls verifiers`).", autocompletion=complete.verifiers
+        ),
+    ] = "math",
 ) -> None:
     """Judge predicted answers against gold ones: one verdict with its reason a row, in their order."""
 
@@ -237,13 +300,23 @@ def verify(
     _guarded(act)
 
 
-@app.command()
+@app.command("serve", epilog=LESSONS["serve"])
 def serve(
-    teacher: Annotated[str, typer.Option(help="A preset (`distill ls teachers`), a Hub id or a path.")],
+    teacher: Annotated[
+        str,
+        typer.Option(help="A preset (`distill ls teachers`), a Hub id or a path.", autocompletion=complete.teachers),
+    ],
     replicas: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Servers.  [default: as many as the GPUs hold]")
     ] = None,
-    on: Annotated[str, typer.Option(metavar="PLACE", help="`here`, `ray` (RAY_ADDRESS) or `slurm`.")] = "here",
+    on: Annotated[
+        str,
+        typer.Option(
+            metavar="PLACE",
+            help="`here`, `ray` (RAY_ADDRESS) or `slurm`.",
+            autocompletion=complete.one_of("here", "ray", "slurm"),
+        ),
+    ] = "here",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The first server's; 0: any free ones.")] = 8000,
     host: Annotated[str, typer.Option(help="`0.0.0.0` lets other machines in.")] = "127.0.0.1",
     run: Annotated[
@@ -272,21 +345,27 @@ def serve(
     _guarded(act)
 
 
-@app.command()
+@app.command("plan", epilog=LESSONS["plan"], rich_help_panel=LOOK)
 def plan(
     student: StudentOption = None,
     gpus: Annotated[int, typer.Option(metavar="N", min=0, help="On each node; 0: a CPU.")] = 8,
-    nodes: Annotated[int, typer.Option(metavar="N", min=1)] = 1,
+    nodes: Annotated[int, typer.Option(metavar="N", min=1, help="With so many GPUs each.")] = 1,
     gpu_memory: Annotated[float, typer.Option(metavar="GIB", min=1, help="Of one GPU.")] = 80,
     host_memory: Annotated[
         float | None, typer.Option(metavar="GIB", min=1, help="Of one node; checked where states are offloaded.")
     ] = None,
     gpu: Annotated[str | None, typer.Option(metavar="NAME", help="Such as H100; says how fast it is.")] = None,
     method: Annotated[
-        str | None, typer.Option(help="full, lora, qlora, or auto: adapters where full does not fit.")
+        str | None,
+        typer.Option(
+            help="full, lora, qlora, or auto: adapters where full does not fit.",
+            autocompletion=complete.one_of(*complete.METHODS),
+        ),
     ] = None,
     tokens: Annotated[float | None, typer.Option(metavar="N", min=1, help="Size of the set.")] = None,
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="The set of another run.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The set of another run.", autocompletion=complete.runs)
+    ] = None,
     run: RunOption = None,
     price: Annotated[
         float | None, typer.Option("--price-per-gpu-hour", metavar="X", min=0, help="In your currency.")
@@ -311,7 +390,7 @@ def plan(
     _guarded(act)
 
 
-@app.command()
+@app.command("publish", epilog=LESSONS["publish"])
 def publish(
     to: Annotated[str, typer.Option("--to", metavar="NAME", help="`org/name` on the Hub, or a folder: `./…`, `/…`.")],
     run: RunOption = None,
@@ -336,13 +415,15 @@ def publish(
     _guarded(act)
 
 
-@app.command()
+@app.command("show", epilog=LESSONS["show"], rich_help_panel=LOOK)
 def show(
     id: Annotated[
         str,
         typer.Argument(metavar="ID", help="The first letters of a trace's or problem's id, or a reason of the funnel."),
     ],
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Run folder.")] = Path("runs/tiny"),
+    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Run folder.", autocompletion=complete.runs)] = Path(
+        "runs/tiny"
+    ),
 ) -> None:
     """Print one trace with its verdicts, one problem with its traces, or the examples of a reject reason."""
     from .show import show as print_it
@@ -350,17 +431,43 @@ def show(
     _guarded(lambda: print_it(run, id))
 
 
-@app.command()
+@app.command("ls", epilog=LESSONS["ls"], rich_help_panel=LOOK)
 def ls(
     what: Annotated[
         str,
-        typer.Argument(help="teachers, students, problems, verifiers, filters, rewards, backends, recipes or runs."),
+        typer.Argument(
+            help="teachers, students, problems, verifiers, filters, rewards, backends, recipes or runs.",
+            autocompletion=complete.one_of(*complete.LISTS),
+        ),
     ] = "recipes",
 ) -> None:
     """List what can be named on the command line and in recipes."""
     from .ls import ls as print_it
 
     _guarded(lambda: print_it(what))
+
+
+@app.command("doctor", epilog=LESSONS["doctor"], rich_help_panel=LOOK)
+def doctor(
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run", metavar="DIR", help="Look at its disk and locks.  [default: runs]", autocompletion=complete.runs
+        ),
+    ] = None,
+) -> None:
+    """What is installed, what works and what to do about the rest; status 1 if `distill run tiny` would fail."""
+    well = False
+
+    def act() -> None:
+        from .doctor import execute
+
+        nonlocal well
+        well = execute(run)
+
+    _guarded(act)
+    if not well:
+        raise typer.Exit(1)
 
 
 @app.command("is-done", hidden=True)

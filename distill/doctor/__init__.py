@@ -1,0 +1,67 @@
+"""What this machine can do for distill: a finding for each thing that a command may need, with its remedy.
+
+No probe takes another down: each has a thread and a time limit of its own, and what it raises is its finding. What is
+heavy to import, may crash the interpreter or waits for a network is tried in a child process (`child.py`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from distill.doctor import access, engines, machine, packages
+from distill.doctor.finding import Finding, Found, line
+
+PROBES: tuple[tuple[str, Callable[[Path], Found], float], ...] = (
+    ("packages", packages.probe, 20),
+    ("engines", engines.probe, 180),
+    ("Hub", access.hub, 20),
+    ("sandbox", access.sandbox, 40),
+    ("compilers", machine.compilers, 5),
+    ("slurm", machine.slurm, 15),
+    ("cores", machine.cores, 5),
+    ("memory", machine.memory, 5),
+    ("disk", machine.disk, 20),
+    ("file locks", machine.locks, 20),
+    ("terminal", machine.terminal, 5),
+)
+"""Name, probe, seconds."""
+
+
+def works(findings: Found) -> bool:
+    """Whether `distill run tiny` should work here."""
+    return all(finding.status == "ok" or not finding.needed for finding in findings)
+
+
+def examine(folder: Path) -> list[Finding]:
+    """All findings in a stable order.
+
+    Args:
+        folder: of runs, or the run folder that is meant; need not exist.
+    """
+    trials = [_Trial(name, probe, folder, seconds) for name, probe, seconds in PROBES]
+    return [finding for trial in trials for finding in trial.findings()]
+
+
+class _Trial(threading.Thread):
+    """One probe under way. A daemon: a file system that hangs shall not keep the command from ending."""
+
+    def __init__(self, name: str, probe: Callable[[Path], Found], folder: Path, seconds: float) -> None:
+        super().__init__(name=name, daemon=True)
+        self._probe, self._folder, self._seconds = probe, folder, seconds
+        self._until = time.monotonic() + seconds
+        self._found: list[Finding] | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._found = list(self._probe(self._folder))
+        except Exception as error:  # noqa: BLE001  the boundary: whatever a package does, the others are told
+            self._found = [Finding(name=self.name, status="broken", what=line(error))]
+
+    def findings(self) -> list[Finding]:
+        self.join(max(0.0, self._until - time.monotonic()))
+        late = Finding(name=self.name, status="broken", what=f"gave no answer in {self._seconds:g} s")
+        return [late] if self._found is None else self._found
