@@ -18,6 +18,7 @@ from typing import Any
 from distill.errors import RunError, Stopped
 from distill.planning import launch
 from distill.progress import Progress
+from distill.training import extensions
 from distill.training.callbacks import Files
 from distill.training.job import Job
 
@@ -36,7 +37,7 @@ def run(job: Job, here: Callable[[Job], None], module: str, progress: Progress, 
 
     Raises:
         Stopped: asked to stop, and a checkpoint is there.
-        RunError: the processes failed; shows the end of their log.
+        RunError: the processes failed (shows the end of their log), or would wait for ever for a killed build.
     """
     files = Files(Path(job.folder))
     for path in (files.stop, files.progress, files.outcome):
@@ -96,6 +97,8 @@ def command(job: Job, module: str) -> list[str]:
 
 
 def _start(job: Job, module: str) -> None:
+    if job.setup.zero:
+        extensions.check()
     log = Path(job.folder) / "launch.log"
     words = command(job, module)
     LOG.info("%s", " ".join(words))

@@ -1,0 +1,64 @@
+"""A lock that a killed build left is told before training waits for it for ever; one that is held is not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from distill.errors import RunError
+from distill.training import extensions
+
+pytestmark = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+
+
+@pytest.fixture
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As torch's FileBaton leaves it, an hour old."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    path = tmp_path / "deepspeed_shm_comm" / "lock"
+    path.parent.mkdir()
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    os.utime(path, (time.time() - 3600, time.time() - 3600))
+    return path
+
+
+def test_a_lock_that_nobody_holds_is_an_error_that_names_it(lock: Path) -> None:
+    with pytest.raises(
+        RunError, match=r"deepspeed_shm_comm/lock: a killed build left this lock 60 minutes ago"
+    ) as found:
+        extensions.check()
+    assert found.value.fix == f"rm {lock}"
+    lock.unlink()
+    extensions.check()
+
+
+def test_a_build_that_goes_on_is_waited_for(lock: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "distill"), lock.open():
+        extensions.check()
+    assert "deepspeed_shm_comm is being compiled by another process" in caplog.text
+
+
+def test_a_young_lock_may_be_another_machines(lock: Path, caplog: pytest.LogCaptureFixture) -> None:
+    os.utime(lock)
+    with caplog.at_level(logging.WARNING, "distill"):
+        extensions.check()
+    assert "another machine compiles" in caplog.text
+
+
+def test_only_operators_of_deepspeed_count(lock: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lock.parent.rename(tmp_path / "somebody_elses")
+    extensions.check()
+    # torch's own place, by Python and accelerator
+    monkeypatch.delenv("TORCH_EXTENSIONS_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "cache" / "torch_extensions"
+    for build in ("py399_cpu", f"py{sys.version_info.major}{sys.version_info.minor}_cu130"):
+        (folder / build / "cpu_adam").mkdir(parents=True)
+        (folder / build / "cpu_adam" / "lock").touch()
+    assert [found.parent.parent.name[-6:] for found in extensions.locks({"cpu_adam"})] == ["_cu130"]
