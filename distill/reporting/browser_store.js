@@ -1,0 +1,113 @@
+// The traces in the page: the index, and chunks of rows that are opened when one of theirs is needed.
+
+const OPEN = 12; // chunks that are kept open
+const PAUSE = 24; // milliseconds that the search works before the page may do something else
+
+async function unpack(id) {
+  const packed = document.getElementById(id)?.textContent;
+  if (packed === undefined) throw new Error(`the part ${id} is not in this page: the file is not whole`);
+  const bytes = Uint8Array.fromBase64
+    ? Uint8Array.fromBase64(packed)
+    : Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+  const stream = new DecompressionStream("deflate");
+  const writer = stream.writable.getWriter();
+  const wrote = writer.write(bytes).then(() => writer.close());
+  const text = new Response(stream.readable).text();
+  await Promise.all([text, wrote]);
+  return text;
+}
+
+class Store {
+  constructor(index) {
+    Object.assign(this, index);
+    this.count = index.columns.id.length;
+    this.numbers = new Map();
+    for (let row = this.count - 1; row >= 0; row--) this.numbers.set(index.columns.id[row], row); // of equal ids the first
+    this.tokens = Int32Array.from(index.columns.reasoning, (value, row) => value + index.columns.answer[row]);
+    this.opened = new Map();
+  }
+
+  static async open() {
+    return new Store(JSON.parse(await unpack("traces-index")));
+  }
+
+  // the name behind a number of a column
+  name(kind, row) {
+    return this.names[kind][this.columns[kind][row]] ?? "";
+  }
+
+  chunkOf(row) {
+    let low = 0;
+    let high = this.starts.length;
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      if (this.starts[middle] <= row) low = middle;
+      else high = middle;
+    }
+    return low;
+  }
+
+  // the lines of a chunk; those used last stay open
+  async lines(chunk) {
+    const found = this.opened.get(chunk) ?? unpack(`traces-${chunk}`).then((text) => text.split("\n"));
+    this.opened.delete(chunk);
+    this.opened.set(chunk, found);
+    if (this.opened.size > OPEN) this.opened.delete(this.opened.keys().next().value);
+    return found;
+  }
+
+  async row(row) {
+    const chunk = this.chunkOf(row);
+    const [problem, gold, final, parts, verdicts, facts, hidden] = JSON.parse(
+      (await this.lines(chunk))[row - this.starts[chunk]],
+    );
+    return { problem, gold, final, parts, verdicts, facts, hidden };
+  }
+}
+
+// A search for one text. `found[row]` is 1 where it is, 2 where it is not, 0 where nobody has looked yet.
+class Search {
+  constructor(store, text) {
+    this.store = store;
+    this.text = text;
+    this.found = new Uint8Array(store.count);
+    // a line is JSON: what cannot be in it as JSON writes it need not be parsed
+    this.quick = literal(JSON.stringify(text).slice(1, -1), "iu");
+    this.exact = literal(text, "iu");
+  }
+
+  holds(line) {
+    if (!this.quick.test(line)) return false;
+    const [problem, gold, final, parts] = JSON.parse(line);
+    const texts = [...(problem ?? []).map(([, content]) => content), gold, final, ...(parts ?? [])];
+    return texts.some((text) => text && this.exact.test(text));
+  }
+
+  // look at rows, in their order; `told(done)` is called now and then, and `stopped()` ends it
+  async run(rows, told, stopped) {
+    let since = performance.now();
+    let done = 0;
+    for (const row of rows) {
+      if (!this.found[row]) {
+        const chunk = this.store.chunkOf(row);
+        if (chunk !== this.chunk) {
+          const lines = await this.store.lines(chunk);
+          if (stopped()) return;
+          [this.chunk, this.lines] = [chunk, lines];
+        }
+        const line = this.lines[row - this.store.starts[chunk]];
+        const own = this.store.columns.id[row].startsWith(this.text.toLowerCase());
+        this.found[row] = own || this.holds(line) ? 1 : 2;
+      }
+      done++;
+      if (performance.now() - since > PAUSE) {
+        told(done);
+        await new Promise((resolve) => setTimeout(resolve));
+        if (stopped()) return;
+        since = performance.now();
+      }
+    }
+    [this.chunk, this.lines] = [undefined, undefined];
+    told(done);
+  }
+}
