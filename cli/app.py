@@ -415,6 +415,38 @@ def publish(
     _guarded(act)
 
 
+@app.command("report", epilog=LESSONS["report"], rich_help_panel=LOOK)
+def report(
+    recipe: RecipeArg = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run",
+            metavar="DIR",
+            help="Run folder; repeat for several side by side.  [default: runs/RECIPE]",
+            autocompletion=complete.runs,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="The page.  [default: DIR/report.html; of several runs ./report.html]"
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A=B", help="report.traces=N: how many to take in; 0: none.")
+    ] = None,
+) -> None:
+    """One page that needs no network: funnel, lengths, pass rates, tokens, curves, scores, and the traces to search."""
+
+    def act() -> None:
+        from .report import execute
+
+        execute(recipe, run or [], out, set_ or [])
+
+    _guarded(act)
+
+
 @app.command("show", epilog=LESSONS["show"], rich_help_panel=LOOK)
 def show(
     id: Annotated[

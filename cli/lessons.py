@@ -73,6 +73,12 @@ LESSONS = {
         "distill publish --run runs/tiny --to ./my-student --dry-run",
         "distill publish --run runs/r1-distill --to org/my-traces --dataset",
     ),
+    "report": _lesson(
+        "one run folder or several",
+        "report.html",
+        "distill report tiny",
+        "distill report --run runs/a --run runs/b --out compared.html",
+    ),
     "show": _lesson(
         "a run folder",
         "nothing",

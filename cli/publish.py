@@ -6,17 +6,17 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from distill.errors import InputError, from_validation, suggest
+from distill.errors import InputError
 from distill.progress import LOG
 from distill.run import Run
 from distill.stages import publish
 from distill.stages.publish import Config, Prepared
+
+from . import settings
 
 
 def execute(folder: Path | None, named: dict[str, Any], changes: list[str], dry_run: bool) -> None:
@@ -24,7 +24,7 @@ def execute(folder: Path | None, named: dict[str, Any], changes: list[str], dry_
     Args:
         folder: the run; found by the default recipe's name when not given.
     """
-    run, config = Run(folder or Path("runs/r1-distill")), build(named, changes)
+    run, config = Run(folder or Path("runs/r1-distill")), settings.build(Config, "publish", named, changes)
     if not run.json.is_file():
         raise InputError("is no run folder", where=str(run.folder), fix="give --run, the folder of a finished run")
     out = Console()
@@ -40,31 +40,6 @@ def execute(folder: Path | None, named: dict[str, Any], changes: list[str], dry_
     checked = told["verified"] or "read back, equal; not loaded"
     out.print(f"published {told['files']} files: {told['url']}", highlight=False, markup=False)
     out.print(f"provenance {told['provenance']}; {checked}", highlight=False, markup=False)
-
-
-def build(named: dict[str, Any], changes: list[str]) -> Config:
-    """The config of options and `--set publish.NAME=VALUE`.
-
-    Raises:
-        InputError: an unknown name, or a value that does not fit.
-    """
-    values = {name: value for name, value in named.items() if value is not None}
-    for change in changes:
-        name, equals, text = change.partition("=")
-        field = name.removeprefix("publish.")
-        if not equals:
-            raise InputError(f"--set {change!r} is not of the form publish.name=value")
-        if field == name or field not in Config.model_fields:
-            known = [f"publish.{one}" for one in Config.model_fields]
-            raise InputError(f"--set {name}: no such setting of publish", fix=suggest(name, known))
-        try:
-            values[field] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {name}: the value {text!r} is not YAML") from error
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise from_validation(error, "publish") from error
 
 
 def show(out: Console, ready: Prepared, config: Config) -> None:

@@ -53,6 +53,7 @@ class Run:
         self.eval = folder / "eval"
         self.scores = folder / "scores.json"
         self.metrics = folder / "metrics.jsonl"
+        self.report = folder / "report.html"
         self.log = folder / "log.txt"
 
     def state(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from distill.cli.publish import build
+from distill.cli.settings import build
 
 from distill import presets
 from distill.publishing import licences
@@ -65,7 +65,7 @@ def test_free_licences_are_known_however_they_are_written(written: str) -> None:
 
 def test_a_remedy_can_be_given_as_it_is_written() -> None:
     (finding,) = check(FREE, None, ["own terms, v2"], "x", kind="dataset")
-    config = build({"to": "a/b"}, [finding.fix.partition("--set ")[2]])
+    config = build(publish.Config, "publish", {"to": "a/b"}, [finding.fix.partition("--set ")[2]])
     assert not stopping([finding], config.accept, public=True)
 
 

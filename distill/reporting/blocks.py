@@ -1,0 +1,56 @@
+"""What a section of the page is made of, and the parts of a table that several sections share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from distill.reporting.charts import Chart
+
+
+@dataclass(frozen=True)
+class Link:
+    text: str
+    href: str
+
+
+Cell = str | Link
+
+
+@dataclass(frozen=True)
+class Table:
+    """The first column names its row; the others are numbers, unless `words` says how many are not."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    words: int = 1
+    """Leading columns that hold words."""
+
+    @property
+    def wide(self) -> bool:
+        """Needs the whole width of the page."""
+        return len(self.head) > 4 or any(len(str(cell)) > 60 for row in self.rows for cell in row)
+
+
+@dataclass
+class Section:
+    id: str
+    title: str
+    intro: str = ""
+    blocks: list[Chart | Table] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    """What is missing here, and why."""
+
+    def kind(self, block: Chart | Table) -> str:
+        return "chart" if isinstance(block, Chart) else "table"
+
+
+def named(title: str, label: str, several: bool) -> str:
+    """A title that says which run it is of, where there are several."""
+    return f"{title}: {label}" if several else title
+
+
+def lacking(reasons: Sequence[tuple[str, str]], several: bool) -> list[str]:
+    """`label: reason` where there are several runs, else the reason."""
+    return [f"{label}: {reason}" if several else reason for label, reason in reasons if reason]

@@ -1,0 +1,124 @@
+"""The page: sections put into the template, a policy that runs nothing but its own script, and one file at the end.
+
+Everything that comes from a run is text to the template, which escapes it. Beyond that the policy (CSP) allows no
+request at all, no style and no script but those whose hashes it names, and no element made from a string by a script.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from markupsafe import Markup
+
+from distill.errors import writing
+from distill.progress import LOG
+from distill.reporting import learning, measuring, overview, teaching
+from distill.reporting.blocks import Section
+from distill.reporting.browser import Browser
+from distill.reporting.gather import Gathered
+
+_HERE = Path(__file__).parent
+_HATCHES = ((8, 0, 8), (6, 45, 2.5), (6, 0, 2), (5, 45, 2.5), (6, 135, 1.5), (6, 90, 3))
+"""(tile, turn, what of the tile is inked) of each series: solid, slanted, upright, chequered, …"""
+_BEFORE = "tokens"
+"""The section that the traces follow."""
+
+
+def sections(runs: Sequence[Gathered], linked: bool) -> list[Section]:
+    """What the page tells, in its order.
+
+    Args:
+        linked: the traces are in the page, too.
+    """
+    return [
+        overview.overview(runs),
+        measuring.scores(runs),
+        teaching.funnel(runs, linked),
+        teaching.lengths(runs),
+        teaching.rates(runs),
+        teaching.tokens(runs),
+        learning.sft(runs),
+        learning.grpo(runs),
+        overview.provenance(runs),
+    ]
+
+
+def write(path: Path, runs: Sequence[Gathered], found: Sequence[Section], browser: Browser | None) -> int:
+    """Write the page in pieces beside `path`, then put it in place whole. Returns its bytes.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    size = 0
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                for piece in pieces(runs, found, browser):
+                    size += file.write(piece.encode(errors="replace"))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    LOG.info("report: %s, %s bytes", path, f"{size:,}")
+    return size
+
+
+def pieces(runs: Sequence[Gathered], found: Sequence[Section], browser: Browser | None) -> Iterator[str]:
+    """The text of the page, a little at a time: the traces may be larger than memory."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    own = (_HERE / "page.css").read_text(encoding="utf-8")
+    style = _plain(own + (browser.style if browser else ""))
+    script = _plain(browser.script if browser else "")
+    yield from environment.get_template("page.html").generate(
+        title="distill report: " + ", ".join(one.label for one in runs),
+        headlines=[
+            f"{one.label}: {line}" if len(runs) > 1 else line for one in runs if (line := overview.headline(one))
+        ],
+        policy=_policy(style, script),
+        style=Markup(style),  # noqa: S704 - ours
+        script=Markup(script),  # noqa: S704 - ours
+        hatches=list(enumerate(_HATCHES)),
+        sections=found,
+        before=_BEFORE,
+        browser=browser,
+        data=map(Markup, browser.data) if browser else (),
+        version=version("distill"),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _policy(style: str, script: str) -> str:
+    rules = {
+        "default-src": "'none'",
+        "style-src": _hash(style),
+        "script-src": _hash(script) if script else "'none'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "require-trusted-types-for": "'script'",
+        "trusted-types": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _plain(text: str) -> str:
+    """As the browser will read it, since that is what it hashes."""
+    assert "</style" not in text.lower(), "it would end its element"
+    assert "</script" not in text.lower(), "it would end its element"
+    return text.replace("\r\n", "\n").replace("\r", "\n")

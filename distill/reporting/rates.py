@@ -1,0 +1,65 @@
+"""How often the teacher solves each problem, as far as the sampling can tell."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from distill import jsonl
+from distill.errors import InputError
+from distill.run import Run
+
+BINS = ("0", "", "10", "20", "30", "40", "50", "60", "70", "80", "90", "100")
+"""Percent: exactly none, then tenths from above the one number up to the next, then exactly all."""
+ENDED = {
+    "all": "all samples drawn",
+    "enough": "stopped at enough correct ones",
+    "given_up": "given up, none correct",
+}
+
+
+@dataclass(frozen=True)
+class Rates:
+    problems: int
+    solved: int
+    samples: tuple[int, int]
+    """Samples of a problem that count: the fewest and the most."""
+    counts: dict[str, list[int]]
+    """By how the sampling ended: problems in each of the BINS."""
+    mean: float
+
+
+def read(run: Run) -> Rates | None:
+    """From pass_rates.jsonl; None where there is none. Of a problem that was sampled further the last row counts.
+
+    Raises:
+        InputError: a row is not what it should be.
+    """
+    if not jsonl.exists(run.rates):
+        return None
+    rows: dict[str, tuple[int, int, float, str]] = {}
+    try:
+        for _, row in jsonl.rows(run.rates):
+            rows[row["problem_id"]] = (row["samples"], row["correct"], row["pass_rate"], row["ended"])
+    except KeyError as error:
+        fix = "the file was edited or written by another version of distill"
+        raise InputError(f"a row has no {error}", where=str(run.rates), fix=fix) from error
+    if not rows:
+        return None
+    found: dict[str, Counter[int]] = {name: Counter() for name in ENDED}
+    for _, _, rate, ended in rows.values():
+        found.setdefault(ended, Counter())[_bin(rate)] += 1
+    return Rates(
+        problems=len(rows),
+        solved=sum(correct > 0 for _, correct, _, _ in rows.values()),
+        samples=(min(row[0] for row in rows.values()), max(row[0] for row in rows.values())),
+        counts={ENDED.get(name, name): [of[i] for i in range(len(BINS))] for name, of in found.items()},
+        mean=sum(row[2] for row in rows.values()) / len(rows),
+    )
+
+
+def _bin(rate: float) -> int:
+    """0 for none, 11 for all, and 1 to 10 for (0, 0.1], …, (0.9, 1)."""
+    if rate <= 0 or rate >= 1:
+        return 0 if rate <= 0 else len(BINS) - 1
+    return 1 + min(9, int(max(0.0, rate * 10 - 1e-9)))

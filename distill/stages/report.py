@@ -1,0 +1,63 @@
+"""report: one self-contained page on a run, or on several side by side, with charts and the traces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from distill.errors import InputError
+from distill.progress import Progress
+from distill.reporting import page
+from distill.reporting.browser import browser, labels
+from distill.reporting.gather import gather
+from distill.run import Run
+from distill.stages import Summary
+from distill.types import Record
+
+
+class Config(Record):
+    out: Path | None = None
+    """Where the page goes; `report.html` in the run folder, or in the working directory for several runs."""
+    traces: int = Field(10_000, ge=0)
+    """The most traces to take into the page; beyond that a stratified sample that the page states. 0 is none."""
+
+
+def run(runs: Sequence[Run], config: Config, progress: Progress) -> Summary:
+    """Read the runs, each log once for the numbers and once for the traces, and write the page.
+
+    Raises:
+        InputError: a folder holds no run, is given twice, or a file in it cannot be understood.
+        RunError: the page cannot be written.
+    """
+    _check(runs)
+    out = config.out or (runs[0].report if len(runs) == 1 else Path("report.html"))
+    if out.is_dir():
+        raise InputError("is a folder", where=str(out), fix="name a file with --out, as report.html")
+    names = labels(runs)
+    gathered = [gather(one, name, progress) for one, name in zip(runs, names, strict=True)]
+    traces = browser(runs, config.traces, progress) if config.traces else None
+    sections = page.sections(gathered, linked=traces is not None)
+    size = page.write(out, gathered, sections, traces)
+    left_out = [why for section in sections for why in section.left_out]
+    return {"file": str(out), "bytes": size, "left_out": left_out, "next": _next(runs[0])}
+
+
+def _check(runs: Sequence[Run]) -> None:
+    seen: set[Path] = set()
+    for one in runs:
+        if not one.folder.is_dir():
+            raise InputError("there is no run", where=str(one.folder), fix="give --run DIR (`distill ls runs`)")
+        if one.folder.resolve() in seen:
+            raise InputError("is given twice", where=str(one.folder), fix="give each --run once")
+        seen.add(one.folder.resolve())
+
+
+def _next(run: Run) -> str:
+    """The command that adds most to the page, or what follows it."""
+    where = f"--run {run.folder}"
+    for path, command in ((run.funnel, "filter"), (run.student, "sft"), (run.scores, "eval")):
+        if not path.exists():
+            return f"distill {command} {where}"
+    return f"distill publish {where} --to ./published --dry-run"
