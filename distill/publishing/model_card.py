@@ -130,6 +130,9 @@ def _use(facts: Facts, where: str, adapter: bool) -> str:
         lines.append(
             f"Its chat template begins the reply with {code(prefill)}, so what comes back holds only the closing tag."
         )
+    if prefill.strip() == "<think>":
+        # vLLM's parser deepseek_r1 refuses vocabularies in which the tags are no tokens, as Qwen2.5's and Llama 3's
+        lines.append("With `--reasoning-parser qwen3`, vLLM's chat API gives the thinking apart from the answer.")
     if adapter:
         base = shlex.quote(facts.base.shown)
         lines.append("These are adapters; vLLM serves them beside their base:")

@@ -17,6 +17,7 @@ _PROBE = 16  # tokens, of which a reasoner has its first words
 _WHOLE = 2048  # tokens, in which a reasoner has greeted somebody
 _SLOW = 25.0  # tokens per second of one request on a loaded engine
 _TAG = re.compile(r"<[^<>\s]*think[^<>\s]*>$", re.IGNORECASE)
+_PARSER = "`--reasoning-parser` (`qwen3` reads any <think> … </think>, `deepseek_r1` only where each is one token)"
 _CLOSE = {"temperature": 0.1, "top_p": 0.02, "top_k": 0.0}
 """How far from the advice is still following it: DeepSeek-R1's own is a temperature of 0.5 to 0.7."""
 
@@ -177,11 +178,11 @@ async def _reasoning(backend: Backend, model: Model, request: Request, done: Com
         done = await backend.complete(request.model_copy(update={"messages": hello, "sampling": sampling}))
     if done.text.lstrip().startswith(tags.open):
         what = f"reasoning comes within the content, without {tags.open}: of a trace that is cut, it is lost"
-        return [_warning(what, "start the server with `--reasoning-parser`")]
+        return [_warning(what, f"start the server with {_PARSER}")]
     hidden = (
         f"{done.reasoning_tokens} tokens of it are billed" if done.reasoning_tokens else "no field and no tag has it"
     )
-    fix = "a vLLM behind it needs `--reasoning-parser`; others want to be asked for it, see the API's manual and "
+    fix = f"a vLLM behind it needs {_PARSER}; others want to be asked for it, see the API's manual and "
     fix += "`backend.extra`; some never give it, and cannot be distilled"
     severity: Literal["error", "warning"] = "error" if done.finish == "stop" or done.reasoning_tokens else "warning"
     return [Finding(severity=severity, what=f"the reasoning is lost: {hidden}", fix=fix)]
