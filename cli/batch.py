@@ -55,7 +55,10 @@ def execute(
 ) -> None:
     """Scripts for one stage, or for all of the recipe's when `stage` is None, from the first that is not done."""
     recipe, run = resolve(ref, folder, changes, named)
-    stages = [stage] if stage else list(recipe.stages)
+    if recipe.study:
+        raise InputError(f"the recipe {recipe.name} is a study, which runs here", where="--on slurm")
+    recipe, planned = pipeline.with_scores(run, recipe, (stage,) if stage else recipe.stages)
+    stages = list(planned)
     while stages and is_fresh(run, recipe, stages[0]):
         _say(f"{stages.pop(0)}: unchanged, no job")
     scripts = [script(run, recipe, name) for name in stages]

@@ -18,14 +18,13 @@ from distill.recipe import Recipe, StageName
 from distill.run import Run
 from distill.stages import publish
 
-from . import tables, training
+from . import study, tables, training
 from .progress import Bar
 
 NEXT: dict[StageName, str] = {
     "generate": "distill filter",
     "filter": "distill sft",
     "sft": "distill eval",
-    "grpo": "distill eval --set eval.models=[base,sft,grpo]",
     "eval": "distill show",
 }
 SHOW: dict[StageName | None, Callable[[Console, dict[str, Any]], None]] = {
@@ -48,8 +47,21 @@ def execute(
     """One stage, or all of the recipe's when `stage` is None; with `pilot` only a forecast of generate."""
     recipe, run = resolve(ref, folder, changes, named)
     stages = (stage,) if stage else recipe.stages
+    if not here:
+        recipe, stages = pipeline.with_scores(run, recipe, stages)
     out = Console()
     progress: Progress = Bar(Console(stderr=True)) if Console(stderr=True).is_terminal else Lines()
+    if recipe.study:
+        if stage:
+            raise InputError(
+                f"the recipe {recipe.name} is a study, which has its stages run itself",
+                where=f"distill {stage}",
+                fix=f"distill run {ref or recipe.name}",
+            )
+        if not dry_run:
+            _log_to(run)
+        study.execute(recipe, run.folder, progress, dry_run)
+        return
     if dry_run:
         tables.plan(out, run, recipe, stages)
         seen = pipeline.preview(run, recipe, stage, progress) if stage else None
@@ -123,6 +135,9 @@ def _log_to(run: Run) -> None:
 
 
 def _suggest(out: Console, stage: StageName | None, recipe: Recipe, run: Run) -> None:
+    if stage == "grpo":
+        out.print(f"next: read what it was rewarded for: {run.grpo / 'samples.jsonl'}", highlight=False, markup=False)
+        return
     where = "" if run.folder == Path("runs") / recipe.name and stage is None else f" --run {run.folder}"
     if stage in (None, "eval"):
         out.print("next: read what the teacher wrote and why some of it was left out:", highlight=False)

@@ -6,12 +6,16 @@ import logging
 import os
 import subprocess
 import time
+import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import orjson
+
 from distill import presets
+from distill import recipe as recipes
 from distill.errors import RunError
 from distill.progress import Progress, duration
 from distill.recipe import Launcher, Recipe, StageName
@@ -49,10 +53,27 @@ def job(run: Run, recipe: Recipe, stage: StageName, progress: Progress) -> Job[A
         run=run,
         config=getattr(recipe, stage),
         teacher=teacher,
-        student=presets.student(recipe.student),
+        student=recipes.student(recipe),
         progress=progress,
         benchmarks=evaluate.sets(recipe.eval, teacher.problems),
     )
+
+
+def with_scores(run: Run, recipe: Recipe, stages: tuple[StageName, ...]) -> tuple[Recipe, tuple[StageName, ...]]:
+    """GRPO is measured where it is done: an eval has the student before it and after it, paired by problem.
+
+    Where `stages` have none, one follows, which keeps the rows that scores.json has already: their samples are there.
+    """
+    if "grpo" not in stages:
+        return recipe, stages
+    wanted = {"base" if recipe.grpo.start == "base" else "sft", "grpo"}
+    if "eval" in stages:
+        wanted |= {*recipe.eval.models}
+    else:
+        stages = (*stages, "eval")
+        wanted |= {row["role"] for row in orjson.loads(run.scores.read_bytes())} if run.scores.is_file() else set()
+    models = tuple(role for role in typing.get_args(evaluate.Role) if role in wanted)
+    return recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"models": models})}), stages
 
 
 def is_fresh(work: Job[Any], stage: StageName) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from distill import plugins, resources, rewards
+from distill import plugins, presets, resources, rewards
 from distill.errors import InputError, from_validation, suggest
 from distill.slurm import Slurm
 from distill.stages.evaluate import Config as EvalConfig
@@ -36,12 +38,58 @@ class Launcher(Record):
     python: str = "python"
 
 
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class Arm(Record):
+    """One way to a model, gone once for each seed in a run folder of its own."""
+
+    description: str = ""
+    stages: tuple[StageName, ...] = Field(min_length=1)
+    after: str | None = None
+    """The arm that this one goes on from: traces, training set, problems or student that its own stages do not make are
+    those of that arm, or of the one before it, with the same seed."""
+    set: dict[str, Any] = {}
+    """Changes of the recipe for this arm, by dotted name as in `--set`."""
+
+
+class Study(Record):
+    """Arms to compare, each with every seed, on the same unseen problems."""
+
+    seeds: tuple[int, ...] = Field((1, 2, 3), min_length=1)
+    """Each is the seed of sampling, selection, training, reinforcement and evaluation of one run of every arm."""
+    arms: dict[str, Arm] = Field(min_length=1)
+    """In their order; the arms with an eval stage are the rows of the table."""
+    against: tuple[str, ...] = ()
+    """Arms from which the difference of every other is told."""
+    at_once: int = Field(1, ge=1)
+    """Runs at the same time, each with its share of the cores."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        if len(self.seeds) != len({*self.seeds}):
+            raise ValueError("a seed is named twice")
+        before: list[str] = []
+        for name, arm in self.arms.items():
+            if not re.match(_NAME, name):
+                raise ValueError(f"the arm {name!r} cannot name a folder")
+            if arm.after is not None and arm.after not in before:
+                raise ValueError(f"arms.{name}.after: there is no arm {arm.after!r} above it")
+            before.append(name)
+        for name in self.against:
+            if name not in self.arms or "eval" not in self.arms[name].stages:
+                raise ValueError(f"against: there is no arm {name!r} with an eval stage")
+        return self
+
+
 class Recipe(Record):
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=_NAME)
     description: str = ""
     teacher: str
     """A preset, a Hub id, a local folder or a preset's .yaml; likewise the student."""
     student: str
+    student_facts: dict[str, Any] = {}
+    """What replaces facts of the student's preset in this recipe, such as its chat `template`."""
     stages: tuple[StageName, ...] = STAGES
     """What `distill run` does."""
     generate: GenerateConfig = GenerateConfig()
@@ -53,6 +101,8 @@ class Recipe(Record):
     """Stages that need another environment than this one."""
     slurm: Slurm = Slurm()
     """The stages' jobs on a cluster, with `--on slurm`."""
+    study: Study | None = None
+    """Instead of one run, several to compare."""
 
 
 def names() -> list[str]:
@@ -69,9 +119,28 @@ def load(ref: str, changes: Sequence[str] = (), named: Mapping[str, Any] | None 
         InputError: unknown recipe, field, kind or wrong type; names the place and the choices.
     """
     path = resources.find("recipes", ref, "recipe")
+    return build(_read(path), changes, named, where=str(path))
+
+
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A recipe's YAML, laid over that of the recipe which it `extends`, mapping by mapping."""
     raw = resources.load_yaml(path)
     raw.setdefault("name", path.stem)
-    return build(raw, changes, named, where=str(path))
+    extended = raw.pop("extends", None)
+    if extended is None:
+        return raw
+    below = resources.find("recipes", str(extended), "recipe")
+    if below.resolve() in (path.resolve(), *above):
+        raise InputError(f"extends {extended}, which extends it", where=str(path))
+    return _laid(raw, _read(below, (*above, path.resolve())))
+
+
+def _laid(over: dict[str, Any], under: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for name, value in over.items():
+        both = isinstance(value, dict) and isinstance(under.get(name), dict)
+        merged[name] = _laid(value, under[name]) if both else value
+    return merged
 
 
 def build(
@@ -95,6 +164,8 @@ def build(
     for name, settings in recipe.filter.active().items():
         plugins.configure("filters", settings, name=name, where=f"filter.checks.{name}")
     rewards.configure(recipe.grpo.rewards)
+    if recipe.student_facts:
+        student(recipe)
     for place, options in (("generate.backend", recipe.generate.backend), ("eval.backend", recipe.eval.backend)):
         if options.get("kind", "auto") != "auto":
             plugins.configure("backends", options, where=place)
@@ -103,6 +174,17 @@ def build(
             raise InputError(f"slurm.stages.{stage}: no such stage", where=where, fix=suggest(stage, ALL))
         recipe.slurm.of(stage)
     return recipe
+
+
+def student(recipe: Recipe) -> presets.Student:
+    """The preset of a recipe's student, with the recipe's own facts in place of the preset's."""
+    preset = presets.student(recipe.student)
+    if not recipe.student_facts:
+        return preset
+    try:
+        return presets.Student.model_validate({**preset.model_dump(), **recipe.student_facts})
+    except ValidationError as error:
+        raise from_validation(error, "recipe", "student_facts") from error
 
 
 def _set(raw: dict[str, Any], name: str, value: Any) -> None:
@@ -131,6 +213,9 @@ def _fields_at(place: tuple[int | str, ...]) -> list[str]:
     """Field names of the config at a dotted place of the recipe."""
     kind: Any = Recipe
     for part in place:
+        if typing.get_origin(kind) is dict:  # its key is the user's
+            kind = typing.get_args(kind)[1]
+            continue
         kind = kind.model_fields[str(part)].annotation if _is_record(kind) and part in kind.model_fields else None
         if typing.get_origin(kind) in (types.UnionType, typing.Union):
             kind = next((option for option in typing.get_args(kind) if _is_record(option)), None)

@@ -30,6 +30,7 @@ FIXED = (
     "samples_every=1",
     "seed=3",
 )
+EVAL = ("limit=4", "samples=2", "backend.kind=transformers")
 # the base reasons badly and is cut here: only a reward that tells any two completions apart lets it learn something
 SHORTNESS = """
 from distill.rewards import Weighted
@@ -61,6 +62,7 @@ def copied(start: Path, to: Path) -> Path:
 
 def command(*changes: str) -> list[str]:
     settings = [word for change in (*FIXED, *changes) for word in ("--set", f"grpo.{change}")]
+    settings += [word for change in EVAL for word in ("--set", f"eval.{change}")]
     return [sys.executable, "-m", "distill.cli", "grpo", "tiny", "--run", "run", *settings]
 
 
@@ -107,6 +109,9 @@ def test_it_leaves_a_student_metrics_prompts_and_samples(unbroken: Path) -> None
     summary = json.loads((run / "run.json").read_text())["stages"]["grpo"]["summary"]
     assert (summary["steps"], summary["resumed_at"]) == (STEPS, 0)
     assert not (run / "training" / "grpo" / "checkpoints").exists()
+    assert [row["role"] for row in json.loads((run / "scores.json").read_text())] == ["sft", "grpo"]
+    told = json.loads((run / "eval" / "report.json").read_text())["sets"][0]["differences"]
+    assert {(gap["first"], gap["second"], gap["problems"]) for gap in told} == {("grpo", "sft", 4)}
     assert not living_in(unbroken)
 
 
