@@ -572,6 +572,10 @@ def _guarded(action: Callable[[], None]) -> None:
         _fail("stopped; everything finished so far is saved, and the same command goes on from there", 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ImportError as error:
+        if debug:
+            raise
+        _fail(f"a package is missing or does not fit: {error}\n  → `distill doctor` says which, and what to do", 1)
     except Exception as error:  # the last boundary: a bug must not look like a wrong input
         if debug:
             raise

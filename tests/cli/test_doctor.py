@@ -1,0 +1,95 @@
+"""`distill doctor` as a user gives it, on a machine that is well and on one that is not; TAB completion."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from distill.cli import ls
+from distill.cli.complete import LISTS
+
+from tests.cli.test_app import distill
+
+START = "import sys; from distill.cli import main; sys.argv = ['distill']; main()"
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_well(tmp_path: Path) -> None:
+    done = distill("doctor", cwd=tmp_path, HF_HUB_OFFLINE="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "`distill run tiny` should work here" in done.stdout
+    for name in ("python", "packages", "GPUs", "torch", "transformers", "vllm", "Hub", "sandbox", "disk", "file locks"):
+        assert f"\n{name} " in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_not_well(tmp_path: Path) -> None:
+    """A torchvision that does not fit torch, a terminal without UTF-8, a Hub out of reach: all told, no traceback."""
+    broken = tmp_path / "site"
+    (broken / "torchvision").mkdir(parents=True)
+    text = "raise RuntimeError('operator torchvision::nms does not exist')"
+    (broken / "torchvision/__init__.py").write_text(text)
+    work = tmp_path / "work"
+    work.mkdir()
+    token = "hf_" + "s" * 34
+    env = {"HF_TOKEN": token, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    done = distill("doctor", cwd=work, PYTHONPATH=str(broken), PYTHONIOENCODING="ascii", **env)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "nms does not exist" in done.stdout
+    assert "pip uninstall -y torchvision torchaudio torchcodec" in done.stdout
+    assert "cannot be asked" in done.stdout
+    assert "mend first:" in done.stdout
+    assert "terminal" in done.stdout.split("mend first:")[1]
+    assert token not in done.stdout + done.stderr
+
+
+def complete(line: str, cwd: Path, **env: str) -> list[str]:
+    """What bash would offer, asked as the script of `--install-completion` asks."""
+    words = line.split(" ")
+    asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_DISTILL_COMPLETE": "complete_bash"}
+    done = subprocess.run(
+        [sys.executable, "-c", START],
+        cwd=cwd,
+        env={**os.environ, **asked, **env},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not done.stderr
+    return done.stdout.split()
+
+
+def test_tab_completes_names_and_own_files(tmp_path: Path) -> None:
+    (tmp_path / "runs/mine").mkdir(parents=True)
+    (tmp_path / "runs/mine/run.json").write_text("{}")
+    (tmp_path / "own.yaml").write_text("")
+    offered = {
+        "distill doc": ["doctor"],
+        "distill run t": ["tiny"],
+        "distill run ./o": ["./own.yaml"],
+        "distill sft --student qwen2.5-math-1": ["qwen2.5-math-1.5b"],
+        "distill filter --run ": ["runs/mine"],
+        "distill ls rew": ["rewards"],
+    }
+    for line, names in offered.items():
+        assert complete(line, tmp_path) == names, line
+    assert "deepseek-r1" in complete("distill generate --teacher ", tmp_path)
+
+
+def test_completion_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom distill.cli.complete import problems, recipes, runs, students, teachers, verifiers\n"
+        "assert all(offer('') for offer in (problems, recipes, students, teachers, verifiers)) and not runs('')\n"
+        "heavy = {'torch', 'vllm', 'datasets', 'transformers', 'numpy', 'huggingface_hub'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+def test_what_ls_lists_is_what_tab_offers() -> None:
+    assert set(LISTS) == set(ls.LISTINGS)
