@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import time
 import typing
@@ -143,9 +142,10 @@ def run_stages(
         force_here: ignore the recipe's launchers (this process is the launched one).
 
     Raises:
+        InputError: several processes were started where one does the work.
         DistillError: from a stage; what earlier stages did stays.
     """
-    if int(os.environ.get(launch.RANK) or 0) > 0:
+    if launch.node([stage for stage in stages if not hasattr(MODULES[stage], "follow")]):
         # a further node of a job: the first one decides, and keeps run.json
         for stage in stages:
             MODULES[stage].follow(job(run, recipe, stage, progress))

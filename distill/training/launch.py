@@ -11,11 +11,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.errors import RunError, Stopped
+from distill.errors import InputError, RunError, Stopped
 from distill.planning import launch
 from distill.progress import Progress
 from distill.training import extensions
@@ -23,11 +23,39 @@ from distill.training.callbacks import Files
 from distill.training.job import Job
 
 LOG = logging.getLogger("distill")
-RANK, MASTER = "DISTILL_NODE_RANK", "DISTILL_MASTER"
-"""Of this node, from 0; and host:port where the nodes meet. Set by the batch script, or by hand."""
+NODES, RANK, MASTER = "DISTILL_NODES", "DISTILL_NODE_RANK", "DISTILL_MASTER"
+"""How many nodes, which this is, from 0, and host:port where they meet. Set by the batch script, or by hand."""
 _LOOK = 0.5
 """Seconds between looks at what the processes tell."""
 Outcome = dict[str, Any]
+
+
+def node(alone: Sequence[str]) -> int:
+    """The number of this node among those that do the same; 0 for the first and where there is only one.
+
+    Args:
+        alone: stages at hand that only one process may do.
+
+    Raises:
+        InputError: several processes were started that would do the same work in the same folder.
+    """
+    rank, nodes = int(os.environ.get(RANK) or 0), int(os.environ.get(NODES) or 1)
+    if alone and (rank or nodes > 1):
+        raise InputError(
+            f"{alone[0]} is done by one process on one node, and this is node {rank} of {nodes}",
+            where=RANK if rank else NODES,
+            fix=f"start it once, without {NODES}, {RANK} and {MASTER}; only `distill sft` takes several nodes",
+        )
+    tasks, local = (int(os.environ.get(name) or 0) for name in ("SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"))
+    shell = sys.stdin is not None and sys.stdin.isatty()  # `srun --pty` gives it to one task; the others are gone
+    if tasks > 1 and (RANK not in os.environ or local) and not shell:
+        raise InputError(
+            f"srun started {tasks} of this command, and each would do the same work in the same folder",
+            where="srun",
+            fix="give it --ntasks=1; for sft on several nodes, `distill sft --on slurm` writes a script that starts one"
+            " task on each node",
+        )
+    return rank
 
 
 def run(job: Job, here: Callable[[Job], None], module: str, progress: Progress, label: str) -> Outcome:
