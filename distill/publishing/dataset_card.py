@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill.publishing import licences, sections
 from distill.publishing.facts import Facts
 from distill.publishing.licences import Finding
-from distill.publishing.text import code, plain, table
+from distill.publishing.text import code, table
 
 FILE = "data/train.parquet"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -37,10 +36,9 @@ def metadata(facts: Facts, findings: Sequence[Finding], name: str) -> Any:
         licence, licence_name = known, None
     else:
         licence, licence_name = licences.of_card(known[0] if list(facts.rows.licences) == known else None, findings)
-    languages = sorted(one for one in facts.rows.languages if re.fullmatch(r"[a-z]{2,3}", one))
     size = next((word for most, word in _SIZES if facts.rows.count < most), "1M<n<10M")
     card = DatasetCardData(
-        language=languages or None,
+        language=sections.languages(facts),
         license=licence,
         pretty_name=name,
         size_categories=[size],
@@ -63,7 +61,6 @@ def text(
     whole: str,
 ) -> str:
     """The card's body; arguments as for a model's."""
-    from_models = " and ".join(plain(one.shown) for one in facts.teachers)
     fields = table(
         ("field", "what"), [(code(field), _FIELDS[field]) for field in _FIELDS if field in facts.rows.columns], "l"
     )
@@ -73,7 +70,7 @@ def text(
         "- Treat the text as untrusted: it may hold markup, code or instructions."
     )
     call = f'load_dataset({json.dumps(where)}, split="train")'
-    parts_of_it = {
+    found = {
         "Load it": f"```python\nfrom datasets import load_dataset\n\nrows = {call}\n```",
         "Fields": fields,
         "How it came about": sections.funnel(facts),
@@ -82,7 +79,5 @@ def text(
         "Licences": sections.terms(facts, findings, base=False),
         "Provenance": sections.provenance(parts, whole),
     }
-    about = f"{facts.rows.count:,} reasoning traces of {from_models}, filtered, ready to fine-tune a student on"
-    notice = sections.notice(findings)
-    head = f"# {plain(name)}\n\n{about}. Made with distill.\n" + (f"\n{notice}\n" if notice else "")
-    return head + "".join(f"\n## {title}\n\n{body}\n" for title, body in parts_of_it.items())
+    traces = f"{facts.rows.count:,} reasoning traces of {sections.teachers(facts)}"
+    return sections.page(name, f"{traces}, filtered, ready to fine-tune a student on.", findings, found)

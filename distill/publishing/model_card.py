@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,6 @@ from distill.publishing.text import code, plain, table
 from distill.types import Metric, Score
 
 _ROLES = {"teacher": "teacher", "base": "base", "sft": "student", "grpo": "student after GRPO"}
-_LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 
 def metadata(facts: Facts, findings: Sequence[Finding], *, adapter: bool) -> Any:
@@ -24,9 +22,8 @@ def metadata(facts: Facts, findings: Sequence[Finding], *, adapter: bool) -> Any
     from huggingface_hub import ModelCardData
 
     licence, licence_name = licences.of_card(facts.base.licence, findings)
-    languages = sorted(one for one in facts.rows.languages if _LANGUAGE.fullmatch(one))
     return ModelCardData(
-        language=languages or None,
+        language=sections.languages(facts),
         license=licence,
         license_name=licence_name,
         license_link="LICENSE.md" if licence_name else None,
@@ -54,13 +51,13 @@ def text(
         name: what it is called; where: what loads it, a Hub id or a folder.
         parts, whole: hashes of what it came from, and their hash.
     """
-    from_models = " and ".join(plain(one.shown) for one in facts.teachers)
     rows = f"{facts.rows.count:,} reasoning traces" if facts.rows.count else "reasoning traces"
-    about = f"{plain(facts.base.shown)}, fine-tuned on {rows} of {from_models}"
+    about = f"{plain(facts.base.shown)}, fine-tuned on {rows} of {sections.teachers(facts)}"
     if facts.role == "grpo":
         about += ", then trained further with GRPO"
-    kind = "Adapters for " if adapter else ""
-    sections_ = {
+    if adapter:
+        about = f"Adapters for {about}"
+    found = {
         "Results": _results(facts),
         "Use": _use(facts, where, adapter),
         "Data": sections.funnel(facts),
@@ -69,10 +66,7 @@ def text(
         "Licences": sections.terms(facts, findings, base=True),
         "Provenance": sections.provenance(parts, whole),
     }
-    notice = sections.notice(findings)
-    head = f"# {plain(name)}\n\n{kind}{about}. It thinks in a `<think>` block before it answers. Made with distill.\n"
-    head += f"\n{notice}\n" if notice else ""
-    return head + "".join(f"\n## {title}\n\n{body}\n" for title, body in sections_.items())
+    return sections.page(name, f"{about}. It thinks in a `<think>` block before it answers.", findings, found)
 
 
 def _results(facts: Facts) -> str:

@@ -1,7 +1,8 @@
-"""Parts of cards that models and datasets share: the funnel, the licences, the provenance."""
+"""What cards of models and datasets share: their frame, the funnel, the licences, the provenance."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,23 @@ from distill.publishing.text import code, plain, table
 
 _MOST = 20
 """Rows of a table of sets or sources."""
+_LANGUAGE = re.compile(r"[a-z]{2,3}")
+
+
+def page(name: str, about: str, findings: Sequence[Finding], parts: Mapping[str, str]) -> str:
+    """A card's body: what it is, what must be shown prominently, and its parts by title."""
+    notice = "\n\n".join(f"**{line}**" for line in licences.notices(findings))
+    head = f"# {plain(name)}\n\n{about} Made with distill.\n" + (f"\n{notice}\n" if notice else "")
+    return head + "".join(f"\n## {title}\n\n{body}\n" for title, body in parts.items())
+
+
+def teachers(facts: Facts) -> str:
+    return " and ".join(plain(one.shown) for one in facts.teachers)
+
+
+def languages(facts: Facts) -> list[str] | None:
+    """What the Hub takes for languages, for a card's front matter."""
+    return sorted(one for one in facts.rows.languages if _LANGUAGE.fullmatch(one)) or None
 
 
 def counted(counts: Mapping[Any, int], most: int = _MOST) -> str:
@@ -71,11 +89,6 @@ def terms(facts: Facts, findings: Sequence[Finding], *, base: bool) -> str:
 
 def _licence(name: str | None) -> str:
     return code(name) if name else "unknown"
-
-
-def notice(findings: Sequence[Finding]) -> str:
-    """Lines that a licence wants prominently shown; empty if none does."""
-    return "\n\n".join(f"**{line}**" for line in licences.notices(findings))
 
 
 def provenance(parts: Mapping[str, str | None], whole: str) -> str:
