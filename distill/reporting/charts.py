@@ -144,7 +144,8 @@ def lines(
     drawn = [(one, points, band) for one, points, band in drawn if points]
     root = chart(title, note, 0)
     top = legend(root, [one.name for one, _, _ in drawn], _sample) if len(drawn) > 1 else 0.0
-    over = scale([a for _, points, _ in drawn for a, _ in points] or [1.0], LEFT + 6, WIDTH - RIGHT - 6, log=log)
+    reach = [a for _, points, _ in drawn for a, _ in points] + [a for _, _, band in drawn for a, *_ in band]
+    over = scale(reach or [1.0], LEFT + 6, WIDTH - RIGHT - 6, log=log)
     heights = [b for _, points, _ in drawn for _, b in points]
     heights += [edge for _, _, band in drawn for _, *edges in band for edge in edges]
     at = scale(heights, top + 22 + PLOT, top + 22)
