@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from distill import hardware, plugins
 from distill.chat import Tags
 from distill.errors import DistillError, InputError
+from distill.parent import each
 from distill.types import Outcome
 from distill.verifiers import Verifier
-
-if TYPE_CHECKING:
-    from pebble import ProcessFuture, ProcessPool
 
 _ROWS = 200  # that a worker takes at a time; more are fewer trips, fewer spread slow rows better
 _BYTES = 1 << 20  # of long rows it takes fewer
@@ -119,40 +117,21 @@ def _judged(chunks: Iterator[list[Line]], kind: str, workers: int) -> Iterator[J
         for chunk in itertools.chain(first, chunks):
             yield from judge(chunk, kind)
         return
-    import multiprocessing
-
-    from pebble import ProcessPool
-
-    # spawn: a fork would copy the threads and locks of whatever this process has loaded
-    pool = ProcessPool(workers, context=multiprocessing.get_context("spawn"))
-    flying: deque[tuple[list[Line], ProcessFuture[list[Judged]]]] = deque()
-    try:
-        for chunk in itertools.chain(first, chunks):
-            flying.append((chunk, pool.schedule(judge, args=[chunk, kind])))
-            if len(flying) > 3 * workers:
-                yield from _landed(pool, *flying.popleft(), kind)
-        while flying:
-            yield from _landed(pool, *flying.popleft(), kind)
-    finally:
-        pool.stop()  # type: ignore[no-untyped-call]
-        pool.join()
+    for judged in each(partial(judge, kind=kind), itertools.chain(first, chunks), workers, parts=_alone, dead=_lost):
+        yield from judged
 
 
-def _landed(pool: ProcessPool, chunk: list[Line], future: ProcessFuture[list[Judged]], kind: str) -> Iterator[Judged]:
-    """A chunk's verdicts; if a row kills its worker, that row alone goes without."""
-    from pebble import ProcessExpired
+def _alone(chunk: list[Line]) -> Iterator[list[Line]]:
+    return ([line] for line in chunk)
 
-    try:
-        yield from future.result()
-    except ProcessExpired:
-        for line in chunk:
-            try:
-                yield from pool.schedule(judge, args=[[line], kind]).result()
-            except ProcessExpired:
-                row: dict[str, Any] = {}
-                with suppress(BadRow):
-                    row = _read(line[1])
-                yield _spoken(line[0], row, Outcome(passed=None, reason="worker_died"))
+
+def _lost(chunk: list[Line]) -> list[Judged]:
+    """The verdict on a row that killed its worker."""
+    [(number, line)] = chunk
+    row: dict[str, Any] = {}
+    with suppress(BadRow):
+        row = _read(line)
+    return [_spoken(number, row, Outcome(passed=None, reason="worker_died"))]
 
 
 def judge(lines: list[Line], kind: str) -> list[Judged]:

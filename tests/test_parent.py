@@ -9,7 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-CODE = """
+import pytest
+
+EXECUTOR = """
 import multiprocessing, os, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from distill.parent import end_with_parent
@@ -19,11 +21,22 @@ if __name__ == "__main__":
     print(pool.submit(os.getpid).result(), flush=True)
     time.sleep(60)
 """
+EACH = """
+import os, time
+from distill.parent import each
+def pid(item):
+    return os.getpid()
+if __name__ == "__main__":
+    for found in each(pid, [1], 1, parts=iter, dead=pid):
+        print(found, flush=True)
+        time.sleep(60)
+"""
 
 
-def test_a_pools_worker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [EXECUTOR, EACH], ids=["executor", "each"])
+def test_a_pools_worker_ends_when_its_parent_is_killed(tmp_path: Path, code: str) -> None:
     script = tmp_path / "pool.py"
-    script.write_text(CODE)
+    script.write_text(code)
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
         worker = int(parent.stdout.readline())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
-from distill import chat, jsonl, plugins
+from distill import chat, hardware, jsonl, plugins
 from distill.errors import InputError
 from distill.filters import Context, Filter, language, repetition
+from distill.parent import each
 from distill.progress import Progress
 from distill.sampling import Identity
 from distill.types import Problem, Trace, content_id
@@ -18,6 +20,10 @@ from distill.verifiers import Verifiers
 
 _VOTELESS = frozenset({"code", "judge"})
 """Kinds whose answers are programs or prose: no two are ever the same, so there is nothing to vote with."""
+_TRACES, _CHARACTERS = 8, 1 << 20
+"""That a worker takes at a time, at most."""
+_ALONE = 2.0
+"""Seconds: about what it takes to start processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,10 @@ class Attempt:
     """The filter `language` rejects it; None where it does not know the problem's language."""
 
 
+Asked = tuple[Problem, int, Trace]
+"""With the index of the sample."""
+Seen = tuple[str, int, Attempt]
+"""Problem id and sample."""
 Attempts = Mapping[str, Sequence[Attempt]]
 """By problem id, in the order of the samples."""
 
@@ -75,18 +85,80 @@ def judged(
     it would have been.
     """
     wanted = {identity.of(problem.id, sample): (problem, sample) for problem in problems for sample in range(samples)}
-    view = partial(_attempt, Verifiers(), *_checks(), budget)
     found: dict[str, dict[int, Attempt]] = {problem.id: {} for problem in problems}
-    progress.start("score", len(wanted), 0, "traces")
-    try:
+
+    def asked() -> Iterator[Asked]:
         for trace in jsonl.read(log, Trace):
             if place := wanted.get(trace.id):
-                problem, sample = place
-                progress.advance(0 if sample in found[problem.id] else 1)
-                found[problem.id][sample] = view(problem, trace)
+                yield (*place, trace)
+
+    _tools.cache_clear()  # a user's own verifier may have been edited since
+    progress.start("score", len(wanted), 0, "traces")
+    try:
+        for chunk in _on_all_cores(_chunks(asked()), budget):
+            for id, sample, attempt in chunk:
+                progress.advance(0 if sample in found[id] else 1)
+                found[id][sample] = attempt
     finally:
         progress.stop()
     return {id: [attempts[sample] for sample in sorted(attempts)] for id, attempts in found.items()}
+
+
+def _chunks(asked: Iterable[Asked]) -> Iterator[list[Asked]]:
+    """Shares for a worker: few enough to spread slow ones, large enough to be worth the way."""
+    chunk: list[Asked] = []
+    size = 0
+    for one in asked:
+        chunk.append(one)
+        size += len(one[2].completion)
+        if len(chunk) == _TRACES or size >= _CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _on_all_cores(chunks: Iterator[list[Asked]], budget: int) -> Iterator[list[Seen]]:
+    """Here as long as that is quicker than starting processes, then in one for each core."""
+    look, processes = partial(_look, budget=budget), len(hardware.processors())
+    until = time.monotonic() + _ALONE
+    for chunk in chunks:
+        yield look(chunk)
+        if processes > 1 and time.monotonic() > until:
+            break
+    yield from each(look, chunks, processes, parts=_one_by_one, dead=partial(look, dead=True))
+
+
+def _one_by_one(chunk: list[Asked]) -> Iterator[list[Asked]]:
+    return ([one] for one in chunk)
+
+
+def _look(chunk: list[Asked], budget: int, dead: bool = False) -> list[Seen]:
+    """
+    Args:
+        dead: judging it ends the process, so nothing is decided.
+    """
+    verifiers, loops, drifts = _tools()
+    found: list[Seen] = []
+    for problem, sample, trace in chunk:
+        late = trace.usage.completion > budget
+        passed = False if late else None if dead else verifiers.judge(problem, trace).passed
+        votes = passed is not None and not late and problem.verifier.get("kind") not in _VOTELESS
+        key = verifiers.key(problem, trace) if votes else None
+        drift = drifts(problem, trace).passed
+        attempt = Attempt(
+            passed=passed,
+            key=key,
+            tokens=min(trace.usage.completion, budget),
+            thinking=min(trace.usage.reasoning, budget),
+            cut=late or trace.finish == "length",
+            unclosed=trace.answer is None or trace.usage.reasoning > budget,
+            answered=not late and bool(trace.answer and chat.final_answer(trace.answer)),
+            loops=loops(problem, trace).passed is False,
+            foreign=None if drift is None else not drift,
+        )
+        found.append((problem.id, sample, attempt))
+    return found
 
 
 def basis(kinds: Iterable[str]) -> str:
@@ -101,27 +173,9 @@ def basis(kinds: Iterable[str]) -> str:
     return content_id(texts, version("math-verify"))
 
 
-def _checks() -> tuple[Filter, Filter]:
-    context = Context(student="")  # neither counts tokens
-    return repetition.build(repetition.Config(), context), language.build(language.Config(), context)
-
-
-def _attempt(
-    verifiers: Verifiers, loops: Filter, drifts: Filter, budget: int, problem: Problem, trace: Trace
-) -> Attempt:
-    tokens = trace.usage.completion
-    late = tokens > budget
-    passed = False if late else verifiers.judge(problem, trace).passed
-    votes = passed is not None and not late and problem.verifier.get("kind") not in _VOTELESS
-    drift = drifts(problem, trace).passed
-    return Attempt(
-        passed=passed,
-        key=verifiers.key(problem, trace) if votes else None,
-        tokens=min(tokens, budget),
-        thinking=min(trace.usage.reasoning, budget),
-        cut=late or trace.finish == "length",
-        unclosed=trace.answer is None or trace.usage.reasoning > budget,
-        answered=not late and bool(trace.answer and chat.final_answer(trace.answer)),
-        loops=loops(problem, trace).passed is False,
-        foreign=None if drift is None else not drift,
-    )
+@cache
+def _tools() -> tuple[Verifiers, Filter, Filter]:
+    """Of one process."""
+    context = Context(student="")  # neither filter counts tokens
+    loops, drifts = repetition.build(repetition.Config(), context), language.build(language.Config(), context)
+    return Verifiers(), loops, drifts
