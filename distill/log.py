@@ -76,7 +76,7 @@ class Log:
         Raises:
             RunError: the disk is full, or another process took the log over.
         """
-        return self.append_bytes(orjson.dumps(record.model_dump(mode="json")) + b"\n")
+        return self.append_bytes(orjson.dumps(record.model_dump(mode="json"), option=orjson.OPT_APPEND_NEWLINE))
 
     def append_bytes(self, line: bytes) -> int:
         """As `append`, of a row that is JSON already: one line with its newline."""

@@ -5,6 +5,7 @@ A kind has a `Config` and `build(config, model, log) -> Backend`; a backend is o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from pydantic import SkipValidation
@@ -68,7 +69,7 @@ class Completion(Record):
     text: str
     tokens: int
     """Tokens of `text`; the EOS is not counted."""
-    ids: SkipValidation[tuple[int, ...] | None] = None
+    ids: SkipValidation[Sequence[int] | None] = None
     """Token ids of `text`, EOS left out; None where the engine does not give them. Checked by the backend, once: there
     are thousands."""
     packed: str | None = None

@@ -135,7 +135,8 @@ class Endpoint:
             if finish not in ("stop", "length", "repetition"):
                 raise Failure(f"gave the request up ({finish})", wasted=tokens)
             ended = finish == "stop"  # vLLM counts and lists the EOS, which is no part of the text
-            ids = ids and tuple(ids[:-1] if ended else ids)
+            if ids and ended:
+                del ids[-1]
             completion = Completion(
                 text=choice["text"],
                 tokens=tokens - ended,

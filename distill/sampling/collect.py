@@ -13,6 +13,7 @@ from distill.errors import DistillError, InputError, RunError
 from distill.filters.repetition import ends_in_loop
 from distill.progress import EVERY_SECONDS, LOG, Progress
 from distill.sampling.assemble import Assembler
+from distill.sampling.garbage import seldom_collected
 from distill.sampling.grading import Grader
 from distill.sampling.history import Censored, Failure, Grade, History, Logs, Rate, gold_of
 from distill.sampling.preflight import preflight
@@ -36,7 +37,8 @@ def collect(wanted: Wanted, logs: Logs, progress: Progress, label: str) -> Tally
     tokenizer = Tokenizer(wanted.model.path, wanted.model.revision, wanted.model.template)
     loop = _Loop(wanted, logs, tokenizer, progress, label)
     try:
-        asyncio.run(loop.run())
+        with seldom_collected():
+            asyncio.run(loop.run())
     except BaseExceptionGroup as group:
         raise _first(group) from group
     finally:

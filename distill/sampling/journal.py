@@ -43,7 +43,7 @@ class Journal:
 
     def keep(self, id: str, raw: bytes) -> None:
         """Write a reply down."""
-        line = orjson.dumps([id, raw.decode(errors="surrogateescape").encode(errors="replace").decode()]) + b"\n"
+        line = orjson.dumps([id, raw.decode(errors="replace")], option=orjson.OPT_APPEND_NEWLINE)
         with writing(self._path):
             if self._size > LARGE:
                 self._file.seek(0)

@@ -62,7 +62,7 @@ def test_token_ids() -> None:
     loop = reply(finish="repetition", token_ids=[9, 8] * 3)
     fake = Fake(stopped, cut, loop, reply())
     done = [sample(fake, request())[0] for _ in range(4)]
-    assert [completion.ids for completion in done] == [(9, 8, 7, 6, 5), (9, 8, 7, 6, 5, 4), (9, 8) * 3, None]
+    assert [completion.ids for completion in done] == [[9, 8, 7, 6, 5], [9, 8, 7, 6, 5, 4], [9, 8] * 3, None]
     assert [completion.tokens for completion in done] == [5, 6, 6, 5]
     assert [completion.finish for completion in done] == ["stop", "length", "repetition", "stop"]
     assert all(body["return_token_ids"] is True for body in fake.bodies)
