@@ -31,6 +31,7 @@ __all__ = [
     "heads",
     "line_at",
     "lines",
+    "lines_at",
     "parts",
     "read",
     "rows",
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 R = TypeVar("R", bound=Record)
+
+_NEAR = 1 << 20  # bytes that are rather read than the log opened again
 
 
 def rows(path: Path, on_bad: Callable[[int, str], None] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -102,6 +105,22 @@ def lines(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
 def line_at(path: str, at: int) -> bytes:
     """The line at an address, which `append` returned, or a chunk's lines or `heads` gave."""
     return shards.line_at(Path(path), at)
+
+
+def lines_at(addresses: Iterable[tuple[str, int]]) -> Iterator[bytes]:
+    """`line_at` of each (path, place); where they ascend in one log, as a share of its lines does, it is read through.
+
+    Raises:
+        InputError: no line begins there.
+    """
+    name, place, found = "", 0, b""
+    ahead: Iterator[tuple[int, bytes]] = iter(())
+    for path, at in addresses:
+        behind = place + len(found)  # where the next line begins
+        if path != name or not behind <= at <= behind + _NEAR:
+            name, ahead = path, shards.lines(Path(path), at)
+        place, found = next((line for line in ahead if line[0] >= at), (-1, b""))
+        yield found if place == at else line_at(path, at)
 
 
 class Head(NamedTuple):

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
 
 from distill import jsonl, plugins
 from distill.errors import InputError
 from distill.filtering.earlier import Earlier
-from distill.filtering.ledger import Judged, Spoken, speak
+from distill.filtering.ledger import Judged, Spoken, masks, pack, speak
 from distill.filtering.problems import Problems
 from distill.filters import Context, Filter, SetFilter
 from distill.types import Outcome, Problem, Trace, content_id
@@ -144,6 +145,7 @@ def judged(
     features: dict[str, bytes],
 ) -> Judged:
     length = outcomes.get("length")
+    rejects, unsure = masks(outcomes.values())
     return Judged(
         id=trace.id,
         problem=trace.problem_id,
@@ -154,8 +156,10 @@ def judged(
         path=share.chunk.path,
         at=at,
         basis=basis,
-        outcomes=outcomes,
-        features=features,
+        outcomes=orjson.dumps(outcomes),
+        features=pack(list(outcomes), features),
+        rejects=rejects,
+        unsure=unsure,
     )
 
 

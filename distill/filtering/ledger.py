@@ -5,8 +5,9 @@ It outlives the run: a later one takes from it what has not changed and judges o
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,8 @@ CREATE TABLE settled(number INTEGER, name TEXT, outcome BLOB, PRIMARY KEY(number
 CREATE TABLE kept(number INTEGER PRIMARY KEY, place BLOB NOT NULL);
 """
 _PAGE = 2000
+_NUMBERS = "SELECT id, number FROM traces WHERE id IN (SELECT value FROM json_each(?))"
+_SETTLED = "SELECT number, name, outcome FROM settled WHERE number IN (SELECT value FROM json_each(?))"
 Spoken = list[Any]
 """An outcome as it is stored: [passed, reason, score, detail]."""
 
@@ -50,8 +53,13 @@ class Judged:
     """Where the trace's line begins in `path`."""
     basis: bytes
     """Hash of the trace and its problem: the outcomes hold as long as it does."""
-    outcomes: dict[str, Spoken]
-    features: dict[str, bytes]
+    outcomes: bytes
+    """JSON: name to `Spoken`. As it is stored, as the rest is: one process takes in what all the others say."""
+    features: bytes
+    """See `pack`."""
+    rejects: int
+    """A bit for each check, in the order of the recipe. So too the undecided ones."""
+    unsure: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,10 @@ def speak(outcome: Outcome) -> Spoken:
 def outcome(spoken: Spoken) -> Outcome:
     passed, reason, score, detail = spoken
     return Outcome(passed=passed, reason=reason, score=score, detail=detail)
+
+
+def _these(keys: Iterable[int | str]) -> str:
+    return orjson.dumps(list(keys)).decode()
 
 
 class Ledger:
@@ -119,31 +131,32 @@ class Ledger:
         A later row of an id takes the earlier one's place and keeps its number: a log's last row of an id counts.
         """
         before = self.count
-        for row in judged:
+        rows = list(judged)
+        known = dict(self._execute(_NUMBERS, (_these(row.id for row in rows),)))
+        taken = []
+        for row in rows:
             if limit is not None and self.count >= limit:
                 break
-            rejects, unsure = self._masks(row.outcomes)
-            found = self._execute("SELECT number FROM traces WHERE id=?", (row.id,)).fetchone()
-            number = self.count if found is None else found[0]
-            fields = (
-                number, row.id, row.problem, row.sample, row.family, row.characters, row.tokens, source, row.path,
-                row.at, row.basis, orjson.dumps(row.outcomes), pack(self.names, row.features), rejects, unsure,
+            number = known.setdefault(row.id, self.count)
+            new = number == self.count
+            self.count += new
+            self.repeats += not new
+            taken.append(
+                (
+                    number, row.id, row.problem, row.sample, row.family, row.characters, row.tokens, source, row.path,
+                    row.at, row.basis, row.outcomes, row.features, row.rejects, row.unsure,
+                )
             )  # fmt: skip
-            marks = ",".join("?" * len(fields))
-            self._execute(f"INSERT OR REPLACE INTO traces VALUES({marks})", fields)
-            self.count += found is None
-            self.repeats += found is not None
+        marks = ",".join("?" * 15)
+        self._execute(f"INSERT OR REPLACE INTO traces VALUES({marks})", taken, self._db.executemany)
         self._db.commit()
         return self.count - before
 
-    def _masks(self, outcomes: Mapping[str, Spoken]) -> tuple[int, int]:
-        rejects = sum(self._bits[name] for name, spoken in outcomes.items() if spoken[0] is False)
-        unsure = sum(self._bits[name] for name, spoken in outcomes.items() if spoken[0] is None)
-        return rejects, unsure
-
-    def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+    def _execute(
+        self, statement: str, values: Sequence[Any] = (), how: Callable[..., sqlite3.Cursor] | None = None
+    ) -> sqlite3.Cursor:
         try:
-            return self._db.execute(statement, values)
+            return (how or self._db.execute)(statement, values)
         except sqlite3.OperationalError as error:  # a full disk, most often
             raise RunError(
                 f"cannot write: {error}", where=str(self.path), fix="free some space, then run it again"
@@ -172,8 +185,12 @@ class Ledger:
     def candidates(self, name: str, problems: Problems) -> Known:
         return Known(self, name, problems)
 
-    def pages(self, columns: str) -> Iterator[tuple[Any, ...]]:
-        """Rows by problem, sample and id, read page by page so that the ledger can be written meanwhile."""
+    def rows(self, columns: str) -> Iterator[tuple[Any, ...]]:
+        """Rows by problem, sample and id, which come before the columns asked for."""
+        return itertools.chain.from_iterable(self.pages(columns))
+
+    def pages(self, columns: str) -> Iterator[list[tuple[Any, ...]]]:
+        """`rows`, read page by page so that the ledger can be written meanwhile."""
         after: tuple[Any, ...] = ("", -1, "")
         while True:
             page = self._execute(
@@ -181,16 +198,18 @@ class Ledger:
                 f"ORDER BY problem, sample, id LIMIT {_PAGE}",
                 after,
             ).fetchall()
-            yield from page
+            yield page
             if len(page) < _PAGE:
                 return
             after = page[-1][:3]
 
-    def last_words(self, number: int, outcomes: bytes) -> dict[str, Spoken]:
-        words: dict[str, Spoken] = orjson.loads(outcomes)
-        for name, settled in self._execute("SELECT name, outcome FROM settled WHERE number=?", (number,)):
-            words[name] = orjson.loads(settled)
-        return words
+    def last_words(self, first: Mapping[int, bytes]) -> Iterator[dict[str, Spoken]]:
+        """What every check said of traces at last, by their numbers and what it said at first."""
+        settled: dict[int, dict[str, Spoken]] = {}
+        for number, name, word in self._execute(_SETTLED, (_these(first),)):
+            settled.setdefault(number, {})[name] = orjson.loads(word)
+        for number, outcomes in first.items():
+            yield orjson.loads(outcomes) | settled.get(number, {})
 
     def entries(self) -> Iterator[Entry]:
         """All traces in the order of the logs."""
@@ -201,8 +220,9 @@ class Ledger:
             "ORDER BY traces.number LIMIT ?",
             (number, _PAGE),
         ).fetchall():
-            for number, id, problem, sample, family, characters, spoken, kept in page:
-                words = {name: Word(*word) for name, word in self.last_words(number, spoken).items()}
+            said = self.last_words({row[0]: row[6] for row in page})
+            for (number, id, problem, sample, family, characters, _, kept), spoken in zip(page, said, strict=True):
+                words = {name: Word(*word) for name, word in spoken.items()}
                 yield Entry(number, id, problem, sample, family, characters, words, bool(kept))
 
     def keep(self, rows: Iterable[tuple[int, bytes]]) -> int:
@@ -251,23 +271,31 @@ class Known:
     def __iter__(self) -> Iterator[Candidate]:
         ledger, name = self._ledger, self._name
         own = 1 << list(ledger.names).index(name)
-        for problem, sample, id, number, outcomes, features, rejects, unsure in ledger.pages(
-            "number, outcomes, features, rejects, unsure"
-        ):
-            words = ledger.last_words(number, outcomes)
-            yield Candidate(
-                number=number,
-                trace_id=id,
-                problem_id=problem,
-                sample=sample,
-                fit=not (rejects | unsure) & ~own,
-                correct=words["correct"][0] if "correct" in words else None,
-                outcome=outcome(words[name]),
-                feature=unpack(ledger.names, features).get(name),
-            )
+        for page in ledger.pages("number, outcomes, features, rejects, unsure"):
+            said = ledger.last_words({row[3]: row[4] for row in page})
+            for (problem, sample, id, number, _, features, rejects, unsure), words in zip(page, said, strict=True):
+                yield Candidate(
+                    number=number,
+                    trace_id=id,
+                    problem_id=problem,
+                    sample=sample,
+                    fit=not (rejects | unsure) & ~own,
+                    correct=words["correct"][0] if "correct" in words else None,
+                    outcome=outcome(words[name]),
+                    feature=unpack(ledger.names, features).get(name),
+                )
 
     def load(self, numbers: Iterable[int]) -> Iterator[tuple[int, Problem, Trace]]:
         return self._ledger.load(numbers, self._problems)
+
+
+def masks(outcomes: Iterable[Spoken]) -> tuple[int, int]:
+    """Which checks reject and which are unsure, the first one's bit the lowest."""
+    rejects = unsure = 0
+    for place, spoken in enumerate(outcomes):
+        rejects |= (spoken[0] is False) << place
+        unsure |= (spoken[0] is None) << place
+    return rejects, unsure
 
 
 def pack(names: Sequence[str], features: Mapping[str, bytes]) -> bytes:

@@ -51,7 +51,7 @@ def select(
     chosen = _weighted(_capped(ledger, problems, how, seed), how, seed)
     if unfiltered:
         wanted = sum(1 for _ in chosen)
-        everything = ((place(seed, id), number) for _, _, id, number in ledger.pages("number"))
+        everything = ((place(seed, id), number) for _, _, id, number in ledger.rows("number"))
         yield from ((number, key) for key, number in heapq.nsmallest(wanted, everything))
     else:
         yield from ((number, place(seed, id)) for number, id in chosen)
@@ -64,9 +64,9 @@ def place(seed: int, id: str) -> bytes:
 
 def _capped(ledger: Ledger, problems: Problems, how: Selection, seed: int) -> Iterator[tuple[list[_Accepted], float]]:
     """The picked traces of each problem and its pass rate: by the check `correct` if that is on, else by acceptance."""
-    pages = ledger.pages("number, rejects, unsure, coalesce(tokens, characters)")
+    every = ledger.rows("number, rejects, unsure, coalesce(tokens, characters)")
     mask = 1 << list(ledger.names).index("correct") if "correct" in ledger.names else -1
-    for _, rows in itertools.groupby(pages, key=lambda row: row[0]):
+    for _, rows in itertools.groupby(every, key=lambda row: row[0]):
         accepted, right, decided = [], 0, 0
         for _, sample, id, number, rejects, unsure, size in rows:
             decided += not unsure & mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -26,8 +27,10 @@ _MOST = 500
 
 def rows(ledger: Ledger, problems: Problems, context: Context) -> Iterator[Placed]:
     """The chosen traces as rows, each with its place in the set."""
-    for place, source, path, at, tokens in ledger.kept():
-        trace = Trace.model_validate_json(jsonl.line_at(path, at))
+    kept, addressed = itertools.tee(ledger.kept())
+    lines = jsonl.lines_at((path, at) for _, _, path, at, _ in addressed)
+    for (place, source, _, _, tokens), line in zip(kept, lines, strict=True):
+        trace = Trace.model_validate_json(line)
         problem = problems.get(source, trace.problem_id)
         assert problem is not None, "a trace without its problem is never chosen"
         yield place, _row(problem, trace, context.tokenizer.count(trace.text) if tokens is None else tokens)

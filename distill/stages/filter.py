@@ -195,7 +195,15 @@ def _verdicts(ledger: Ledger, counted: funnel.Funnel, unfiltered: bool) -> Itera
     for entry in ledger.entries():
         counted.add(entry)
         for name, word in entry.outcomes.items():
-            yield {"trace_id": entry.id, "check": name, **word._asdict()}
+            passed, reason, score, detail = word
+            yield {
+                "trace_id": entry.id,
+                "check": name,
+                "passed": passed,
+                "reason": reason,
+                "score": score,
+                "detail": detail,
+            }
         yield funnel.last_word(entry, unfiltered).model_dump()
 
 
