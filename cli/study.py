@@ -7,13 +7,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from distill import study
 from distill.errors import writing
 from distill.evaluation import arms
 from distill.evaluation.arms import Gap, Row, SeedGap
 from distill.progress import Progress, duration
 from distill.recipe import Recipe
-from distill.study import One
+from distill.study import compare, plan
+from distill.study.plan import One
 from distill.types import Metric
 
 
@@ -21,9 +21,9 @@ def execute(recipe: Recipe, folder: Path, progress: Progress, dry_run: bool) -> 
     """Run a study and show its tables, or show only what it would run."""
     out = Console()
     if dry_run:
-        _plan(out, study.plan(recipe, folder), folder)
+        _plan(out, plan.runs(recipe, folder), folder, plan.of(recipe).at_once)
         return
-    found = study.run(recipe, folder, progress)
+    found = compare.run(recipe, folder, progress)
     path = folder / "study.md"
     text = f"# {recipe.name}\n\n{recipe.description}\n\n" + "\n\n".join(_markdown(table) for table in found.tables)
     if not path.is_file() or path.read_text(encoding="utf-8") != text + "\n":
@@ -34,7 +34,7 @@ def execute(recipe: Recipe, folder: Path, progress: Progress, dry_run: bool) -> 
     out.print(f"in {path} and {folder / 'study.json'}; one run: distill show ID --run {folder}/ARM-SEED", markup=False)
 
 
-def _plan(out: Console, ones: list[One], folder: Path) -> None:
+def _plan(out: Console, ones: list[One], folder: Path, at_once: int) -> None:
     arms = {one.arm: [other for other in ones if other.arm == one.arm] for one in ones}
     seeds = ", ".join(str(one.seed) for one in next(iter(arms.values())))
     title = f"{len(ones)} runs, {folder}/ARM-SEED, seeds {seeds}"
@@ -43,11 +43,11 @@ def _plan(out: Console, ones: list[One], folder: Path) -> None:
         table.add_column(heading)
     for heading in ("done", "expected"):
         table.add_column(heading, justify="right")
-    todo = study.todo(ones)
+    todo = plan.todo(ones)
     known, unknown = 0.0, set[str]()
     for arm, every in arms.items():
         left = [(one, stage) for one in every for stage in todo[one.name]]
-        times = [study.expected(one, stage, ones) for one, stage in left]
+        times = [plan.expected(one, stage, ones) for one, stage in left]
         unknown |= {stage for (_, stage), seconds in zip(left, times, strict=True) if seconds is None}
         sure = sum(seconds for seconds in times if seconds is not None)
         known += sure
@@ -58,7 +58,8 @@ def _plan(out: Console, ones: list[One], folder: Path) -> None:
         table.add_row(arm, ", ".join(first.stages), _sources(first), scored, f"{done} of {len(every)}", expected)
     out.print(table)
     if any(todo.values()):
-        out.print(f"expected: {duration(known)} one after the other, as long as the runs that are done took")
+        each = "one after the other" if at_once == 1 else f"in {at_once} runs at a time"
+        out.print(f"expected: {duration(known / at_once)} {each}, by what the runs that are done took", highlight=False)
     if unknown:
         out.print(f"not known yet, as none was done: {', '.join(sorted(unknown))}", highlight=False)
 

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from distill import jsonl, pipeline, study
+from distill import jsonl, pipeline
 from distill import recipe as recipes
 from distill.errors import InputError
 from distill.progress import Lines
 from distill.recipe import Recipe
 from distill.run import Run
+from distill.study import compare, plan
 from distill.types import Trace
 from tests.conftest import GOOD
 
@@ -46,7 +47,7 @@ def small(scripted_recipe: Build, tmp_path: Path) -> Callable[..., Recipe]:
 
 def test_a_study_runs_compares_and_is_then_done(small: Callable[..., Recipe], tmp_path: Path) -> None:
     folder = tmp_path / "study"
-    found = study.run(small(), folder, Lines())
+    found = compare.run(small(), folder, Lines())
     (table,) = found.tables
     assert [(row.arm, row.description) for row in table.rows] == [("teacher", ""), ("base", "as it came")]
     assert (table.set, table.problems, table.samples) == ("sums", 6, 4)
@@ -72,26 +73,26 @@ def test_a_study_runs_compares_and_is_then_done(small: Callable[..., Recipe], tm
     assert kept["traces"] == 8, "the teacher's, with the same seed"
 
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    assert study.run(small(), folder, Lines()) == found
+    assert compare.run(small(), folder, Lines()) == found
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
-    assert not any(study.todo(study.plan(small(), folder)).values())
+    assert not any(plan.todo(plan.runs(small(), folder)).values())
 
 
 def test_what_changed_is_done_again_and_all_that_comes_after_it(small: Callable[..., Recipe], tmp_path: Path) -> None:
     folder = tmp_path / "study"
-    study.run(small(), folder, Lines())
-    more = study.plan(small("generate.samples=3", "study.seeds=[1, 2, 3]"), folder)
-    todo = study.todo(more)
+    compare.run(small(), folder, Lines())
+    more = plan.runs(small("generate.samples=3", "study.seeds=[1, 2, 3]"), folder)
+    todo = plan.todo(more)
     assert (todo["teacher-1"], todo["base-1"], todo["kept-1"]) == (("generate", "eval"), (), ("filter",))
     assert todo["base-3"] == ("eval",)
-    (known,) = {study.expected(one, "eval", more) for one in more if one.name == "base-3"}
+    (known,) = {plan.expected(one, "eval", more) for one in more if one.name == "base-3"}
     assert known == Run(folder / "base-1").stage("eval")["seconds"]
-    assert study.expected(more[0], "sft", more) is None
+    assert plan.expected(more[0], "sft", more) is None
 
 
 def test_the_shipped_study_is_the_papers_comparison(tmp_path: Path) -> None:
     loaded = recipes.load("tiny-study")
-    ones = {one.name: one for one in study.plan(loaded, tmp_path)}
+    ones = {one.name: one for one in plan.runs(loaded, tmp_path)}
     assert loaded.study
     assert len(ones) == 18
     assert len(loaded.study.seeds) == 3
@@ -116,10 +117,10 @@ def test_the_shipped_study_is_the_papers_comparison(tmp_path: Path) -> None:
 
 
 def test_a_student_of_another_arm_is_a_link(tmp_path: Path) -> None:
-    ones = {one.name: one for one in study.plan(recipes.load("tiny-study"), tmp_path)}
+    ones = {one.name: one for one in plan.runs(recipes.load("tiny-study"), tmp_path)}
     both = ones["sft-grpo-1"]
     assert both.student
-    study._link(both)
+    plan.link(both)
     assert both.run.student.is_symlink()
     both.student.mkdir(parents=True)
     (both.student / "config.json").write_text("{}")
@@ -127,10 +128,10 @@ def test_a_student_of_another_arm_is_a_link(tmp_path: Path) -> None:
     assert pipeline.MODULES["grpo"].inputs(pipeline.job(both.run, both.recipe, "grpo", Lines()))
     moved = tmp_path.rename(tmp_path.with_name("moved"))
     assert (moved / "sft-grpo-1" / "student" / "config.json").is_file(), "a moved study keeps its links"
-    other = study.plan(recipes.load("tiny-study"), tmp_path / "own")[5]
+    other = plan.runs(recipes.load("tiny-study"), tmp_path / "own")[5]
     other.run.student.mkdir(parents=True)
     with pytest.raises(InputError, match="holds a student of its own"):
-        study._link(other)
+        plan.link(other)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_an_arm_that_cannot_be_is_told_before_anything_runs(
     small: Callable[..., Recipe], tmp_path: Path, arm: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(InputError, match=said):
-        study.run(small(arms={**ARMS, "x": arm}), tmp_path / "study", Lines())
+        compare.run(small(arms={**ARMS, "x": arm}), tmp_path / "study", Lines())
     assert not (tmp_path / "study").exists()
 
 

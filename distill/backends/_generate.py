@@ -81,7 +81,7 @@ class Generator:
 
         if self._single:
             torch.set_num_threads(1)
-        torch.manual_seed(int(content_id([row.request.id for row in rows]), 16) % 2**63)
+        torch.manual_seed(int(content_id([[row.request.id, row.request.seed] for row in rows]), 16) % 2**63)
         device, cache = self._net.device, DynamicCache(config=self._net.config)
         pads = [max(len(row.ids) for row in rows) - len(row.ids) for row in rows]
         ids = torch.tensor([[self._pad] * pad + row.ids for pad, row in zip(pads, rows, strict=True)], device=device)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import orjson
 from pydantic import Field
 
 from distill import chat, presets, problems
 from distill.backends import Model
 from distill.errors import InputError
 from distill.evaluation import attempts, lighteval, metrics, report
+from distill.evaluation.attempts import Attempts
 from distill.evaluation.lighteval import Config as Lighteval
 from distill.evaluation.protocols import PROTOCOLS, SAMPLES, Name, without_system
 from distill.run import Run, write_json
@@ -127,10 +129,8 @@ def _measure(job: Job[Config], ref: str, models: Mapping[Role, Model | None], fo
     """One set on every model."""
     config = job.config
     name = problems.find(ref)[0].name
-    loaded, rejected = load_problems(ref, "test", config.limit)
+    loaded, rejected = _problems(config, ref)
     protocol = PROTOCOLS[config.protocol] if config.protocol else None
-    if protocol and not protocol.system_prompt:
-        loaded = [without_system(problem) for problem in loaded]
     sampling = _sampling(job)
     samples = config.samples or (protocol.samples_on(name) if protocol else SAMPLES)
     votes = attempts.votes(loaded)
@@ -160,6 +160,33 @@ def _measure(job: Job[Config], ref: str, models: Mapping[Role, Model | None], fo
             differences=report.differences(values),
         )
     )
+
+
+def stored(job: Job[Config], role: Role) -> Iterator[tuple[report.Report, report.Measured, Attempts, metrics.Values]]:
+    """What a finished eval of this config sampled of one model, set by set: what the report says, and every attempt.
+
+    Raises:
+        InputError: that model was not sampled.
+    """
+    told = orjson.loads((job.run.eval / "report.json").read_bytes())["sets"]
+    for ref, row in zip(problem_sets(job), told, strict=True):
+        found = report.Report.model_validate(row)
+        log = job.run.eval / f"{role}.jsonl"
+        one = next((model for model in found.models if model.role == role), None)
+        if one is None:
+            raise InputError(f"has no {role}", where=str(log), fix=f"--set eval.models=[{role}]")
+        loaded, _ = _problems(job.config, ref)
+        identity = attempts.latest(log, loaded)
+        tried = attempts.judged(log, loaded, identity, one.n, int(one.sampling["max_tokens"] or 0), job.progress)
+        yield found, one, tried, metrics.values(tried, attempts.votes(loaded))
+
+
+def _problems(config: Config, ref: str) -> tuple[list[Problem], list[problems.Rejected]]:
+    """Of a set, as its protocol shows them."""
+    loaded, rejected = load_problems(ref, "test", config.limit)
+    if config.protocol and not PROTOCOLS[config.protocol].system_prompt:
+        loaded = [without_system(problem) for problem in loaded]
+    return loaded, rejected
 
 
 def _sampling(job: Job[Config]) -> Sampling:
