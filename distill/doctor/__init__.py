@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from distill.doctor import access, engines, machine, packages
 from distill.doctor.finding import Finding, Found, line
 
-PROBES: tuple[tuple[str, Callable[[Path], Found], float], ...] = (
-    ("packages", packages.probe, 20),
-    ("engines", engines.probe, 180),
-    ("Hub", access.hub, 20),
-    ("sandbox", access.sandbox, 40),
-    ("compilers", machine.compilers, 5),
-    ("slurm", machine.slurm, 15),
-    ("cores", machine.cores, 5),
-    ("memory", machine.memory, 5),
-    ("disk", machine.disk, 20),
-    ("file locks", machine.locks, 20),
-    ("terminal", machine.terminal, 5),
-)
-"""Name, probe, seconds."""
+Probe = Callable[[Path], Found]
+
+
+def _probes() -> tuple[tuple[str, Probe, float], ...]:
+    """Name, probe, seconds."""
+    from distill.doctor import access, engines, machine, packages  # here: a child needs none of it
+
+    return (
+        ("packages", packages.probe, 20),
+        ("cores", machine.cores, 5),
+        ("memory", machine.memory, 5),
+        ("disk", machine.disk, 20),
+        ("file locks", machine.locks, 20),
+        ("terminal", machine.terminal, 5),
+        ("compilers", machine.compilers, 5),
+        ("slurm", machine.slurm, 15),
+        ("Hub", access.hub, 20),
+        ("sandbox", access.sandbox, 40),
+        ("engines", engines.probe, 180),
+    )
 
 
 def works(findings: Found) -> bool:
@@ -35,20 +40,21 @@ def works(findings: Found) -> bool:
     return all(finding.status == "ok" or not finding.needed for finding in findings)
 
 
-def examine(folder: Path) -> list[Finding]:
-    """All findings in a stable order.
+def examine(folder: Path) -> Iterator[Finding]:
+    """All findings in a stable order, each as soon as it and those before it are known.
 
     Args:
         folder: of runs, or the run folder that is meant; need not exist.
     """
-    trials = [_Trial(name, probe, folder, seconds) for name, probe, seconds in PROBES]
-    return [finding for trial in trials for finding in trial.findings()]
+    trials = [_Trial(name, probe, folder, seconds) for name, probe, seconds in _probes()]
+    for trial in trials:
+        yield from trial.findings()
 
 
 class _Trial(threading.Thread):
     """One probe under way. A daemon: a file system that hangs shall not keep the command from ending."""
 
-    def __init__(self, name: str, probe: Callable[[Path], Found], folder: Path, seconds: float) -> None:
+    def __init__(self, name: str, probe: Probe, folder: Path, seconds: float) -> None:
         super().__init__(name=name, daemon=True)
         self._probe, self._folder, self._seconds = probe, folder, seconds
         self._until = time.monotonic() + seconds

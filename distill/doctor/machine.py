@@ -45,8 +45,10 @@ def slurm(_: Path) -> Iterator[Finding]:
         what = "no sbatch: `--on slurm` writes scripts here, but cannot submit them"
         yield Finding(name="slurm", status="missing", what=what, fix="give --submit on the cluster's login node")
         return
-    said = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, check=True, timeout=10).stdout
-    yield Finding(name="slurm", status="ok", what=f"{said.strip()[:80]}, for --on slurm")
+    asked = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, check=False, timeout=10)
+    what = f"{(asked.stdout or asked.stderr).strip()[:160]}, for --on slurm"
+    fix = "" if not asked.returncode else "is slurm configured here (SLURM_CONF)?"
+    yield Finding(name="slurm", status="broken" if fix else "ok", what=what, fix=fix)
 
 
 def disk(folder: Path) -> Iterator[Finding]:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from distill.cli import ls
+from distill.cli.app import app
 from distill.cli.complete import LISTS
+from typer.testing import CliRunner
 
 from tests.cli.test_app import distill
 
@@ -22,7 +24,7 @@ def test_a_machine_that_is_well(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "`distill run tiny` should work here" in done.stdout
     for name in ("python", "packages", "GPUs", "torch", "transformers", "vllm", "Hub", "sandbox", "disk", "file locks"):
-        assert f"\n{name} " in done.stdout
+        assert f"\n{name} " in f"\n{done.stdout}"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -48,37 +50,40 @@ def test_a_machine_that_is_not_well(tmp_path: Path) -> None:
     assert token not in done.stdout + done.stderr
 
 
-def complete(line: str, cwd: Path, **env: str) -> list[str]:
-    """What bash would offer, asked as the script of `--install-completion` asks."""
-    words = line.split(" ")
-    asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_DISTILL_COMPLETE": "complete_bash"}
-    done = subprocess.run(
-        [sys.executable, "-c", START],
-        cwd=cwd,
-        env={**os.environ, **asked, **env},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert not done.stderr
-    return done.stdout.split()
+def asked(line: str) -> dict[str, str]:
+    """How the script of `--install-completion` asks for bash."""
+    return {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_DISTILL_COMPLETE": "complete_bash"}
 
 
-def test_tab_completes_names_and_own_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("distill doc", ["doctor"]),
+        ("distill run gpu", ["gpu-smoke"]),
+        ("distill run ./o", ["./own.yaml"]),
+        ("distill sft --student qwen2.5-math-1", ["qwen2.5-math-1.5b"]),
+        ("distill import rows.jsonl --map openr1", ["openr1-math"]),
+        ("distill filter --run ", ["runs/mine"]),
+        ("distill ls rew", ["rewards"]),
+    ],
+)
+def test_tab_completes_names_and_own_files(
+    line: str, offered: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/mine").mkdir(parents=True)
     (tmp_path / "runs/mine/run.json").write_text("{}")
     (tmp_path / "own.yaml").write_text("")
-    offered = {
-        "distill doc": ["doctor"],
-        "distill run t": ["tiny"],
-        "distill run ./o": ["./own.yaml"],
-        "distill sft --student qwen2.5-math-1": ["qwen2.5-math-1.5b"],
-        "distill filter --run ": ["runs/mine"],
-        "distill ls rew": ["rewards"],
-    }
-    for line, names in offered.items():
-        assert complete(line, tmp_path) == names, line
-    assert "deepseek-r1" in complete("distill generate --teacher ", tmp_path)
+    assert CliRunner().invoke(app, [], env=asked(line), prog_name="distill").stdout.split() == offered
+
+
+def test_the_command_itself_completes(tmp_path: Path) -> None:
+    env = {**os.environ, **asked("distill generate --teacher ")}
+    done = subprocess.run(
+        [sys.executable, "-c", START], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    assert "deepseek-r1" in done.stdout.split()
+    assert not done.stderr
 
 
 def test_completion_imports_nothing_heavy(tmp_path: Path) -> None:
