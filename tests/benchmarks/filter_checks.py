@@ -58,28 +58,33 @@ def corpus(count: int) -> Iterator[Pair]:
     for number in range(count):
         row = rows[number % len(rows)]
         text = perturbed(row["text"], random.Random(number))
-        spans = split(text, "", Tags())
         yield (
             Problem.make((Message(role="user", content=row["problem"]),)),
-            Trace(
-                id=content_id(number),
-                problem_id="p",
-                sample=number,
-                model="m",
-                revision=None,
-                template="",
-                sampling=Sampling(),
-                prompt_hash="",
-                prefill="",
-                completion=text,
-                reasoning_span=spans.reasoning,
-                answer_span=spans.answer,
-                finish="stop",
-                usage=Usage(prompt=1, reasoning=1, answer=1),
-                engine="",
-                segments=(),
-            ),
+            trace(text, content_id(number), sample=number),
         )
+
+
+def trace(text: str, id: str, problem_id: str = "p", sample: int = 0) -> Trace:
+    """A trace of which nothing but the text matters."""
+    spans = split(text, "", Tags())
+    return Trace(
+        id=id,
+        problem_id=problem_id,
+        sample=sample,
+        model="m",
+        revision=None,
+        template="",
+        sampling=Sampling(),
+        prompt_hash="",
+        prefill="",
+        completion=text,
+        reasoning_span=spans.reasoning,
+        answer_span=spans.answer,
+        finish="stop",
+        usage=Usage(prompt=1, reasoning=1, answer=1),
+        engine="",
+        segments=(),
+    )
 
 
 def gopher(problem: Problem, trace: Trace) -> bool:

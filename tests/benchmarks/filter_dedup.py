@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import re
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +26,9 @@ from distill.filters._hashes import ngrams
 from distill.filters._overlap import Overlap
 from distill.filters._text import tokens
 from distill.filters.contamination import Config as Contamination
-from distill.types import Problem, Sampling, Trace, Usage, content_id
+from distill.types import Problem, content_id
+from tests.benchmarks.filter_checks import SHARED, trace
 
-SHARED = Path(os.environ.get("DISTILL_SHARED_DATA", Path(__file__).parents[2] / "../shared/data"))
 THRESHOLD = 0.85
 Edit = Callable[[str, random.Random], str]
 
@@ -115,27 +113,6 @@ def problem(text: str) -> Problem:
     return Problem.model_validate({"id": content_id(text), "messages": [{"role": "user", "content": text}]})
 
 
-def trace(text: str, sample: int) -> Trace:
-    return Trace(
-        id=content_id(text, sample),
-        problem_id="p",
-        sample=sample,
-        model="m",
-        revision=None,
-        template="",
-        sampling=Sampling(),
-        prompt_hash="",
-        prefill="",
-        completion=text,
-        reasoning_span=None,
-        answer_span=None,
-        finish="stop",
-        usage=Usage(prompt=1, reasoning=1, answer=1),
-        engine="",
-        segments=(),
-    )
-
-
 class Streamed:
     """Candidates made from features."""
 
@@ -162,7 +139,7 @@ def jaccard(a: str, b: str) -> float:
 
 
 def settled(texts: list[str], check: duplicates.Duplicates) -> dict[int, int]:
-    features = [check.feature(problem("?"), trace(text, n)) for n, text in enumerate(texts)]
+    features = [check.feature(problem("?"), trace(text, str(n))) for n, text in enumerate(texts)]
     outcomes = check.settle(Streamed(len(texts), features.__getitem__))
     return {number: int(outcome.detail.split()[1].rstrip(",")) for number, outcome in outcomes}
 
@@ -208,7 +185,7 @@ def measure_duplicates(texts: list[str], count: int) -> dict[str, Any]:
         their_share = sum(n >= len(subset) for n in theirs) / len(subset)
         print(f"{name:24}{np.mean(similar):8.3f}{share:8.1%}{shown}{their_share:12.1%}")
     print(f"of {pairs} pairs named, {wrong} have an exact similarity below {THRESHOLD - 0.1:.2f}")
-    many = [trace(substitute(0.3)(base[n % len(base)], rng), n) for n in range(count)]
+    many = [trace(substitute(0.3)(base[n % len(base)], rng), str(n)) for n in range(count)]
     asked = problem("?")
     ours, features = cpu(lambda: [check.feature(asked, item) for item in many])
     settle, found = cpu(lambda: [*check.settle(Streamed(len(many), features.__getitem__))])

@@ -30,12 +30,11 @@ from typing import Any
 import yaml
 
 from distill import jsonl, presets
-from distill.chat import Tags, split
 from distill.progress import Lines
 from distill.run import Run
 from distill.stages import Job, filter
-from distill.types import Message, Problem, Sampling, Trace, Usage, content_id
-from tests.benchmarks.filter_checks import SHARED, gpt2, perturbed
+from distill.types import Message, Problem, Trace, content_id
+from tests.benchmarks.filter_checks import SHARED, gpt2, perturbed, trace
 
 CHECKS: dict[str, Any] = {
     "correct": {},
@@ -67,29 +66,7 @@ def copies(count: int) -> Iterator[tuple[Problem, Trace]]:
             gold = changed
         asked = Problem.make((Message(role="user", content=f"{row['problem']} (No. {copy})"),), answer=gold, set="real")
         text = perturbed(thought, random.Random(number)) + mark + reply if mark else f"{reply} {number}"
-        yield asked, trace(asked, number, text)
-
-
-def trace(problem: Problem, number: int, text: str) -> Trace:
-    spans = split(text, "", Tags())
-    return Trace(
-        id=content_id("copy", number),
-        problem_id=problem.id,
-        sample=number,
-        model="m",
-        revision=None,
-        template="",
-        sampling=Sampling(),
-        prompt_hash="",
-        prefill="",
-        completion=text,
-        reasoning_span=spans.reasoning,
-        answer_span=spans.answer,
-        finish="stop",
-        usage=Usage(prompt=1, reasoning=1, answer=1),
-        engine="",
-        segments=(),
-    )
+        yield asked, trace(text, content_id("copy", number), asked.id, number)
 
 
 def build(folder: Path, count: int) -> Run:
