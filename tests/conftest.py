@@ -6,14 +6,19 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from hypothesis import settings
 
 from distill import resources
 from distill.chat import Tags, split
-from distill.types import Message, Problem, Sampling, Segment, Trace, Usage, content_id
+from distill.types import Message, Problem, Record, Sampling, Segment, Trace, Usage, content_id
+
+if TYPE_CHECKING:
+    from distill.stages import Job
+
+C = TypeVar("C", bound=Record)
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # a shell that starts something in the background has it ignore Ctrl-C, and so would all that tests start
@@ -59,6 +64,17 @@ def make_trace(completion: str = GOOD, prefill: str = "<think>\n", **fields: Any
         "segments": (Segment(end=len(completion), tokens=10, finish="stop", seed=1, endpoint="x", seconds=0.1),),
     }
     return Trace(**{**base, **fields})
+
+
+def make_job(folder: Path, config: C) -> Job[C]:
+    """A stage's job on the tiny models."""
+    from distill import presets
+    from distill.progress import Lines
+    from distill.run import Run
+    from distill.stages import Job
+
+    teacher, student = presets.teacher("tiny"), presets.student("tiny")
+    return Job(run=Run(folder), config=config, teacher=teacher, student=student, progress=Lines())
 
 
 @pytest.fixture

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from distill import jsonl, presets
-from distill.progress import Lines
+from distill import jsonl
 from distill.run import Run
 from distill.stages import Job, filter
 from distill.types import content_id
-from tests.conftest import make_problem, make_trace
+from tests.conftest import make_job, make_problem, make_trace
 
 Build = Callable[..., Run]
 
@@ -47,13 +46,7 @@ CHECKS: dict[str, Any] = {"correct": {}, "finish": {}, "format": {"answer": "tag
 
 def job(folder: Path, **config: Any) -> Job[filter.Config]:
     config.setdefault("checks", CHECKS)
-    return Job(
-        run=Run(folder),
-        config=filter.Config.model_validate(config),
-        teacher=presets.teacher("tiny"),
-        student=presets.student("tiny"),
-        progress=Lines(),
-    )
+    return make_job(folder, filter.Config.model_validate(config))
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ from pathlib import Path
 import datasets
 import pytest
 
-from distill import jsonl, presets
+from distill import jsonl
 from distill.chat import Tokenizer
-from distill.progress import Lines
 from distill.run import Run
-from distill.stages import Job, filter
+from distill.stages import filter
 from distill.types import TrainingRow
-from tests.conftest import GOOD, make_problem, make_trace
+from tests.conftest import GOOD, make_job, make_problem, make_trace
 
 
 @pytest.fixture
@@ -28,8 +27,7 @@ def run(tmp_path: Path) -> Run:
     general.write_text("".join(f'{{"q": "Hello {n}", "a": "Good day {n}."}}\n' for n in range(50)))
     mix = {"general": {"path": str(general), "map": {"prompt": "{q}", "text": "a", "model": "someone"}, "share": 0.5}}
     config = filter.Config.model_validate({"checks": {"correct": {}}, "mix": mix})
-    student = presets.student("tiny")
-    filter.run(Job(run=run, config=config, teacher=presets.teacher("tiny"), student=student, progress=Lines()))
+    filter.run(make_job(tmp_path, config))
     return run
 
 

@@ -12,10 +12,10 @@ import pytest
 from distill import jsonl, presets, problems
 from distill.errors import InputError, RunError
 from distill.evaluation import lighteval
-from distill.progress import Lines
 from distill.run import Run
 from distill.stages import Job, evaluate
 from distill.types import Trace
+from tests.conftest import make_job
 
 RIGHT = "12 it is.\n</think>\n\nThe answer is \\boxed{12}."
 WRONG = "13 it is.\n</think>\n\nThe answer is \\boxed{13}."
@@ -26,13 +26,7 @@ def job(folder: Path, replies: list[str] | None = None, **config: Any) -> Job[ev
     config.setdefault("problems", str(folder / "sums.jsonl"))
     config.setdefault("models", ["teacher", "base"])
     config.setdefault("backend", {"kind": "scripted", "replies": replies or [RIGHT, WRONG]})
-    return Job(
-        run=Run(folder / "run"),
-        config=evaluate.Config.model_validate(config),
-        teacher=presets.teacher("tiny"),
-        student=presets.student("tiny"),
-        progress=Lines(),
-    )
+    return make_job(folder / "run", evaluate.Config.model_validate(config))
 
 
 @pytest.fixture

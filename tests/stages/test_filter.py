@@ -9,13 +9,12 @@ from typing import Any
 import datasets
 import pytest
 
-from distill import jsonl, presets
+from distill import jsonl
 from distill.errors import InputError, RunError
-from distill.progress import Lines
 from distill.run import Run
 from distill.stages import Job, filter
 from distill.types import Verdict
-from tests.conftest import GOOD, make_problem, make_trace
+from tests.conftest import GOOD, make_job, make_problem, make_trace
 
 WRONG = "Try 3 + 7 = 10.\n</think>\n\n<answer>3 + 7 + 8</answer>"
 CUT = "Try 3 + 7 = 10."
@@ -24,13 +23,7 @@ BOTH = "Try.\n</think>\n\n<answer>3 + 7 + 8</answer> and more"
 
 def job(folder: Path, **config: Any) -> Job[filter.Config]:
     config.setdefault("checks", {"correct": {}, "finish": {}, "format": {"answer": "tag"}})
-    return Job(
-        run=Run(folder),
-        config=filter.Config.model_validate(config),
-        teacher=presets.teacher("tiny"),
-        student=presets.student("tiny"),
-        progress=Lines(),
-    )
+    return make_job(folder, filter.Config.model_validate(config))
 
 
 @pytest.fixture

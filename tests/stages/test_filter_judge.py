@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill import jsonl, presets
-from distill.progress import Lines
+from distill import jsonl
 from distill.run import Run
-from distill.stages import Job, filter
+from distill.stages import filter
 from distill.types import Verdict
-from tests.conftest import make_problem, make_trace
+from tests.conftest import make_job, make_problem, make_trace
 from tests.judges import Server, compares
 
 
@@ -28,13 +27,7 @@ def test_what_judge_and_vote_say_is_in_the_ledger_and_decides_the_set(tmp_path: 
     server = Server(compares)
     with server.running() as url:
         settings = {"judge": {"endpoint": url, "model": "j"}, "vote": {"votes": 3}}
-        job = Job(
-            run=run,
-            config=filter.Config.model_validate({"checks": {"correct": settings}}),
-            teacher=presets.teacher("tiny"),
-            student=presets.student("tiny"),
-            progress=Lines(),
-        )
+        job = make_job(tmp_path, filter.Config.model_validate({"checks": {"correct": settings}}))
         summary = filter.run(job)
         assert filter.run(job)["kept"] == summary["kept"]
     assert len(server.prompts) == 2, "the second run asks nothing"
