@@ -204,6 +204,7 @@ def _facts(trace: Trace, problem: Problem | None) -> dict[str, str]:
         "Model": f"{trace.model} @ {trace.revision}" if trace.revision else trace.model,
         "Sampling": ", ".join([*settings, f"at most {sampling.max_tokens:,} tokens"]),
         "Engine": trace.engine,
+        "Sample": str(trace.sample),
         "Requests": str(len(trace.segments)),
         "Seconds": f"{sum(segment.seconds for segment in trace.segments):.1f}",
         "Prompt": f"{trace.usage.prompt:,} tokens, hash {trace.prompt_hash}",

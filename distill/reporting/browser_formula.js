@@ -13,9 +13,9 @@ const OPERATORS = {
   geqslant: "⩾", ne: "≠", neq: "≠", approx: "≈", equiv: "≡", sim: "∼", simeq: "≃", cong: "≅", propto: "∝", ll: "≪",
   gg: "≫", in: "∈", notin: "∉", ni: "∋", subset: "⊂", subseteq: "⊆", supset: "⊃", supseteq: "⊇", cup: "∪", cap: "∩",
   setminus: "∖", to: "→", rightarrow: "→", leftarrow: "←", Rightarrow: "⇒", Leftarrow: "⇐", implies: "⟹", iff: "⟺",
-  leftrightarrow: "↔", Leftrightarrow: "⇔", longrightarrow: "⟶", Longrightarrow: "⟹", mapsto: "↦", land: "∧", wedge: "∧",
+  leftrightarrow: "↔", Leftrightarrow: "⇔", uparrow: "↑", downarrow: "↓", longrightarrow: "⟶", Longrightarrow: "⟹", mapsto: "↦", land: "∧", wedge: "∧",
   lor: "∨", vee: "∨", neg: "¬", lnot: "¬", mid: "∣", nmid: "∤", parallel: "∥", perp: "⊥", therefore: "∴", because: "∵",
-  ldots: "…", dots: "…", cdots: "⋯", vdots: "⋮", ddots: "⋱", sum: "∑", prod: "∏", int: "∫", iint: "∬", oint: "∮",
+  ldots: "…", dots: "…", dotsc: "…", cdots: "⋯", dotsb: "⋯", dotsm: "⋯", vdots: "⋮", ddots: "⋱", sum: "∑", prod: "∏", int: "∫", iint: "∬", oint: "∮",
   bigcup: "⋃", bigcap: "⋂", oplus: "⊕", otimes: "⊗", bullet: "•", lfloor: "⌊", rfloor: "⌋", lceil: "⌈", rceil: "⌉",
   langle: "⟨", rangle: "⟩", vert: "|", lvert: "|", rvert: "|", Vert: "‖", lVert: "‖", rVert: "‖", lbrace: "{", rbrace: "}",
   "{": "{", "}": "}", "|": "‖", "%": "%", "$": "$", "#": "#", "&": "&", "_": "_", backslash: "\\",
@@ -28,7 +28,7 @@ const ACCENTS = {
   bar: "¯", overline: "¯", hat: "^", widehat: "^", vec: "→", overrightarrow: "→", tilde: "~", widetilde: "~", dot: "˙",
   ddot: "¨", overbrace: "⏞",
 };
-const WORDS = new Set("text textbf textit textrm texttt textsf mbox mathrm operatorname mathsf mathtt".split(" "));
+const WORDS = new Set("text textbf textit textrm texttt textsf textnormal emph mbox mathrm operatorname mathsf mathtt".split(" "));
 const DROPPED = new Set(
   ("left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle displaystyle textstyle scriptstyle " +
     "limits nolimits nonumber hline").split(" "),
@@ -61,6 +61,12 @@ class Formula {
       if (ends(this.tokens[this.at])) {
         this.at++;
         break;
+      }
+      if (this.tokens[this.at] === "\\over") {
+        this.at++;
+        const below = this.row(ends);
+        this.depth--;
+        return node("mfrac", made, below);
       }
       const base = this.atom();
       if (base) made.append(this.scripts(base));
@@ -95,7 +101,9 @@ class Formula {
 
   argument() {
     this.blanks();
-    if (this.at >= this.tokens.length) return node("mrow");
+    const token = this.tokens[this.at];
+    if (token === undefined) return node("mrow");
+    if (/^\d\d/.test(token)) this.tokens.splice(this.at, 1, token[0], token.slice(1)); // \frac12 is a half
     return this.atom() ?? node("mrow");
   }
 
@@ -167,14 +175,14 @@ class Formula {
         return node("mi", Object.hasOwn(DOUBLE, word) ? DOUBLE[word] : word);
       }
       case "mathbf": case "mathit": case "mathcal": case "mathfrak": case "mathscr": case "boldsymbol": case "bm":
-      case "pmb": case "displaylimits": case "ensuremath":
+      case "pmb": case "bold": case "ensuremath": case "cancel": case "mathop": case "underbrace":
         return this.argument();
       case "pmod":
         return node("mrow", node("mo", "("), node("mi", "mod"), node("mtext", "\u2005"), this.argument(), node("mo", ")"));
       case "bmod": return node("mo", "mod");
       case "not": return node("mrow", this.argument(), node("mo", "\u0338"));
       case "begin": return this.table(this.words());
-      case "end":
+      case "end": case "phantom": case "hphantom": case "vphantom": case "label": case "cline": case "hspace": case "vspace":
         this.words();
         return null;
       case "\\": case "newline": return node("mtext", " ");

@@ -312,7 +312,10 @@ class List {
   follow(moved) {
     const given = new URLSearchParams(location.hash.slice(1));
     const asked = [...given.keys()].filter((name) => FIELDS.includes(name) || name === "trace");
-    if (given.has("check")) given.set("reason", `${given.get("check")}:`);
+    if (given.has("check")) {
+      const reasons = this.store.names.reasons.filter((name) => name.startsWith(`${given.get("check")}:`));
+      given.set("reason", reasons.length === 1 ? reasons[0] : `${given.get("check")}:`);
+    }
     if (!asked.length && !given.has("check")) {
       if (!moved) this.refresh();
       return;

@@ -67,10 +67,10 @@ function verdicts(rows) {
       make(
         "tr", { class: check === "decision" ? "tb-decision" : null },
         make("th", { scope: "row" }, visible(check)),
-        make("td", { class: style }, `${sign} ${said}`),
+        make("td", { class: `tb-said ${style}` }, `${sign} ${said}`),
         make("td", {}, visible(reason ?? "")),
         make("td", {}, typeof score === "number" ? String(Math.round(score * 1e4) / 1e4) : ""),
-        make("td", { class: "tb-text", dir: "auto" }, plain(String(detail ?? "").slice(0, 2000))),
+        make("td", { class: "tb-text", dir: "auto" }, detail === reason ? "" : plain(String(detail ?? "").slice(0, 2000))),
       ),
     );
   }
@@ -83,11 +83,11 @@ function completion(store, row, parts, sought, raw) {
   const [before, thought, between, reply] = parts;
   const made = [];
   if (before.trim()) made.push(make("h4", {}, "Before the reasoning"), pieces(before, sought, raw));
-  if (thought !== null) made.push(make("h4", {}, "Reasoning"), reasoning(store, row, thought, sought, raw));
+  if (thought !== null) made.push(reasoning(store, row, thought, sought, raw));
   else made.push(make("p", { class: "tb-hint" }, "The model opened no reasoning."));
   const unmarked = between.trim() && (thought === null || reply === null || between.trim().length > 20);
   if (unmarked) made.push(make("h4", {}, "Text outside of reasoning and answer"), pieces(between, sought, raw));
-  if (reply !== null) made.push(make("h4", {}, "Reply after the reasoning"), pieces(reply, sought, raw));
+  if (reply !== null) made.push(make("h4", {}, "Reply after the reasoning"), pieces(reply.replace(/^\n+/, ""), sought, raw));
   else made.push(make("p", { class: "tb-hint" }, "The reasoning was never closed, so there is no reply."));
   return made;
 }
