@@ -1,8 +1,11 @@
-"""Commands without a process of their own, for the tests that need none."""
+"""Commands in a process of their own, and without one for the tests that need none."""
 
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +14,19 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 Run = Callable[..., Result]
+
+
+def distill(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `distill WORDS` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "distill.cli", *words],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "160", **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
 
 
 @pytest.fixture

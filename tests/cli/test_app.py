@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -16,22 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, distill
 from tests.conftest import GOOD
 
 Build = Callable[..., dict[str, Any]]
-
-
-def distill(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "distill.cli", *words],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "160", **env},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
 
 
 def as_file(folder: Path, recipe: dict[str, Any]) -> str:

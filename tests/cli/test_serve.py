@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from distill.hardware import installed
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, distill
 
 
 def serve(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "distill.cli", "serve", *words],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "160", **env},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
+    return distill("serve", *words, cwd=cwd, **env)
 
 
 @pytest.mark.parametrize(
