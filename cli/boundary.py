@@ -1,0 +1,44 @@
+"""How a command ends: the one place where errors become a message and an exit status."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+import typer
+
+
+def guarded(action: Callable[[], None]) -> None:
+    """The boundary: an error of ours is one short message and its exit status; anything else is a bug and says so."""
+    from distill.errors import DistillError, Stopped
+
+    debug = bool(os.environ.get("DISTILL_DEBUG"))
+    try:
+        action()
+    except Stopped as stopped:
+        typer.echo(str(stopped), err=True)
+    except DistillError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("stopped; everything finished so far is saved, and the same command goes on from there", 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ImportError as error:
+        if debug:
+            raise
+        _fail(f"a package is missing or does not fit: {error}\n  → `distill doctor` says which, and what to do", 1)
+    except Exception as error:  # the last boundary: a bug must not look like a wrong input
+        if debug:
+            raise
+        _fail(f"internal error: {type(error).__name__}: {error}\n  → run `distill --debug …` for the traceback", 1)
+
+
+def _fail(message: str, status: int) -> None:
+    logging.getLogger("distill").debug("failed: %s", message)
+    typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+    typer.echo(message, err=True)
+    raise typer.Exit(status)
