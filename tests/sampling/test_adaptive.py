@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -196,12 +197,20 @@ def test_a_loop_is_not_continued(tmp_path: Path) -> None:
 
 def test_sigterm_stops_in_good_order(tmp_path: Path) -> None:
     script = {"kind": "scripted", "replies": [RIGHT, WRONG], "delay": 0.05, "concurrency": 2}
-    timer = threading.Timer(0.6, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
+    traces = tmp_path / "traces.jsonl"
+
+    def stop() -> None:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not (traces.is_file() and traces.stat().st_size):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
     with pytest.raises(Stopped, match="same command goes on"):
         sample(tmp_path, wanted(tmp_path, 40, backend=script))
-    timer.join()
-    before = len(list(jsonl.read(tmp_path / "traces.jsonl", Trace)))
+    stopper.join()
+    before = len(list(jsonl.read(traces, Trace)))
     assert before > 0
     fast = {**script, "delay": 0, "concurrency": 64}
     sample(tmp_path, wanted(tmp_path, 40, backend=fast))
