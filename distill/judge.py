@@ -12,7 +12,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -95,28 +95,11 @@ class Judge:
         """
         return self._submit(question).result()
 
-    async def judge_many(self, questions: Iterable[Question], on_done: Callable[[int, Outcome], None]) -> None:
-        """Verdicts on many, each handed over with its question's place as soon as it is there.
-
-        Questions are drawn as they are needed. Raises as `rule` does.
-        """
-        feed = enumerate(questions)
-
-        async def work() -> None:
-            for place, question in feed:
-                on_done(place, await asyncio.wrap_future(self._submit(question)))
-
-        workers = [asyncio.ensure_future(work()) for _ in range(self.config.concurrency)]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-
     def stream(self, questions: Iterable[tuple[K, Question]]) -> Iterator[tuple[K, Outcome]]:
-        """(tag, verdict) of tagged questions in the order of the verdicts; the form for code that is not async.
+        """(tag, verdict) of many tagged questions at once, in the order of the verdicts.
 
-        Questions are drawn as they are needed. Raises as `rule` does.
+        Questions are drawn as they are needed; whoever closes the iterator takes back what is not answered. Raises as
+        `rule` does.
         """
         feed = iter(questions)
         asked: dict[Future[Outcome], K] = {}

@@ -147,10 +147,9 @@ def test_a_question_that_always_fails_costs_only_itself() -> None:
     async def poisoned(request: web.Request, prompt: str) -> web.StreamResponse:
         return await (fails(500) if "poison" in prompt else compares)(request, prompt)
 
-    ruled: dict[int, Outcome] = {}
-    questions = [ask("poison" if place == 3 else "5", problem=f"{place}") for place in range(200)]
+    questions = [(place, ask("poison" if place == 3 else "5", problem=f"{place}")) for place in range(200)]
     with judging(Server(poisoned), concurrency=2) as judge:
-        asyncio.run(judge.judge_many(questions, ruled.__setitem__))
+        ruled = dict(judge.stream(questions))
     assert len(ruled) == 200
     assert [place for place, outcome in ruled.items() if not outcome.passed] == [3] or ruled[3].reason == "judge_failed"
     assert ruled[3].passed is None
@@ -201,18 +200,17 @@ def test_asking_works_inside_a_running_loop_and_from_threads() -> None:
     assert found == [False] * 4
 
 
-def test_whoever_gives_up_aborts_the_request() -> None:
-    async def never(request: web.Request, prompt: str) -> web.StreamResponse:
-        await asyncio.sleep(60)
-        raise AssertionError
+def test_whoever_gives_up_aborts_the_requests() -> None:
+    async def once(request: web.Request, prompt: str) -> web.StreamResponse:
+        if "now" not in prompt:
+            await asyncio.sleep(60)
+        return await compares(request, prompt)
 
-    async def impatient(judge: Judge) -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(judge.judge_many([ask(), ask("6")], lambda *_: None), 0.3)
-
-    server = Server(never)
+    server = Server(once)
     with judging(server) as judge:
-        asyncio.run(impatient(judge))
+        verdicts = judge.stream((number, ask(said)) for number, said in enumerate(("later", "never", "now: 5")))
+        assert next(verdicts)[0] == 2
+        verdicts.close()  # type: ignore[attr-defined]
         until = time.monotonic() + 5
         while server.cancelled < 2 and time.monotonic() < until:
             time.sleep(0.01)
@@ -226,8 +224,6 @@ def test_nothing_listens() -> None:
         judge = Judge(Config(endpoint=url, model="j", patience=0.1))
         with pytest.raises(BackendError, match=rf"(?s){url}: .*cannot be reached.*is it running"):
             judge.rule(ask())
-        with pytest.raises(BackendError):
-            asyncio.run(judge.judge_many([ask(), ask("6")], lambda *_: None))
         with pytest.raises(BackendError):
             list(judge.stream([(1, ask()), (2, ask("6"))]))
         judge.close()
