@@ -25,7 +25,7 @@ from distill.run import Run
 from distill.types import Problem, Trace
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("browser_text", "browser_formula", "browser_store", "browser_trace", "browser_list")
+_SCRIPTS = ("browser_text", "browser_formula", "browser_store", "browser_trace", "browser_filters", "browser_list")
 """In the order in which they are put together: each uses what stands before it."""
 _GROUPS = 200
 """Rows of the table that says what was drawn."""

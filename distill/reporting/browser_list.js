@@ -1,13 +1,9 @@
-// The list: filters, search, order and pages; the address holds them all, so that it can be passed on.
+// The list: search, pages and the open trace; the address holds them all, so that it can be passed on.
 
 const PAGE = 50; // traces in the list at a time
+const SOON = 150; // milliseconds until the address is written
 const WAIT = 200; // milliseconds after a key before the search begins
-const FIELDS = ["q", "run", "decision", "reason", "correct", "finish", "set", "model", "problem", "min", "max", "sort"];
-const CORRECT = { yes: true, no: false, unknown: null };
-const ORDERS = { logs: "as in the logs", short: "shortest first", long: "longest first", problem: "by problem" };
 const SIGNS = { kept: "✓", rejected: "✗", undecidable: "?", unjudged: "–" };
-
-const at = (id) => document.getElementById(`tb-${id}`);
 
 class List {
   constructor(store) {
@@ -18,61 +14,11 @@ class List {
     this.trace = null; // the row that is open
     this.turn = 0; // counts the searches: an older one ends when a newer one began
     this.search = null;
-    this.fill();
+    this.filters = new Filters(store);
     this.listen();
     at("form").hidden = at("panes").hidden = false;
     this.follow(false);
     addEventListener("hashchange", () => this.follow(true));
-  }
-
-  // the choices, with how many traces each has
-  fill() {
-    const { store } = this;
-    const counts = (kind) => {
-      const found = new Map(store.names[kind].map((name) => [name, 0]));
-      for (const value of store.columns[kind]) for (const number of [value].flat()) {
-        const name = store.names[kind][number];
-        found.set(name, found.get(name) + 1);
-      }
-      return [...found].sort((a, b) => b[1] - a[1]);
-    };
-    const whole = store.count === store.total;
-    const options = (kind, entries, first = "all") => {
-      const made = entries.map(([value, count, total]) =>
-        make("option", { value }, visible(`${value || "none"} (${number(count)}${total > count ? ` of ${number(total)}` : ""})`)),
-      );
-      at(kind).replaceChildren(make("option", { value: "" }, first), ...made);
-    };
-    for (const kind of ["run", "decision", "finish", "set", "model"]) {
-      options(kind, counts(kind));
-      const alone = at(`of-${kind}`);
-      if (alone) alone.hidden = store.names[kind].length < 2;
-    }
-    this.reasons(counts("reasons"), whole, options);
-    const words = new Map(Object.keys(CORRECT).map((word) => [word, 0]));
-    for (const value of store.columns.correct) {
-      const word = Object.keys(CORRECT).find((name) => CORRECT[name] === value);
-      words.set(word, words.get(word) + 1);
-    }
-    options("correct", [...words].filter(([, count]) => count));
-    at("sort").replaceChildren(...Object.entries(ORDERS).map(([value, text]) => make("option", { value }, text)));
-  }
-
-  // the choices of reasons, by check; `check:` is any reason of that check
-  reasons(counts, whole, options) {
-    const totals = new Map(this.store.names.reasons.map((name, place) => [name, this.store.totals[place]]));
-    options("reason", []);
-    const checks = Map.groupBy ? Map.groupBy(counts, ([name]) => name.split(":")[0]) : grouped(counts);
-    for (const [check, found] of checks) {
-      const group = make("optgroup", { label: visible(check) });
-      if (found.length > 1) group.append(make("option", { value: `${check}:` }, visible(`${check}: any reason`)));
-      for (const [name, count] of found) {
-        const total = whole ? count : totals.get(name);
-        const text = total > count ? `${number(count)} of ${number(total)}` : number(count);
-        group.append(make("option", { value: name }, visible(`${name} (${text})`)));
-      }
-      at("reason").append(group);
-    }
   }
 
   listen() {
@@ -100,51 +46,11 @@ class List {
     });
   }
 
-  value(name) {
-    return at(name).value.trim();
-  }
-
-  // rows that pass all filters but the search, in the chosen order
-  filter() {
-    const { columns, names, tokens, count } = this.store;
-    const code = (kind) => (this.value(kind) === "" ? -1 : names[kind].indexOf(at(kind).value));
-    const [run, decision, finish, set, model] = ["run", "decision", "finish", "set", "model"].map((kind) =>
-      at(kind).selectedIndex > 0 ? code(kind) : -1,
-    );
-    const reason = this.value("reason");
-    const reasons = new Set();
-    names.reasons.forEach((name, place) => {
-      if (reason.endsWith(":") ? name.startsWith(reason) : name === reason) reasons.add(place);
-    });
-    const correct = this.value("correct");
-    const bound = (name, otherwise) => (this.value(name) === "" ? otherwise : Number(this.value(name)));
-    const [min, max] = [bound("min", 0), bound("max", Infinity)];
-    const start = this.value("problem").toLowerCase();
-    const problems = start ? names.problem.map((name) => name.startsWith(start)) : null;
-    const rows = [];
-    for (let row = 0; row < count; row++) {
-      if (run >= 0 && columns.run[row] !== run) continue;
-      if (decision >= 0 && columns.decision[row] !== decision) continue;
-      if (finish >= 0 && columns.finish[row] !== finish) continue;
-      if (set >= 0 && columns.set[row] !== set) continue;
-      if (model >= 0 && columns.model[row] !== model) continue;
-      if (tokens[row] < min || tokens[row] > max) continue;
-      if (correct && columns.correct[row] !== CORRECT[correct]) continue;
-      if (problems && !problems[columns.problem[row]]) continue;
-      if (reason && !columns.reasons[row].some((place) => reasons.has(place))) continue;
-      rows.push(row);
-    }
-    const by = { short: (a, b) => tokens[a] - tokens[b], long: (a, b) => tokens[b] - tokens[a] }[this.value("sort")];
-    if (by) rows.sort(by);
-    if (this.value("sort") === "problem") rows.sort((a, b) => columns.problem[a] - columns.problem[b] || a - b);
-    return rows;
-  }
-
   // after a change of the filters
   refresh() {
     const turn = ++this.turn;
     const text = at("q").value;
-    this.rows = this.filter();
+    this.rows = this.filters.rows();
     if (!text) this.search = null;
     else if (this.search?.text !== text) this.search = new Search(this.store, text);
     this.sought = text ? literal(text, "giu") : null;
@@ -298,10 +204,14 @@ class List {
     }
   }
 
-  // write filters and trace into the address
+  // write filters and trace into the address, a little later: browsers stop pages that do it many times a second
   remember() {
-    const values = Object.fromEntries(FIELDS.map((name) => [name, name === "q" ? at(name).value : this.value(name)]));
-    if (values.sort === "logs") delete values.sort;
+    clearTimeout(this.remembering);
+    this.remembering = setTimeout(() => this.write(), SOON);
+  }
+
+  write() {
+    const values = this.filters.chosen();
     if (this.trace !== null) values.trace = this.store.columns.id[this.trace];
     const hash = address(values);
     const other = location.hash && !location.hash.includes("="); // an anchor of the page around
@@ -310,30 +220,13 @@ class List {
 
   // take filters and trace from the address; a link of the page around counts as if nothing had been chosen before
   follow(moved) {
+    clearTimeout(this.remembering);
     const given = new URLSearchParams(location.hash.slice(1));
-    const asked = [...given.keys()].filter((name) => FIELDS.includes(name) || name === "trace");
-    if (given.has("check")) {
-      const reasons = this.store.names.reasons.filter((name) => name.startsWith(`${given.get("check")}:`));
-      given.set("reason", reasons.length === 1 ? reasons[0] : `${given.get("check")}:`);
-    }
-    if (!asked.length && !given.has("check")) {
+    if (![...given.keys()].some((name) => [...FIELDS, "check", "trace"].includes(name))) {
       if (!moved) this.refresh();
       return;
     }
-    const wrong = [];
-    at("form").querySelectorAll("select").forEach((select) => (select.selectedIndex = 0));
-    for (const name of FIELDS) {
-      const value = given.get(name) ?? "";
-      const field = at(name);
-      if (field.localName !== "select") field.value = value;
-      else if (value) {
-        field.value = value;
-        if (field.selectedIndex < 0) {
-          field.selectedIndex = 0;
-          wrong.push(`${name} “${value.slice(0, 80)}”`);
-        }
-      }
-    }
+    const wrong = this.filters.choose(given);
     const row = this.store.numbers.get(given.get("trace"));
     if (given.has("trace") && row === undefined) wrong.push(`trace “${given.get("trace").slice(0, 80)}”`);
     this.trace = row ?? null;
@@ -343,19 +236,6 @@ class List {
     if (wrong.length) at("count").textContent += ` There is no ${visible(wrong.join(", "))} here.`;
     document.getElementById("traces").scrollIntoView();
   }
-}
-
-function grouped(counts) {
-  const found = new Map();
-  for (const entry of counts) {
-    const check = entry[0].split(":")[0];
-    found.set(check, [...(found.get(check) ?? []), entry]);
-  }
-  return found;
-}
-
-function address(values) {
-  return new URLSearchParams(Object.entries(values).filter(([, value]) => value !== "")).toString().replaceAll("%3A", ":");
 }
 
 if (at("form")) {

@@ -12,9 +12,19 @@ async function unpack(id) {
   const stream = new DecompressionStream("deflate");
   const writer = stream.writable.getWriter();
   const wrote = writer.write(bytes).then(() => writer.close());
-  const text = new Response(stream.readable).text();
-  await Promise.all([text, wrote]);
+  const [text] = await Promise.all([decode(stream.readable.getReader()), wrote]);
   return text;
+}
+
+// by hand, for `new Response(stream).text()` takes half as long again
+async function decode(reader) {
+  const decoder = new TextDecoder();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return text + decoder.decode();
+    text += decoder.decode(value, { stream: true });
+  }
 }
 
 class Store {

@@ -132,7 +132,7 @@ def test_list_filters_order_and_pages(plain: tuple[Path, Run], open_page: Open) 
     count(window, "50 of 400")
     window.select_option("#tb-correct", "no")
     count(window, "10 of 400")
-    assert "correct=no" in window.url
+    until(window, "location.hash.includes('correct=no')")
     window.click("button[type=reset]")
     count(window, "400 traces.")
     window.select_option("#tb-decision", "kept")
