@@ -244,7 +244,7 @@ def cached(hub: Path, model: str) -> None:
 @pytest.mark.integration
 def test_the_rehearsal_runs_as_it_is_written(shell: Any) -> None:
     said = shell("\n".join(blocks(TRACES / "README.md", "Rehearsal")))
-    for text in ("24 new traces of 12 new problems", "foreign_script", "kept", "pass@1", "what would be published"):
+    for text in ("24 new traces of 12 new problems", "foreign_script", "kept", "pass@1", "it would be copied to"):
         assert text in said
     kept = shell.work / "runs/rehearsal"
     funnel = orjson.loads((kept / "funnel.json").read_bytes())
@@ -308,7 +308,7 @@ def test_ones_own_problems_verifier_and_hosted_teacher_run_as_written(shell: Any
     assert re.search(r"cost\W+\d", said)
     assert "wrong_amount" in said
     assert "would start:" in said
-    assert "what would be published" in said
+    assert "it would be copied to" in said
     assert "secret" not in (shell.work / "orders/runs/orders/run.json").read_text()
     judged = [orjson.loads(line) for line in shell(pairs, shell.work / "orders").splitlines()]
     assert [(row["passed"], row["reason"]) for row in judged] == [(True, ""), (False, "no_amount")]
