@@ -41,12 +41,12 @@ def do_all(ones: Sequence[One], at_once: int, progress: Progress) -> dict[str, s
             else:
                 waiting.remove(one)
                 name, why = one.name, next((f"needs {other}" for other in one.before if other in failed), "")
-                if why or plan.is_done(one):
-                    pass
-                elif at_once > 1:
-                    working.append(_Worker.start(one, max(1, (os.cpu_count() or 1) // at_once)))
-                else:
-                    why = _tried(one, progress)
+                if not why and not plan.is_done(one):
+                    LOG.info("%s: starts (%s)", name, ", ".join(one.stages))
+                    if at_once > 1:
+                        working.append(_Worker.start(one, max(1, (os.cpu_count() or 1) // at_once)))
+                    else:
+                        why = _tried(one, progress)
             if why:
                 failed[name] = why
                 LOG.error("%s: %s", name, why)
@@ -69,15 +69,14 @@ def _tried(one: One, progress: Progress) -> str:
 
 def _next_to_end(working: list[_Worker]) -> _Worker:
     """Wait for one to end and take it out."""
-    wait([worker.process.sentinel for worker in working])
-    worker = next(worker for worker in working if not worker.process.is_alive())
+    (ended, *_) = wait([worker.process.sentinel for worker in working])
+    worker = next(worker for worker in working if worker.process.sentinel == ended)
     working.remove(worker)
     return worker
 
 
 def _do(one: One, progress: Progress) -> None:
     """All stages of one run, told in its own log.txt, too."""
-    LOG.info("%s: starts (%s)", one.name, ", ".join(one.stages))
     with _logged(one.run):
         plan.link(one)
         for _ in pipeline.run_stages(one.run, one.recipe, one.stages, progress):
