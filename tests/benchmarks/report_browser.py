@@ -14,7 +14,9 @@ package playwright. The last line is JSON: milliseconds until the list can be us
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -28,7 +30,7 @@ from typing import Any
 from distill import jsonl
 from distill.run import Run, write_json
 from distill.types import Problem, Trace
-from tests.benchmarks.filter_throughput import copies
+from tests.benchmarks.filter_throughput import copies, family
 from tests.integration.chromium import _ARGUMENTS, CHROMIUM
 from tests.integration.test_report_browser import page
 from tests.reporting.browser_runs import verdicts
@@ -144,6 +146,26 @@ CHANGE = """async ([id, value, count]) => {
 }"""
 
 
+def spent() -> float:
+    """Seconds of CPU that the browser, as a child of this process, has taken so far; all its processes together."""
+    ticks = 0
+    for pid in family(os.getpid())[1:]:
+        with contextlib.suppress(OSError):  # it has ended
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+OPEN = """async (page) => {
+  const heading = () => document.getElementById("tb-heading")?.textContent ?? "";
+  const before = heading();
+  const began = performance.now();
+  document.querySelectorAll("#tb-list a")[page].click();
+  while (heading() === before) await new Promise((resolve) => requestAnimationFrame(resolve));
+  return performance.now() - began;
+}"""
+
+
 def opened(chromium: Any, path: Path) -> tuple[Any, float]:
     """A page and the milliseconds until its list could be used."""
     window = chromium.new_context().new_page()
@@ -161,21 +183,26 @@ def measured(chromium: Any, path: Path, repeats: int, ids: tuple[str, str, str],
     Args:
         ids: of the filter, of the search and of what tells the count.
     """
-    loads, filters, searches = [], [], []
+    loads, filters, searches, work = [], [], [], []
     for turn in range(repeats):
+        before = spent()
         window, after = opened(chromium, path)
         loads.append(after)
+        work.append(1000 * (spent() - before))
         if turn < repeats - 1:
             window.context.close()
     for value in ["length:too_long", ""] * 4:
         took, _ = window.evaluate(CHANGE, [ids[0], value, ids[2]])
         filters.append(took)
+    opens = [window.evaluate(OPEN, place) for place in (5, 45, 25, 15, 35)] if ids[0] == "tb-reason" else []
     for word in words:
+        before = spent()
         took, told = window.evaluate(CHANGE, [ids[1], word, ids[2]])
         searches.append(took)
-        print(f"  {word!r}: {took:,.0f} ms, {told}")
+        print(f"  {word!r}: {took:,.0f} ms, {spent() - before:.1f} s of CPU; {told}")
     window.context.close()
-    return {"load_ms": spread(loads), "filter_ms": spread(filters), "search_ms": spread(searches)}
+    times = {"load_ms": loads, "load_cpu_ms": work, "filter_ms": filters, "open_ms": opens, "search_ms": searches}
+    return {name: spread(values) for name, values in times.items() if values}
 
 
 def spread(values: list[float]) -> list[int]:
@@ -213,6 +240,7 @@ def main() -> None:
     result = {"bench": "report_browser", "value": own["load_ms"][0], "unit": "ms until the list can be used"}
     result |= {"reference": plain["load_ms"][0], "ratio": round(plain["load_ms"][0] / own["load_ms"][0], 1), **own}
     result |= {name: round(value, 1) for name, value in built.items()} | {"traces": options.traces}
+    result["machine_load"] = round(os.getloadavg()[0], 1)
     print(json.dumps(result))
 
 
