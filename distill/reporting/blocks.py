@@ -13,6 +13,9 @@ class Link:
     text: str
     href: str
 
+    def __str__(self) -> str:
+        return self.text
+
 
 Cell = str | Link
 
@@ -28,9 +31,10 @@ class Table:
     """Leading columns that hold words."""
 
     @property
-    def wide(self) -> bool:
-        """Needs the whole width of the page."""
-        return len(self.head) > 4 or any(len(str(cell)) > 60 for row in self.rows for cell in row)
+    def width(self) -> str:
+        """How much of the page it takes: `wide` for all, `half` for two thirds, or empty."""
+        letters = sum(max(len(str(row[at])) for row in (self.head, *self.rows)) for at in range(len(self.head)))
+        return "wide" if letters > 110 else "half" if letters > 48 else ""
 
 
 @dataclass

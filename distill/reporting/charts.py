@@ -17,6 +17,7 @@ from distill.reporting.numbers import exact, finite, percent, short
 from distill.reporting.svg import (
     DASHES,
     LEFT,
+    LETTER,
     RIGHT,
     SERIES,
     WIDTH,
@@ -36,6 +37,7 @@ PLOT = 190
 """Height of the plot in charts with a vertical axis."""
 MOST = 40
 """Rows that bars and whiskers draw; the table has them all."""
+_ROW = 42  # height of a row of whiskers
 _MARKED = 40  # points up to which each has its marker
 
 
@@ -79,12 +81,12 @@ def bars(
     drawn = [(name, value) for name, value in rows if value is not None and finite(value) and value >= 0][:MOST]
     root = chart(title, note, 36 * max(1, len(drawn)) + 4)
     at = scale([value for _, value in drawn], 0, WIDTH, zero=True)
-    high = max((value for _, value in drawn), default=0)
-    at = Scale(0, high, 0, WIDTH) if high > 0 else at  # the longest bar takes the whole width
+    high = max([value for _, value in drawn] + ([whole] if whole else []), default=0)
+    at = Scale(0, high, 0, WIDTH) if high > 0 else at  # the longest, or the whole, takes the whole width
     for row, (name, value) in enumerate(drawn):
         y = 36 * row
         number = f"{exact(value)} {unit}" + (f" · {percent(value, whole)}" if whole else "")
-        write(root, cut(name, WIDTH - 20 - len(number) * 7.2), 0, y + 14)
+        write(root, cut(name, WIDTH - 20 - len(number) * LETTER), 0, y + 14)
         write(root, number, WIDTH, y + 14, "end", "tick")
         put(root, "rect", cls="track", x=0, y=y + 19, width=WIDTH, height=11)
         put(root, "rect", cls="bar s0", fill=_fill(0), x=0, y=y + 19, width=at(value), height=11)
@@ -172,24 +174,29 @@ def lines(
 
 
 def whiskers(title: str, note: str, unit: str, rows: Sequence[Dot]) -> Chart:
-    """A dot with its interval a row, all on one axis; a line marks 0 where the axis holds it."""
+    """A dot with its interval below its name and numbers, all on one axis; a line marks 0 where the axis holds it."""
     drawn = [row for row in rows if finite(row.value)][:MOST]
-    root = chart(title, note, 36 * max(1, len(drawn)) + 44)
+    bottom = _ROW * max(1, len(drawn))
+    root = chart(title, note, bottom + 42)
     ends = [v for row in drawn for v in (row.value, row.low, row.high) if v is not None and finite(v)]
     at = scale(ends, 8, WIDTH - 8)
-    bottom = 36 * max(1, len(drawn)) + 4
     across(root, at, bottom, unit, 0)
     if at.low < 0 < at.high:
         put(root, "line", cls="zero", x1=at(0), y1=0, x2=at(0), y2=bottom)
     for number, row in enumerate(drawn):
-        y = 36.0 * number + 26
+        y = _ROW * number + 30.0
         assert row.value is not None
-        write(root, cut(row.name, WIDTH), 0, y - 11, cls="over")
+        told = f"{row.value:,.1f}"
         if row.low is not None and row.high is not None and finite(row.low) and finite(row.high):
+            told += f" [{row.low:,.1f}, {row.high:,.1f}]"
             put(root, "line", cls="whisker s0", x1=at(row.low), y1=y, x2=at(row.high), y2=y)
             for end in (at(row.low), at(row.high)):
                 put(root, "line", cls="whisker s0", x1=end, y1=y - 4, x2=end, y2=y + 4)
         put(root, "circle", cls="dot s0", cx=at(row.value), cy=y, r=4.5)
+        write(root, cut(row.name, WIDTH - 20 - len(told) * LETTER), 0, y - 14, cls="over")
+        write(root, told, WIDTH, y - 14, "end", "over told")
+        if number:
+            put(root, "line", cls="rule", x1=0, y1=_ROW * number, x2=WIDTH, y2=_ROW * number)
     table = tuple((row.name, exact(row.value), exact(row.low), exact(row.high)) for row in rows)
     return Chart(title, note, _or_nothing(root, drawn), ("", unit, "from", "to"), table)
 

@@ -33,7 +33,6 @@ _GRPO = {
     "grad_norm": ("Gradient norm", "norm", "Before clipping."),
     "learning_rate": ("Learning rate", "learning rate", "As scheduled."),
 }
-_THINNED = " Of long trainings each point is the mean of neighbouring steps, the band their range."
 
 
 def sft(runs: Sequence[Gathered]) -> Section:
@@ -48,7 +47,7 @@ def grpo(runs: Sequence[Gathered]) -> Section:
             title = "Rewards one by one" + (f": {one.label}" if len(runs) > 1 else "")
             drawn = [one.curves.line("grpo", name, name.removeprefix("rewards/")) for name in parts[:SERIES]]
             section.blocks.insert(
-                1, lines(title, "Mean of each over a step, unweighted." + _THINNED, drawn, "step", "reward")
+                1, lines(title, _said("Mean of each over a step, unweighted.", drawn), drawn, "step", "reward")
             )
     return section
 
@@ -66,7 +65,7 @@ def _stage(runs: Sequence[Gathered], stage: str, title: str, told: dict[str, tup
     for name, (heading, unit, note) in told.items():
         drawn = [one.curves.line(stage, name, one.label) for one in there[:SERIES] if name in one.curves.names(stage)]
         if any(line.points for line in drawn):
-            section.blocks.append(lines(heading, note + _THINNED, drawn, "step", unit))
+            section.blocks.append(lines(heading, _said(note, drawn), drawn, "step", unit))
     section.blocks.append(_ends(there, stage, told))
     unread = [
         (one.label, f"{one.curves.unread:,} lines of metrics.jsonl cannot be read")
@@ -97,3 +96,9 @@ def _first_last(line: Line) -> str:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _said(note: str, drawn: Sequence[Line]) -> str:
+    if any(line.band for line in drawn):
+        return f"{note} Each point is the mean of neighbouring steps, the band their range."
+    return note

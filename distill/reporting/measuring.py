@@ -13,8 +13,8 @@ from distill.reporting.svg import SERIES
 from distill.types import Score
 
 _LIGHTEVAL = "lighteval:"
-_SHARES = ("truncated", "answered", "undecided")
-_NAMES = {"truncated": "cut", "undecided": "not decidable"}
+_SHARES = ("truncated", "answered")
+_NAMES = {"truncated": "cut"}
 
 
 def scores(runs: Sequence[Gathered]) -> Section:
@@ -60,8 +60,9 @@ def _samples(rows: Sequence[tuple[Gathered, Score]]) -> str:
 
 def _table(name: str, rows: Sequence[tuple[Gathered, Score]], several: bool) -> Table:
     known = dict.fromkeys(metric for _, score in rows for metric in score.metrics)
-    columns = [metric for metric in known if metric.startswith(("pass@", "cons@"))]
-    columns += [metric for metric in _SHARES if metric in known]
+    most = sorted({score.n for _, score in rows if score.n > 1})
+    columns = ["pass@1", *(f"{kind}@{n}" for n in most for kind in ("pass", "cons")), *_SHARES]
+    columns = [metric for metric in columns if metric in known]
     body = []
     for one, score in rows:
         cells = [interval(score.metrics.get(metric), 100) for metric in columns]

@@ -11,7 +11,7 @@ from distill.progress import duration
 from distill.reporting.blocks import Section, Table
 from distill.reporting.gather import Gathered
 from distill.reporting.numbers import NONE, exact, interval, percent
-from distill.types import content_id
+from distill.types import Metric, content_id
 
 _ROLES = ("teacher", "base", "sft", "grpo")
 
@@ -27,7 +27,9 @@ def headline(one: Gathered) -> str:
     sets = list(dict.fromkeys(score.set for score in one.scores))
     if not sets:
         return ""
-    found = {score.role: score.metrics.get("pass@1") for score in one.scores if score.set == sets[0]}
+    found: dict[str, Metric | None] = {
+        score.role: score.metrics.get("pass@1") for score in one.scores if score.set == sets[0]
+    }
     words = [f"{role} {interval(found[role], 100)}" for role in _ROLES if found.get(role)]
     return f"pass@1 on {sets[0]} in percent, with 95 % interval: {', '.join(words)}." if words else ""
 

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from distill.errors import writing
 from distill.progress import LOG
-from distill.reporting import learning, measuring, overview, teaching
+from distill.reporting import funnel, learning, measuring, overview, teaching
 from distill.reporting.blocks import Section
 from distill.reporting.browser import Browser
 from distill.reporting.gather import Gathered
@@ -26,7 +26,7 @@ from distill.reporting.gather import Gathered
 _HERE = Path(__file__).parent
 _HATCHES = ((8, 0, 8), (6, 45, 2.5), (6, 0, 2), (5, 45, 2.5), (6, 135, 1.5), (6, 90, 3))
 """(tile, turn, what of the tile is inked) of each series: solid, slanted, upright, chequered, …"""
-_BEFORE = "tokens"
+_BEFORE = "grpo"
 """The section that the traces follow."""
 
 
@@ -39,7 +39,7 @@ def sections(runs: Sequence[Gathered], linked: bool) -> list[Section]:
     return [
         overview.overview(runs),
         measuring.scores(runs),
-        teaching.funnel(runs, linked),
+        funnel.funnel(runs, linked),
         teaching.lengths(runs),
         teaching.rates(runs),
         teaching.tokens(runs),

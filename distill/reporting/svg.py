@@ -143,4 +143,4 @@ def legend(root: ET.Element, names: Sequence[str], sample: Callable[[ET.Element,
         sample(root, number, x, y - 5)
         write(root, text, x + 34, y)
         x += width
-    return y + 10 if names else 0.0
+    return y + 14 if names else 0.0
