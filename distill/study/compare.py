@@ -8,9 +8,10 @@ from pathlib import Path
 import orjson
 
 from distill import pipeline
-from distill.errors import RunError
+from distill.errors import RunError, writing
 from distill.evaluation import arms
 from distill.evaluation.arms import Measured, Table
+from distill.lock import WriterLock
 from distill.progress import Progress
 from distill.recipe import Recipe
 from distill.run import write_json
@@ -31,22 +32,27 @@ class Result(Record):
 
 
 def run(recipe: Recipe, folder: Path, progress: Progress) -> Result:
-    """Do what is not done yet, then write study.json and study.md.
+    """Do what is not done yet, then write study.json.
 
     Raises:
-        RunError: some runs failed; the others are done.
+        RunError: some runs failed, and the others are done; or another process is at this study.
         Stopped: told to stop; the same command goes on.
     """
     ones = plan.runs(recipe, folder)
-    failed = crew.do_all(ones, plan.of(recipe).at_once, progress)
-    if failed:
-        names = ", ".join(failed)
-        raise RunError(
-            f"{len(failed)} of {len(ones)} runs are not done: {names}",
-            where=str(folder),
-            fix=f"the first said: {next(iter(failed.values()))}",
-        )
-    return _result(recipe, ones, folder, progress)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = WriterLock(folder / "study.json")
+    try:
+        failed = crew.do_all(ones, plan.of(recipe).at_once, progress)
+        if failed:
+            raise RunError(
+                f"{len(failed)} of {len(ones)} runs are not done: {', '.join(failed)}",
+                where=str(folder),
+                fix=f"the first said: {next(iter(failed.values()))}",
+            )
+        return _result(recipe, ones, folder, progress)
+    finally:
+        lock.release()
 
 
 def _result(recipe: Recipe, ones: Sequence[One], folder: Path, progress: Progress) -> Result:

@@ -69,6 +69,15 @@ def test_greedy_rows_equal_generating_each_alone(model_folder: Path) -> None:
     assert {completion.finish for completion in done} >= {"length"}
 
 
+def test_a_seed_repeats_its_samples_and_another_draws_others(model_folder: Path) -> None:
+    def texts(seed: int) -> list[str]:
+        requests = [request(i, temperature=1.0, max_tokens=20).model_copy(update={"seed": seed}) for i in range(4)]
+        return [completion.text for completion in sample(backend(model_folder), requests)]
+
+    assert texts(1) == texts(1)
+    assert texts(1) != texts(2)
+
+
 def test_sampling_is_what_was_asked_for(model_folder: Path) -> None:
     """Not what generation_config.json says: its top_k of 1 would make all of them equal."""
     requests = [request(i, temperature=t, max_tokens=40) for i in range(12) for t in (0.0, 1.0)]

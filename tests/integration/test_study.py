@@ -52,7 +52,7 @@ RECIPE: dict[str, Any] = {
 
 
 def command(cwd: Path) -> list[str]:
-    (cwd / "small.yaml").write_text(yaml.safe_dump(RECIPE))
+    (cwd / "small.yaml").write_text(yaml.safe_dump(RECIPE, sort_keys=False))
     return [sys.executable, "-m", "distill.cli", "run", "small.yaml", "--run", "study"]
 
 
