@@ -33,10 +33,12 @@ def execute(ref: str | None, folders: Sequence[Path], out: Path | None, changes:
     LOG.handlers = [logging.StreamHandler()]
     told = report.run([Run(folder) for folder in folders], config, progress)
     console = Console()
-    console.print(f"{told['file']}: {_size(told['bytes'])}; open it in any browser", highlight=False, markup=False)
+    console.print(
+        f"{told['file']}: {_size(told['bytes'])}; open it in any browser", highlight=False, markup=False, soft_wrap=True
+    )
     for reason in told["left_out"]:
-        console.print(f"left out: {reason}", highlight=False, markup=False)
-    console.print(f"next: {told['next']}", highlight=False, markup=False)
+        console.print(f"left out: {reason}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"next: {told['next']}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _size(count: int) -> str:

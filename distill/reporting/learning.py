@@ -29,7 +29,7 @@ _GRPO = {
     "completion_length": ("Completion length", "tokens", "Mean over the completions of a step."),
     "clipped_ratio": ("Cut completions", "share", "Completions that the token budget cut."),
     "entropy": ("Entropy", "nats a token", "Of the student's next-token distribution; a collapse shows here first."),
-    "loss": ("Policy loss", "loss", "Says little by itself: it is near 0 by construction."),
+    "loss": ("Policy loss", "loss", "Says little by itself: the reward tells whether the student learns."),
     "grad_norm": ("Gradient norm", "norm", "Before clipping."),
     "learning_rate": ("Learning rate", "learning rate", "As scheduled."),
 }

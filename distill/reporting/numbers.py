@@ -25,7 +25,10 @@ def exact(value: float | None) -> str:
 
 
 def short(value: float) -> str:
-    """For axes: `1.2k`, `32k`, `0.25`."""
+    """For axes: `1.2k`, `32k`, `0.25`, `1.5e-5`."""
+    if 0 < abs(value) < 1e-3:
+        digits, _, power = f"{value:.2e}".partition("e")
+        return f"{float(digits):g}e{int(power)}"
     for size, letter in _STEPS:
         if abs(value) >= size:
             return f"{value / size:.4g}{letter}"
