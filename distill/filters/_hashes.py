@@ -16,16 +16,19 @@ BASE = 0x9E3779B97F4A7C15
 
 
 def ngrams(hashes: Hashes, n: int) -> Hashes:
-    """Hash of each run of n tokens; empty if there are fewer."""
+    """Hash of each run of n tokens; empty if there are fewer. A run is put together from two of half its length."""
     import numpy as np
 
     if len(hashes) < n:
         return np.empty(0, np.uint64)
-    count = len(hashes) - n + 1
-    total = hashes[:count].copy()
-    for place in range(1, n):
-        total *= np.uint64(BASE)
-        total += hashes[place : place + count]
+    powers, _ = powers_of(n)
+    total, size = hashes, 1
+    for digit in f"{n:b}"[1:]:
+        total = total[:-size] * powers[size] + total[size:]
+        size *= 2
+        if digit == "1":
+            total = total[:-1] * powers[1] + hashes[size:]
+            size += 1
     return total
 
 
@@ -51,23 +54,41 @@ def sequence(hashes: Hashes) -> int:
     return total
 
 
-def blank_separated(text: str) -> Hashes:
-    """Hash of each of `text.split()`, whatever it is made of."""
-    import numpy as np
+class Split:
+    """`text.split()` as numbers, whatever the words are made of."""
 
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    inside = _inside().take(codes, mode="clip")
-    begins = inside.copy()
-    begins[1:] &= ~inside[:-1]
-    first = np.flatnonzero(begins)
-    if not len(first):
-        return np.empty(0, np.uint64)
-    powers, inverses = powers_of(len(codes))
-    weighted = np.multiply(codes + np.uint32(1), inside, dtype=np.uint64)
-    weighted *= powers[: len(codes)]
-    hashes = sums(weighted, first)
-    hashes *= inverses[first]
-    return scramble(hashes)
+    def __init__(self, text: str) -> None:
+        import numpy as np
+
+        self._codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        padded = np.zeros(len(self._codes) + 2, np.bool_)
+        self._inside = _inside().take(self._codes, mode="clip", out=padded[1:-1])
+        edges = np.flatnonzero(padded[1:] != padded[:-1])
+        self._first, self._last = edges[::2], edges[1::2] - 1
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def shapes(self) -> Hashes:
+        """Length and outer letters of each word: quickly told, and equal for equal words."""
+        import numpy as np
+
+        outer = self._codes[self._first].astype(np.uint64) << np.uint64(21) | self._codes[self._last]
+        shapes: Hashes = outer << np.uint64(21) ^ (self._last - self._first).astype(np.uint64)
+        return shapes
+
+    def hashes(self) -> Hashes:
+        """Hash of each word."""
+        import numpy as np
+
+        if not len(self):
+            return np.empty(0, np.uint64)
+        powers, inverses = powers_of(len(self._codes))
+        weighted = np.multiply(self._codes + np.uint32(1), self._inside, dtype=np.uint64)
+        weighted *= powers[: len(self._codes)]
+        hashes = sums(weighted, self._first)
+        hashes *= inverses[self._first]
+        return scramble(hashes)
 
 
 @cache
@@ -91,12 +112,10 @@ def scramble(values: Hashes) -> Hashes:
 
 
 def sums(values: Hashes, first: NDArray[np.int64]) -> Hashes:
-    """Sums modulo 2^64 from each place up to the next; nothing but zeros stands before the first."""
+    """Sums modulo 2^64 from each place up to the next."""
     import numpy as np
 
-    sums: Hashes = np.cumsum(values)[np.append(first[1:], len(values)) - 1]  # faster than np.add.reduceat
-    sums[1:] -= sums[:-1].copy()
-    return sums
+    return np.add.reduceat(values, first, dtype=np.uint64)
 
 
 def powers_of(least: int) -> tuple[Hashes, Hashes]:

@@ -9,14 +9,16 @@ the same shape, so a masked period must go on for much longer than an exact one.
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from distill.filters import Context, Filter
-from distill.filters._hashes import blank_separated
+from distill.filters._hashes import Split, ngrams
 from distill.types import Outcome, Problem, Record, Trace
+
+if TYPE_CHECKING:
+    from distill.filters._hashes import Hashes
 
 Unit = tuple[str, int]  # what repeats, and how often
 _DIGITS = re.compile(r"\d+")
@@ -68,11 +70,11 @@ def _may_end_masked(text: str, config: Config) -> bool:
     """Whether the end of the masked text stands once more so near that it may be a period; masks little of it."""
     anchor = _anchor_size(config.masked_characters)
     needed = anchor + len(text) // config.masked_repeats
-    width, end = needed, ""
-    while len(end) < needed and len(end) < width <= 2 * len(text):
+    width, end = 2 * needed, ""  # digits make up less than half of most texts
+    while len(end) < needed and len(end) < width <= 4 * len(text):
         end = _DIGITS.sub("0", text[-width:])
         width *= 2
-    return end.rfind(end[-anchor:], 0, len(end) - 1) >= 0
+    return end.rfind(end[-anchor:], max(0, len(end) - needed), len(end) - 1) >= 0
 
 
 def _anchor_size(characters: int) -> int:
@@ -124,17 +126,15 @@ def _repeated_words(text: str, config: Config) -> tuple[float, Unit | None]:
     import numpy as np
 
     size = config.words
-    hashes = blank_separated(text)
-    if len(hashes) < size + 2:
+    words = Split(text)
+    # most texts have no such runs even by their words' shapes, which are told in half the time
+    if len(words) < size + 2 or not len(_thrice(ngrams(words.shapes(), size))):
         return 0.0, None
-    runs = np.convolve(hashes, _powers(size), "valid")
-    ordered = np.sort(runs)
-    # written twice is no sign: a good chain may say its result once more
-    third = ordered[2:] == ordered[:-2]
-    repeated = ordered[2:][third]
+    runs = ngrams(words.hashes(), size)
+    repeated = _thrice(runs)
     if not len(repeated):
         return 0.0, None
-    share = (len(repeated) + 1 + int(np.count_nonzero(repeated[1:] != repeated[:-1]))) / len(hashes)
+    share = (len(repeated) + 1 + int(np.count_nonzero(repeated[1:] != repeated[:-1]))) / len(words)
     if share <= config.share:
         return share, None
     _, first, counts = np.unique(runs, return_index=True, return_counts=True)
@@ -143,9 +143,10 @@ def _repeated_words(text: str, config: Config) -> tuple[float, Unit | None]:
     return share, (" ".join(text.split(None, at + size)[at : at + size]), count)
 
 
-@cache
-def _powers(size: int) -> Any:
-    """Multipliers of a rolling hash: powers of an odd number, so that each word of a run counts."""
+def _thrice(runs: Hashes) -> Hashes:
+    """Each run from its third time on; written twice is no sign: a good chain may say its result once more."""
     import numpy as np
 
-    return np.array([pow(0x9E3779B97F4A7C15, power, 1 << 64) for power in range(size)], np.uint64)
+    ordered = np.sort(runs)
+    third: Hashes = ordered[2:][ordered[2:] == ordered[:-2]]
+    return third
