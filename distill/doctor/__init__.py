@@ -29,7 +29,7 @@ def _probes() -> tuple[tuple[str, Probe, float], ...]:
         ("terminal", machine.terminal, 5),
         ("compilers", machine.compilers, 5),
         ("slurm", machine.slurm, 15),
-        ("Hub", access.hub, 20),
+        ("Hub", access.hub, 30),
         ("sandbox", access.sandbox, 40),
         ("engines", engines.probe, 180),
     )

