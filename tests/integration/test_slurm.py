@@ -9,6 +9,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -299,3 +300,24 @@ def test_a_job_serves_the_teacher_and_another_samples_it(cluster: Cluster, tmp_p
     assert "http" in addresses.read_text()
     cluster.run("scancel", server)
     cluster.until(lambda: "http" not in addresses.read_text(), 30, "a server takes its address back")
+
+
+@pytest.mark.integration
+def test_several_tasks_of_a_step_are_refused_and_a_batch_script_for_several_is_not(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-m", "distill.cli", "filter", "tiny", "--run", "r"]
+
+    def said(*srun: str) -> str:
+        done = subprocess.run(
+            [*srun, *words], cwd=tmp_path, env=cluster.env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2, done.stderr
+        return done.stderr
+
+    assert said("srun", "--ntasks=2", "--overcommit").count("srun started 2 of this command") == 2
+    assert "there are no traces to filter" in said("srun", "--ntasks=1")
+    # the script itself is no task, however many its steps may have
+    batch = ["sbatch", "--wait", "--ntasks=2", "--output=said.txt", f"--wrap={shlex.join(words)}"]
+    subprocess.run(batch, cwd=tmp_path, env=cluster.env, capture_output=True, check=False)
+    assert "there are no traces to filter" in (tmp_path / "said.txt").read_text()
