@@ -17,7 +17,7 @@ from distill.presets import Student
 from distill.run import Run
 from distill.shape import Shape
 from distill.training.job import Attention, Batching, Job, Lora, Schedule, Tracker
-from distill.training.launch import MASTER, NODES
+from distill.training.launch import MASTER, NODES, number
 from distill.types import Record
 
 _ADAPTERS_RATE = 10.0
@@ -151,7 +151,7 @@ def machine(config: Config) -> Hardware:
     """What this job may use here, and on the other nodes of its batch job."""
     sizes = hardware.gpu_memory().values()
     memory = min(sizes) / (1 << 30) if sizes else 80.0
-    nodes = int(os.environ.get(NODES) or 1)
+    nodes = number(NODES, 1)
     return taken(config, Hardware(nodes=nodes, gpus=hardware.gpus(), gpu_memory=memory))
 
 

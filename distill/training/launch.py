@@ -39,14 +39,14 @@ def node(alone: Sequence[str]) -> int:
     Raises:
         InputError: several processes were started that would do the same work in the same folder.
     """
-    rank, nodes = int(os.environ.get(RANK) or 0), int(os.environ.get(NODES) or 1)
+    rank, nodes = number(RANK, 0), number(NODES, 1)
     if alone and (rank or nodes > 1):
         raise InputError(
             f"{alone[0]} is done by one process on one node, and this is node {rank} of {nodes}",
             where=RANK if rank else NODES,
             fix=f"start it once, without {NODES}, {RANK} and {MASTER}; only `distill sft` takes several nodes",
         )
-    tasks, local = (int(os.environ.get(name) or 0) for name in ("SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"))
+    tasks, local = number("SLURM_STEP_NUM_TASKS", 0), number("SLURM_LOCALID", 0)
     shell = sys.stdin is not None and sys.stdin.isatty()  # `srun --pty` gives it to one task; the others are gone
     if tasks > 1 and (RANK not in os.environ or local) and not shell:
         raise InputError(
@@ -55,7 +55,21 @@ def node(alone: Sequence[str]) -> int:
             fix="give it --ntasks=1; for sft on several nodes, `distill sft --on slurm` writes a script that starts one"
             " task on each node",
         )
+    if rank and not os.environ.get(MASTER):  # else it might take an earlier start's job for this one's
+        raise InputError("is not set on a further node", where=MASTER, fix="set it to host:port of the first node")
     return rank
+
+
+def number(name: str, usual: int) -> int:
+    """What an environment variable says.
+
+    Raises:
+        InputError: it is not a number.
+    """
+    text = os.environ.get(name) or str(usual)
+    if not text.isdecimal():
+        raise InputError(f"is no number: {text!r}", where=name, fix="unset it, or let the batch script set it")
+    return int(text)
 
 
 def run(job: Job, here: Callable[[Job], None], module: str, progress: Progress, label: str) -> Outcome:

@@ -27,9 +27,15 @@ def test_one_process_and_the_nodes_of_a_job_know_their_number(monkeypatch: pytes
     # as the batch script starts it: one task on each node
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     monkeypatch.setenv("SLURM_LOCALID", "0")
+    with pytest.raises(InputError, match=r"DISTILL_MASTER: is not set on a further node\n.*host:port"):
+        launch.node([])
+    monkeypatch.setenv(launch.MASTER, "first:29500")
     assert launch.node([]) == 1
     monkeypatch.setenv(launch.RANK, "0")
     assert launch.node([]) == 0
+    monkeypatch.setenv(launch.RANK, "first")
+    with pytest.raises(InputError, match="DISTILL_NODE_RANK: is no number: 'first'"):
+        launch.node([])
 
 
 @pytest.mark.parametrize("stage", ["generate", "filter", "grpo", "eval"])
