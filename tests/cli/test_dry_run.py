@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from pathlib import Path
 
@@ -61,6 +62,18 @@ def test_nothing_changes(run: Path, run_here: Run, words: str, said: str) -> Non
     assert done.exit_code == 0, done.output
     assert said in done.output
     assert snapshot(run.parent) == before
+
+
+def test_what_a_real_filter_left_is_only_read(run: Path, run_here: Run) -> None:
+    assert run_here("filter", "tiny", "--run", str(run)).exit_code == 0
+    log = logging.getLogger("distill")
+    for handler in list(log.handlers):  # of log.txt, which else ends with the command's process
+        log.removeHandler(handler)
+        handler.close()
+    before = snapshot(run)
+    done = run_here("filter", "tiny", "--run", str(run), "--dry-run", "--set", "filter.checks.length.max_tokens=3")
+    assert done.exit_code == 0, done.output
+    assert snapshot(run) == before
 
 
 def test_checkpoints_that_would_go_are_named(run: Path, run_here: Run, caplog: pytest.LogCaptureFixture) -> None:
