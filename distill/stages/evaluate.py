@@ -221,7 +221,7 @@ def _sample(job: Job[Config], role: Role, wanted: Wanted, name: str, found: _Fou
 
 
 def _folder(job: Job[Config], role: Role) -> Path:
-    return job.run.student if role == "sft" else job.run.folder / "grpo"
+    return job.run.student if role == "sft" else job.run.grpo
 
 
 def _model(job: Job[Config], role: Role) -> Model:
