@@ -58,7 +58,7 @@ def _reasons(runs: Sequence[Gathered], linked: bool) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for check, reason in keys:
         link = Link(reason, f"#reason={check}:{reason}") if linked and reason else reason
-        row: list[Cell] = ["", link] if reason else [check, _LAST.get(check, "all its reasons")]
+        row: list[Cell] = [check, link if reason else _LAST.get(check, "all its reasons")]
         for one, found in zip(runs, counts, strict=True):
             count, whole = found.get((check, reason)), one.funnel["traces"]
             if len(runs) > 1:

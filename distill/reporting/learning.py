@@ -66,7 +66,7 @@ def _stage(runs: Sequence[Gathered], stage: str, title: str, told: dict[str, tup
         drawn = [one.curves.line(stage, name, one.label) for one in there[:SERIES] if name in one.curves.names(stage)]
         if any(line.points for line in drawn):
             section.blocks.append(lines(heading, _said(note, drawn), drawn, "step", unit))
-    section.blocks.append(_ends(there, stage, told))
+    section.blocks.append(_ends(there, stage, f"{title}, from the first steps to the last", told))
     unread = [
         (one.label, f"{one.curves.unread:,} lines of metrics.jsonl cannot be read")
         for one in there
@@ -76,14 +76,14 @@ def _stage(runs: Sequence[Gathered], stage: str, title: str, told: dict[str, tup
     return section
 
 
-def _ends(runs: Sequence[Gathered], stage: str, told: dict[str, tuple[str, str, str]]) -> Table:
+def _ends(runs: Sequence[Gathered], stage: str, caption: str, told: dict[str, tuple[str, str, str]]) -> Table:
     """First and last value of each metric: the mean of a tenth of the steps, ten of them at most."""
     rows = []
     for name, (heading, _, _) in told.items():
         cells = [_first_last(one.curves.line(stage, name, "")) for one in runs]
         if any(cell != NONE for cell in cells):
             rows.append((heading, *cells))
-    return Table("From the first steps to the last", ("", *(one.label for one in runs)), tuple(rows))
+    return Table(caption, ("", *(one.label for one in runs)), tuple(rows))
 
 
 def _first_last(line: Line) -> str:

@@ -142,6 +142,25 @@ def test_what_is_missing_is_left_out_with_a_word_of_why(tmp_path: Path) -> None:
         gathered(run)
 
 
+def test_imported_traces_alone_are_enough(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    for path in (run.json, run.funnel, run.verdicts, run.rates, run.metrics, run.scores, run.eval / "report.json"):
+        path.unlink()
+    text = text_of(gathered(run))
+    assert "not judged" in text
+    assert "distill filter --run" in text
+    assert "Tokens of reasoning" in text
+
+
+def test_the_price_of_an_hour_is_told_for_one_engine(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    state = run.state()
+    state["recipe"]["generate"] = {"price": {"per_hour": 3.0}}
+    state["stages"]["generate"] = {"seconds": 7200.0}
+    write_json(run.json, state)
+    assert "the last call&#39;s 2.00 h cost 6.00 for each engine" in text_of(gathered(run))
+
+
 def test_the_page_is_written_in_pieces_and_put_in_place_whole(tmp_path: Path) -> None:
     run = gathered(make_run(tmp_path / "a"))
     found = page.sections([run], True)
