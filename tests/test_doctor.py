@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -40,6 +41,19 @@ def test_only_what_tiny_needs_counts() -> None:
     missing = Finding(name="ray", status="missing", what="")
     assert doctor.works([missing, Finding(name="torch", status="ok", what="", needed=True)])
     assert not doctor.works([missing, Finding(name="torch", status="broken", what="", needed=True)])
+
+
+def test_a_missing_package_is_told_by_the_probes_that_need_it_and_by_no_other(tmp_path: Path) -> None:
+    code = (
+        "import sys\nsys.modules['yaml'] = None\nfrom pathlib import Path\nfrom distill import doctor\n"
+        "for name in ('packages', 'disk', 'file locks'):\n"
+        "    place = next(place for own, place, _ in doctor.PROBES if own == name)\n"
+        "    trial = doctor._Trial(name, doctor._named(place), Path('.'), 60)\n"
+        "    print(*(found.what for found in trial.findings() if found.status == 'broken'), sep='')\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["", "ModuleNotFoundError", ""]
 
 
 MODULES = {

@@ -6,6 +6,7 @@ heavy to import, may crash the interpreter or waits for a network is tried in a 
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,26 +14,20 @@ from pathlib import Path
 
 from distill.doctor.finding import Finding, Found, line
 
-Probe = Callable[[Path], Found]
-
-
-def _probes() -> tuple[tuple[str, Probe, float], ...]:
-    """Name, probe, seconds."""
-    from distill.doctor import access, engines, machine, packages  # here: a child needs none of it
-
-    return (
-        ("packages", packages.probe, 20),
-        ("cores", machine.cores, 5),
-        ("memory", machine.memory, 5),
-        ("disk", machine.disk, 20),
-        ("file locks", machine.locks, 20),
-        ("terminal", machine.terminal, 5),
-        ("compilers", machine.compilers, 5),
-        ("slurm", machine.slurm, 15),
-        ("Hub", access.hub, 30),
-        ("sandbox", access.sandbox, 40),
-        ("engines", engines.probe, 180),
-    )
+PROBES = (
+    ("packages", "packages.probe", 20),
+    ("cores", "machine.cores", 10),
+    ("memory", "machine.memory", 10),
+    ("disk", "machine.disk", 20),
+    ("file locks", "machine.locks", 20),
+    ("terminal", "machine.terminal", 10),
+    ("compilers", "machine.compilers", 10),
+    ("slurm", "machine.slurm", 20),
+    ("Hub", "access.hub", 30),
+    ("sandbox", "access.sandbox", 40),
+    ("engines", "engines.probe", 180),
+)
+"""Name, function of a module here, seconds."""
 
 
 def works(findings: Found) -> bool:
@@ -46,15 +41,26 @@ def examine(folder: Path) -> Iterator[Finding]:
     Args:
         folder: of runs, or the run folder that is meant; need not exist.
     """
-    trials = [_Trial(name, probe, folder, seconds) for name, probe, seconds in _probes()]
+    trials = [_Trial(name, _named(place), folder, seconds) for name, place, seconds in PROBES]
     for trial in trials:
         yield from trial.findings()
+
+
+def _named(place: str) -> Callable[[Path], Found]:
+    """A probe that is imported when it is called: a package that is missing is its own finding, not all of them."""
+
+    def probe(folder: Path) -> Found:
+        module, _, function = place.partition(".")
+        found: Found = getattr(importlib.import_module(f"distill.doctor.{module}"), function)(folder)
+        return found
+
+    return probe
 
 
 class _Trial(threading.Thread):
     """One probe under way. A daemon: a file system that hangs shall not keep the command from ending."""
 
-    def __init__(self, name: str, probe: Probe, folder: Path, seconds: float) -> None:
+    def __init__(self, name: str, probe: Callable[[Path], Found], folder: Path, seconds: float) -> None:
         super().__init__(name=name, daemon=True)
         self._probe, self._folder, self._seconds = probe, folder, seconds
         self._until = time.monotonic() + seconds

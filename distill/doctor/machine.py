@@ -11,12 +11,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill import hardware, presets, recipe
+from distill import hardware
 from distill.doctor import limits
 from distill.doctor.finding import Finding
 from distill.errors import InputError, RunError
-from distill.lock import WriterLock
-from distill.serving.layout import BYTES
 
 GB = 1e9
 _TINY_DISK = 1 * GB
@@ -46,7 +44,7 @@ def slurm(_: Path) -> Iterator[Finding]:
         yield Finding(name="slurm", status="missing", what=what, fix="give --submit on the cluster's login node")
         return
     asked = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, check=False, timeout=10)
-    what = f"{(asked.stdout or asked.stderr).strip()[:160]}, for --on slurm"
+    what = ((asked.stdout or asked.stderr).strip().splitlines() or ["sbatch says nothing"])[0][:160]
     fix = "" if not asked.returncode else "is slurm configured here (SLURM_CONF)?"
     yield Finding(name="slurm", status="broken" if fix else "ok", what=what, fix=fix)
 
@@ -58,6 +56,9 @@ def disk(folder: Path) -> Iterator[Finding]:
     moments, as planning/memory.py counts them) and writes a bf16 student; the cache holds the bf16 base.
     """
     from huggingface_hub import constants
+
+    from distill import presets, recipe
+    from distill.serving.layout import BYTES
 
     full = recipe.load(recipe.DEFAULT)
     student, teacher = presets.student(full.student), presets.teacher(full.teacher)
@@ -111,6 +112,8 @@ def _meminfo(field: str) -> int | None:
 
 def locks(folder: Path) -> Iterator[Finding]:
     """Whether a second writer is kept out of the run folder, by the lock that the logs use."""
+    from distill.lock import WriterLock
+
     place = _existing(folder)
     log = place / f".doctor-{os.getpid()}"
     fix = "keep runs on another disk: --run DIR"

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.doctor.finding import Finding, Status
-from distill.resources import folder
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-_CHECKOUT = folder("recipes").parent
-"""The checkout; for an installed package its own folder, which has none of the files that are looked for."""
+_CHECKOUT = Path(__file__).parent.parent.parent
+"""Of an installed package it is the folder of all packages, which has none of the files that are looked for."""
 _EXTRAS = {
     "deepspeed": "ZeRO and offload: training that does not fit on one GPU",
     "flash-attn": "packed rows on GPUs",
