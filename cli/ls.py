@@ -75,7 +75,8 @@ def _kinds(family: str) -> Callable[[], Rows]:
 
 
 def _runs() -> Rows:
-    for folder in sorted(Path("runs").glob("*/run.json")):
+    of_studies = Path("runs").glob("*/*/run.json")
+    for folder in sorted([*Path("runs").glob("*/run.json"), *of_studies]):
         state = Run(folder.parent).state()
         yield str(folder.parent), state.get("recipe", {}).get("name", "?"), ", ".join(state.get("stages", {})) or "none"
 

@@ -82,6 +82,21 @@ def test_it_starts_from_the_base_without_a_student(run: Run) -> None:
     assert job(run, "start=base").model.endswith("tiny/base")
 
 
+def test_r1_zero_asks_a_base_in_plain_text_and_rewards_its_format(run: Run) -> None:
+    shutil.rmtree(run.student)
+    small = ("batch_size=64", "max_completion_length=320", "problems=countdown-tiny", "limit=16", "steps=2")
+    facts = ["student=tiny", "student_facts.eos=<|im_end|>", "student_facts.pad=<|endoftext|>"]
+    recipe = recipes.load("r1-zero", [*facts, *(f"grpo.{change}" for change in small)])
+    found = pipeline.preview(run, recipe, "grpo", Lines())
+    assert found is not None
+    assert found["rewards"] == {"accuracy": [0, 1], "format": [0, 1]}
+    assert (found["prompts"].rows, found["prompts"].unknown) == (16, 16)
+    made = found["job"]
+    assert made.model.endswith("tiny/base")
+    assert "User: " in made.template
+    assert (made.eos, made.arguments["beta"]) == ("<|im_end|>", 0.001)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
