@@ -20,7 +20,7 @@ from markupsafe import Markup
 from distill import chat, jsonl, problems
 from distill.progress import Progress
 from distill.reporting.excerpts import EXAMPLES, FLOOR, Catalogue, Excerpt, Group, reasons
-from distill.reporting.packed import Packed
+from distill.reporting.packed import Packed, element
 from distill.run import Run
 from distill.types import Problem, Trace
 
@@ -40,11 +40,12 @@ class Browser:
     """The parts of a page that make up the browser."""
 
     html: Markup
-    """`<section id="traces">`."""
+    """`<section id="traces">`, and the index in a script element that is never run."""
     style: str
     """Uses the page's variables --fg, --bg, --muted, --line, --accent, --good and --bad."""
     script: str
-    """A JavaScript module that needs nothing else; it may stand before or after `data`."""
+    """A JavaScript module that needs nothing else. As `<script type="module" async>` before `data` it has the list
+    ready while a large page is still coming in."""
     data: Iterable[str]
     """Script elements that hold the traces and are never run, in pieces of about a megabyte: write them one by one."""
 
@@ -68,8 +69,8 @@ def browser(runs: Sequence[Run], most: int, progress: Progress) -> Browser:
             packed.add(index.add(excerpt))
             progress.advance()
         progress.stop()
-        packed.head(index.packed(labels(runs), catalogue, packed.end()))
-        html = _html(labels(runs), catalogue, groups, index.private)
+        known = index.packed(labels(runs), catalogue, packed.end())
+        html = _html(labels(runs), catalogue, groups, index.private) + _element("traces-index", known)
     style = (_HERE / "browser.css").read_text(encoding="utf-8")
     script = "".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
     return Browser(html=html, style=style, script=script, data=packed)
@@ -151,6 +152,10 @@ class _Index:
             "questions": self._questions,
             "totals": [totals.get(name) for name in self.names["reasons"]],
         }
+
+
+def _element(id: str, content: dict[str, Any]) -> Markup:
+    return Markup(element(id, orjson.dumps(content)))  # noqa: S704 - base64
 
 
 def labels(runs: Sequence[Run]) -> list[str]:

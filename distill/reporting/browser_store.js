@@ -3,8 +3,17 @@
 const OPEN = 12; // chunks that are kept open
 const PAUSE = 24; // milliseconds that the search works before the page may do something else
 
+// A large page may still be coming in: an element is whole when something follows it or the page has ended.
+async function arrived(id) {
+  for (;;) {
+    const element = document.getElementById(id);
+    if (element?.nextSibling || document.readyState !== "loading") return element;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
 async function unpack(id) {
-  const packed = document.getElementById(id)?.textContent;
+  const packed = (await arrived(id))?.textContent;
   if (packed === undefined) throw new Error(`the part ${id} is not in this page: the file is not whole`);
   const bytes = Uint8Array.fromBase64
     ? Uint8Array.fromBase64(packed)

@@ -36,7 +36,6 @@ class Packed:
         self._name, self._chunk = name, chunk
         self._rows: list[bytes] = []
         self._bytes = self._count = 0
-        self._head = ""
         self._file = tempfile.TemporaryFile("w+", encoding="ascii", newline="")  # noqa: SIM115 - closed with the object
         weakref.finalize(self, self._file.close)
 
@@ -53,25 +52,20 @@ class Packed:
             self._flush()
         return self.starts
 
-    def head(self, index: dict[str, Any]) -> None:
-        """Pack what must be known before any row is opened, the element `<name>-index`, which comes first."""
-        self._head = _element(f"{self._name}-index", orjson.dumps(index))
-        self.size += len(self._head)
-
     def _flush(self) -> None:
-        text = _element(f"{self._name}-{len(self.starts)}", b"\n".join(self._rows))
+        text = element(f"{self._name}-{len(self.starts)}", b"\n".join(self._rows))
         self.starts.append(self._count)
         self._count += len(self._rows)
         self.size += self._file.write(text)
         self._rows, self._bytes = [], 0
 
     def __iter__(self) -> Iterator[str]:
-        yield self._head
         self._file.seek(0)
         while piece := self._file.read(_PIECE):
             yield piece
 
 
-def _element(id: str, content: bytes) -> str:
+def element(id: str, content: bytes) -> str:
+    """A script element that holds some bytes, packed."""
     packed = base64.b64encode(zlib.compress(content, _LEVEL)).decode()
     return f'<script type="application/octet-stream" id="{id}">{packed}</script>\n'

@@ -229,7 +229,7 @@ def main() -> None:
         built = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         print(f"built: {built}")
         chromium = library.chromium.launch(executable_path=CHROMIUM, args=list(_ARGUMENTS))
-        words = ["zebra crossing", "the answer is", "\\frac{1}{2}", "wait"]
+        words = ["zebra crossing", "the answer is"]  # in none, in most
         own = measured(chromium, folder / "page.html", options.repeats, ("tb-reason", "tb-q", "tb-count"), words)
         print(f"trace browser: {own}")
         naive(Run(folder / "run"), folder / "naive.html")
