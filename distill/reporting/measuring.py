@@ -31,9 +31,9 @@ def scores(runs: Sequence[Gathered]) -> Section:
         if name.startswith(_LIGHTEVAL):
             section.blocks.append(_lighteval(name, rows, several))
             continue
-        section.blocks += [_dots(name, rows, several), _table(name, rows, several)]
-        section.blocks += _differences(runs, name, several)
-        section.blocks += _curves(runs, name, several)
+        gaps, paired = _differences(runs, name, several)
+        section.blocks += [_dots(name, rows, several), *gaps, *_curves(runs, name, several)]
+        section.blocks += [_table(name, rows, several), *paired]
     without = [(one.label, one.notes["evals"]) for one in runs if one.scores and not one.evals]
     section.left_out += lacking(without, several)
     return section
@@ -82,7 +82,8 @@ def _lighteval(name: str, rows: Sequence[tuple[Gathered, Score]], several: bool)
     return Table(title, ("", "metric", "value"), tuple(body), words=2)
 
 
-def _differences(runs: Sequence[Gathered], name: str, several: bool) -> list[Chart | Table]:
+def _differences(runs: Sequence[Gathered], name: str, several: bool) -> tuple[list[Chart], list[Table]]:
+    """The chart has those of pass@1, the table those of cons@n and tokens, too."""
     rows, dots = [], []
     for one in runs:
         for report in one.evals:
@@ -98,11 +99,11 @@ def _differences(runs: Sequence[Gathered], name: str, several: bool) -> list[Cha
                 p = "<0.001" if gap.p < 0.001 else f"{gap.p:.3f}"
                 rows.append((who, gap.metric, shown, p, f"{gap.problems:,}"))
     if not rows:
-        return []
+        return [], []
     note = "First minus second on the same problems. An interval that keeps clear of 0 tells the two apart."
     head = ("", "of", "difference", "p", "problems")
     chart = [whiskers(f"Paired differences on {name}", note, "pass@1, percentage points", dots)] if dots else []
-    return [*chart, Table(f"Paired differences on {name}, p of a sign-flip test", head, tuple(rows), words=2)]
+    return chart, [Table(f"Paired differences on {name}, p of a sign-flip test", head, tuple(rows), words=2)]
 
 
 def _curves(runs: Sequence[Gathered], name: str, several: bool) -> list[Chart | Table]:
