@@ -15,7 +15,7 @@ from distill.errors import RunError
 from distill.rewards import Context
 from distill.rewards._trl import Functions
 from distill.run import write_json
-from distill.training import callbacks, prompts, samples, trainer
+from distill.training import callbacks, prompts, rollouts, samples, trainer
 from distill.training.job import Job as Training
 from distill.training.watch import Limits, Watch
 from distill.types import Message
@@ -104,7 +104,6 @@ def build(job: Job) -> Any:
     import datasets
     from transformers import PrinterCallback
     from transformers.utils import logging as told
-    from trl import GRPOTrainer
 
     datasets.disable_progress_bars()
     told.disable_progress_bar()
@@ -117,7 +116,7 @@ def build(job: Job) -> Any:
     rows = rows.select(prompts.order(rates, count, job.order, job.seed))
     functions = Functions(rewards.build(job.rewards, context(job)), context(job), _reader(job, arguments))
     arguments.reward_weights = functions.weights
-    made = GRPOTrainer(
+    made = rollouts.trainer()(
         model=trainer.load_model(job),
         reward_funcs=functions.all(),
         args=arguments,
