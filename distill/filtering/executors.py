@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -30,7 +31,10 @@ def _start(setup: Setup) -> None:
     global _judge  # noqa: PLW0603  one per worker process: that is what an initializer is for
     end_with_parent()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    gc.disable()  # what is imported and built here lives as long as the process: no use searching it for garbage
     _judge = Judge(setup)
+    gc.freeze()
+    gc.enable()
 
 
 def _work(share: Share) -> Said:

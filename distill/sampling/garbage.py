@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _OBJECTS = 50_000
-"""New objects that make a collection, where Python's default is 700 or 2,000: a request takes about 50, so that by
-default every tenth of them has all that are in flight walked through. Nothing here makes cycles but errors."""
+"""New objects that make a collection, where Python's default is 700 or 2,000, with which all that belongs to requests
+in flight is walked through again and again: 9 % of the sampler's time. A request leaves no cycles behind, a closed
+connection eight small objects."""
 
 
 @contextmanager
