@@ -78,7 +78,8 @@ def bars(
     Args:
         whole: what a row's share is told of; no shares without it.
     """
-    drawn = [(name, value) for name, value in rows if value is not None and finite(value) and value >= 0][:MOST]
+    drawn = [(name, value) for name, value in rows if value is not None and finite(value) and value >= 0]
+    drawn, note = drawn[:MOST], _first(note, len(drawn))
     root = chart(title, note, 36 * max(1, len(drawn)) + 4)
     at = scale([value for _, value in drawn], 0, WIDTH, zero=True)
     high = max([value for _, value in drawn] + ([whole] if whole else []), default=0)
@@ -175,7 +176,8 @@ def lines(
 
 def whiskers(title: str, note: str, unit: str, rows: Sequence[Dot]) -> Chart:
     """A dot with its interval below its name and numbers, all on one axis; a line marks 0 where the axis holds it."""
-    drawn = [row for row in rows if finite(row.value)][:MOST]
+    drawn = [row for row in rows if finite(row.value)]
+    drawn, note = drawn[:MOST], _first(note, len(drawn))
     bottom = _ROW * max(1, len(drawn))
     root = chart(title, note, bottom + 42)
     ends = [v for row in drawn for v in (row.value, row.low, row.high) if v is not None and finite(v)]
@@ -199,6 +201,10 @@ def whiskers(title: str, note: str, unit: str, rows: Sequence[Dot]) -> Chart:
             put(root, "line", cls="rule", x1=0, y1=_ROW * number, x2=WIDTH, y2=_ROW * number)
     table = tuple((row.name, exact(row.value), exact(row.low), exact(row.high)) for row in rows)
     return Chart(title, note, _or_nothing(root, drawn), ("", unit, "from", "to"), table)
+
+
+def _first(note: str, count: int) -> str:
+    return f"{note} The first {MOST} of {count:,} are drawn, the table has all." if count > MOST else note
 
 
 def _points(line: Line, log: bool) -> list[tuple[float, float]]:

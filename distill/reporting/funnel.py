@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from distill.reporting.blocks import Cell, Link, Section, Table, lacking, named
 from distill.reporting.charts import bars
@@ -57,7 +58,7 @@ def _reasons(runs: Sequence[Gathered], linked: bool) -> Table:
     keys = sorted(dict.fromkeys(key for found in counts for key in found), key=lambda key: known.index(key[0]))
     rows: list[tuple[Cell, ...]] = []
     for check, reason in keys:
-        link = Link(reason, f"#reason={check}:{reason}") if linked and reason else reason
+        link = Link(reason, "#reason=" + quote(f"{check}:{reason}", safe=":")) if linked and reason else reason
         row: list[Cell] = [check, link if reason else _LAST.get(check, "all its reasons")]
         for one, found in zip(runs, counts, strict=True):
             count, whole = found.get((check, reason)), one.funnel["traces"]

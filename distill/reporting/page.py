@@ -26,6 +26,8 @@ from distill.reporting.gather import Gathered
 _HERE = Path(__file__).parent
 _HATCHES = ((8, 0, 8), (6, 45, 2.5), (6, 0, 2), (5, 45, 2.5), (6, 135, 1.5), (6, 90, 3))
 """(tile, turn, what of the tile is inked) of each series: solid, slanted, upright, chequered, …"""
+_NAMED = 4
+"""Runs up to which the title names each."""
 _BEFORE = "grpo"
 """The section that the traces follow."""
 
@@ -83,7 +85,7 @@ def pieces(runs: Sequence[Gathered], found: Sequence[Section], browser: Browser 
     style = _plain(own + (browser.style if browser else ""))
     script = _plain(browser.script if browser else "")
     yield from environment.get_template("page.html").generate(
-        title="distill report: " + ", ".join(one.label for one in runs),
+        title=_title([one.label for one in runs]),
         headlines=[
             f"{one.label}: {line}" if len(runs) > 1 else line for one in runs if (line := overview.headline(one))
         ],
@@ -98,6 +100,10 @@ def pieces(runs: Sequence[Gathered], found: Sequence[Section], browser: Browser 
         version=version("distill"),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def _title(labels: Sequence[str]) -> str:
+    return "distill report: " + (", ".join(labels) if len(labels) <= _NAMED else f"{len(labels)} runs")
 
 
 def _policy(style: str, script: str) -> str:

@@ -156,6 +156,7 @@ def test_many_rows_are_cut_in_the_drawing_and_whole_in_the_table() -> None:
     chart = bars("Many", "n", "traces", rows)
     assert len(of_class(parsed(chart), "bar")) == MOST
     assert len(chart.rows) == 200
+    assert chart.note.endswith("The first 40 of 200 are drawn, the table has all.")
     dots = whiskers("Many", "n", "%", [Dot(f"m{n}", 1.0) for n in range(200)])
     assert len(of_class(parsed(dots), "dot")) == MOST
 

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -113,6 +114,32 @@ def test_reasons_lead_into_the_traces(tmp_path: Path) -> None:
     run = gathered(make_run(tmp_path / "a"))
     assert '<a href="#reason=correct:wrong_value">wrong_value</a>' in text_of(run, browser=fake_browser())
     assert "#reason=" not in text_of(run), "without traces there is nothing to lead to"
+
+
+def test_a_reason_is_a_name_and_no_address(tmp_path: Path) -> None:
+    run = gathered(make_run(tmp_path / "a", reason="a+b&trace=x%20y"))
+    assert 'href="#reason=correct:a%2Bb%26trace%3Dx%2520y"' in text_of(run, browser=fake_browser())
+
+
+def test_traces_of_other_runs_are_told_where_they_were_filtered(tmp_path: Path) -> None:
+    first, second = make_run(tmp_path / "a"), make_run(tmp_path / "b")
+    second.traces.unlink()
+    state = second.state()
+    state["recipe"]["filter"] = {"traces": [str(first.folder), str(tmp_path / "gone")]}
+    write_json(second.json, state)
+    found = gathered(second)
+    assert found.attempts is not None
+    assert len(found.attempts) == 8
+    state["recipe"] = {**state["recipe"], "filter": {}, "sft": {"data": str(first.folder)}}
+    write_json(second.json, state)
+    second.funnel.unlink()
+    assert gathered(second).funnel["kept"] == 5, "what it was trained on"
+    assert "5 rows of a, 8 steps" in text_of(gathered(second))
+
+
+def test_many_runs_are_counted_in_the_title(tmp_path: Path) -> None:
+    one = gathered(make_run(tmp_path / "a"))
+    assert "<h1>distill report: 7 runs</h1>" in text_of(*[replace(one, label=f"run {n}") for n in range(7)])
 
 
 def test_several_runs_stand_side_by_side(tmp_path: Path) -> None:
