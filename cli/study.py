@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from distill.errors import writing
+from distill.errors import RunError, writing
 from distill.evaluation import arms
 from distill.evaluation.arms import Gap, Row, SeedGap
 from distill.progress import Progress, duration
@@ -31,6 +31,12 @@ def execute(recipe: Recipe, folder: Path, progress: Progress, dry_run: bool) -> 
             path.write_text(text + "\n", encoding="utf-8")
     for table in found.tables:
         _show(out, table)
+    if found.failed:
+        raise RunError(
+            f"{len(found.failed)} runs are not done, and their arms are missing: {', '.join(found.failed)}",
+            where=str(folder),
+            fix=f"the first said: {next(iter(found.failed.values()))}",
+        )
     out.print(f"in {path} and {folder / 'study.json'}; one run: distill show ID --run {folder}/ARM-SEED", markup=False)
 
 

@@ -78,6 +78,17 @@ def test_a_study_runs_compares_and_is_then_done(small: Callable[..., Recipe], tm
     assert not any(plan.todo(plan.runs(small(), folder)).values())
 
 
+def test_an_arm_that_fails_costs_only_what_comes_after_it(small: Callable[..., Recipe], tmp_path: Path) -> None:
+    never = {"stages": ["filter"], "after": "teacher", "set": {"filter.checks.length": {"max_tokens": 1}}}
+    more = {"stages": ["filter", "eval"], "after": "never"}
+    recipe = small(arms={**ARMS, "never": never, "more": more})
+    found = compare.run(recipe, tmp_path / "study", Lines())
+    assert [row.arm for row in found.tables[0].rows] == ["teacher", "base"]
+    assert set(found.failed) == {"never-1", "never-2", "more-1", "more-2"}
+    assert "no trace of 8 was accepted" in found.failed["never-1"]
+    assert found.failed["more-2"] == "needs never-2"
+
+
 def test_what_changed_is_done_again_and_all_that_comes_after_it(small: Callable[..., Recipe], tmp_path: Path) -> None:
     folder = tmp_path / "study"
     compare.run(small(), folder, Lines())
@@ -100,8 +111,8 @@ def test_the_shipped_study_is_the_papers_comparison(tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         rl, filtered, drawn = ones[f"rl-{seed}"], ones[f"sft-{seed}"], ones[f"sft-unfiltered-{seed}"]
         both, pool = ones[f"sft-grpo-{seed}"], str(tmp_path / f"teacher-{seed}")
-        assert (rl.recipe.grpo.start, rl.recipe.grpo.data, rl.student) == ("base", pool, None)
-        assert (both.recipe.grpo.start, both.recipe.grpo.data) == ("student", pool)
+        assert (rl.recipe.grpo.start, rl.student) == ("base", None)
+        assert both.recipe.grpo == rl.recipe.grpo.model_copy(update={"start": "student"})
         assert both.student == tmp_path / f"sft-{seed}" / "student"
         assert filtered.recipe.filter.traces == drawn.recipe.filter.traces == (pool,)
         assert (filtered.recipe.filter.unfiltered, drawn.recipe.filter.unfiltered) == (False, True)
@@ -114,6 +125,16 @@ def test_the_shipped_study_is_the_papers_comparison(tmp_path: Path) -> None:
             assert {recipe.generate.seed, recipe.filter.seed, recipe.sft.seed, recipe.grpo.seed} == {seed}
             assert recipe.study is None
             assert recipe.name == "tiny-study"
+
+
+def test_grpo_learns_from_the_problems_of_the_arm_before_it_unless_a_set_is_named(tmp_path: Path) -> None:
+    def rl(*changes: str) -> Any:
+        return next(
+            one for one in plan.runs(recipes.load("tiny-study", changes), tmp_path) if one.arm == "rl"
+        ).recipe.grpo
+
+    assert rl("grpo.problems=null").data == str(tmp_path / "teacher-1")
+    assert (rl("grpo.problems=countdown-tiny").data, rl("grpo.data=elsewhere").data) == (None, "elsewhere")
 
 
 def test_a_student_of_another_arm_is_a_link(tmp_path: Path) -> None:

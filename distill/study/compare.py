@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import orjson
 
 from distill import pipeline
-from distill.errors import RunError, writing
+from distill.errors import writing
 from distill.evaluation import arms
 from distill.evaluation.arms import Measured, Table
 from distill.lock import WriterLock
@@ -27,15 +27,17 @@ class Result(Record):
     study: str
     fingerprint: str
     """Of the evaluations that the tables are made from."""
+    failed: dict[str, str]
+    """Runs that could not be done, and why; their arms are in no table."""
     about: dict[str, str]
     tables: tuple[Table, ...]
 
 
 def run(recipe: Recipe, folder: Path, progress: Progress) -> Result:
-    """Do what is not done yet, then write study.json.
+    """Do what is not done yet, then write study.json: of the arms of which every run is done.
 
     Raises:
-        RunError: some runs failed, and the others are done; or another process is at this study.
+        RunError: another process is at this study.
         Stopped: told to stop; the same command goes on.
     """
     ones = plan.runs(recipe, folder)
@@ -44,24 +46,19 @@ def run(recipe: Recipe, folder: Path, progress: Progress) -> Result:
     lock = WriterLock(folder / "study.json")
     try:
         failed = crew.do_all(ones, plan.of(recipe).at_once, progress)
-        if failed:
-            raise RunError(
-                f"{len(failed)} of {len(ones)} runs are not done: {', '.join(failed)}",
-                where=str(folder),
-                fix=f"the first said: {next(iter(failed.values()))}",
-            )
-        return _result(recipe, ones, folder, progress)
+        return _result(recipe, ones, failed, folder, progress)
     finally:
         lock.release()
 
 
-def _result(recipe: Recipe, ones: Sequence[One], folder: Path, progress: Progress) -> Result:
+def _result(recipe: Recipe, ones: Sequence[One], failed: Mapping[str, str], folder: Path, progress: Progress) -> Result:
     """study.json, made again only when an evaluation has changed."""
     study, path = plan.of(recipe), folder / "study.json"
-    scored = [one for one in ones if "eval" in one.stages]
+    without = {one.arm for one in ones if one.name in failed}
+    scored = [one for one in ones if "eval" in one.stages and one.arm not in without]
     told = {name: arm.description for name, arm in study.arms.items()}
     basis = [[one.arm, one.seed, one.run.stage("eval")] for one in scored]
-    fingerprint = content_id("study", basis, told, study.against)
+    fingerprint = content_id("study", basis, told, study.against, failed)
     if path.is_file():
         before = orjson.loads(path.read_bytes())
         if before.get("fingerprint") == fingerprint:
@@ -76,6 +73,8 @@ def _result(recipe: Recipe, ones: Sequence[One], folder: Path, progress: Progres
     tables = [
         arms.table(name, of, told, [other for other in study.against if other in of]) for name, of in found.items()
     ]
-    result = Result(study=recipe.name, fingerprint=fingerprint, about=arms.ABOUT, tables=tuple(tables))
+    result = Result(
+        study=recipe.name, fingerprint=fingerprint, failed=dict(failed), about=arms.ABOUT, tables=tuple(tables)
+    )
     write_json(path, result.model_dump(mode="json"))
     return result

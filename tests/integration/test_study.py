@@ -58,7 +58,7 @@ def command(cwd: Path) -> list[str]:
 
 def finished(cwd: Path) -> str:
     env = {**os.environ, "COLUMNS": "160"}
-    done = subprocess.run(command(cwd), cwd=cwd, env=env, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command(cwd), cwd=cwd, env=env, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
