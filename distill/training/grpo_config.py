@@ -76,6 +76,8 @@ class Config(settings.Config):
     """DAPO's is 0.28."""
     delta: float | None = Field(None, gt=0)
     scale_rewards: Literal["group", "batch", "none"] = "group"
+    """`group` divides by the group's own deviation, as the paper does. Where a whole group is wrong, a small reward
+    then weighs as much as accuracy does elsewhere: format pays for any answer at all. `batch` keeps them."""
     importance_sampling_level: Literal["token", "sequence"] = "token"
     mask_truncated_completions: bool = False
     multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"

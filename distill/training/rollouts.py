@@ -44,7 +44,7 @@ def trainer() -> Any:
             if self.accelerator.num_processes > 1:  # ranks must make the same calls
                 return ask(model, input_ids, attention_mask, logits_to_keep, *other, **options)
             order = attention_mask.sum(dim=1).argsort()
-            found: list[tuple[Any, Any]] = []
+            found: list[tuple[Any, ...]] = []
             for rows in order.split(_ALIKE):
                 seen = attention_mask[rows].any(dim=0).nonzero()
                 begin, end = int(seen[0]), int(seen[-1]) + 1

@@ -19,6 +19,7 @@ from tests.integration.test_training import wait_for
 pytestmark = pytest.mark.integration
 STEPS = 6
 FIXED = (
+    "problems=null",
     f"steps={STEPS}",
     "batch_size=8",
     "micro_batch=8",

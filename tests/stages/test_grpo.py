@@ -36,7 +36,8 @@ def run(tmp_path: Path, tiny: Path) -> Run:
 
 
 def preview(run: Run, *changes: str) -> dict[str, Any]:
-    recipe = recipes.load("tiny", [f"grpo.{change}" for change in changes])
+    plain = ("problems=null", "rewards={accuracy: {}, format: {}}")
+    recipe = recipes.load("tiny", [f"grpo.{change}" for change in (*plain, *changes)])
     found = pipeline.preview(run, recipe, "grpo", Lines())
     assert found is not None
     return found
