@@ -1,4 +1,4 @@
-"""`distill doctor`: one table of what is here, what is missing and what is broken, with a remedy each."""
+"""`distill doctor`: what is here, missing or broken, told as it is found, each with a remedy."""
 
 from __future__ import annotations
 
