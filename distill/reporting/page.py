@@ -17,7 +17,6 @@ from pathlib import Path
 from markupsafe import Markup
 
 from distill.errors import writing
-from distill.progress import LOG
 from distill.reporting import funnel, learning, measuring, overview, teaching
 from distill.reporting.blocks import Section
 from distill.reporting.browser import Browser
@@ -70,7 +69,6 @@ def write(path: Path, runs: Sequence[Gathered], found: Sequence[Section], browse
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
-    LOG.info("report: %s, %s bytes", path, f"{size:,}")
     return size
 
 
