@@ -1,0 +1,68 @@
+"""What is written before the first step of SFT, and which checkpoints may be gone on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distill import presets
+from distill.progress import Lines
+from distill.run import Run
+from distill.training import prepare
+from distill.training.job import Job
+from distill.training.sft_config import Config
+from tests.training import worlds
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return worlds.write_set(tmp_path / "train.parquet", [(f"Double {n}.", worlds.reply()) for n in range(24)])
+
+
+def prepared(data: Path, keep: bool = True, **config: object) -> Job:
+    run = Run(data.parent / "run")
+    settings = Config.model_validate({"max_length": 400, "batch_size": 8, **config})
+    return prepare.prepare(run, presets.student("tiny"), settings, data, Lines(), keep=keep).job
+
+
+def test_the_processes_are_told_where_everything_is(data: Path) -> None:
+    job = prepared(data, seed=5)
+    folder = data.parent / "run" / "training"
+    assert Job.model_validate_json((folder / "job.json").read_bytes()) == job
+    assert {path.name for path in folder.iterdir()} == {"fingerprint", "job.json", "rows.parquet"}
+    assert (job.rows, job.name, job.seed) == (str(folder / "rows.parquet"), "run", 5)
+    assert (job.setup.batch, job.batching, job.attention) == (8, "grouped", "eager")
+
+
+@pytest.mark.parametrize(
+    ("change", "stay"),
+    [({}, True), ({"log_to": ["tensorboard"]}, True), ({"seed": 1}, False), ({"limit": 9}, False)],
+    ids=["nothing", "a tracker", "the seed", "the rows"],
+)
+def test_checkpoints_go_with_the_settings_and_rows_that_they_are_of(
+    data: Path, change: dict[str, object], stay: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = prepared(data).checkpoint_folder
+    checkpoints.mkdir()
+    prepared(data, keep=False, **change)
+    assert checkpoints.is_dir(), "a look removes nothing"
+    assert ("would be removed" in caplog.text) is not stay
+    prepared(data, **change)
+    assert checkpoints.is_dir() is stay
+
+
+def test_another_set_of_the_same_size_is_another_training(data: Path) -> None:
+    checkpoints = prepared(data).checkpoint_folder
+    checkpoints.mkdir()
+    worlds.write_set(data, [(f"Triple {n}.", worlds.reply()) for n in range(24)])
+    prepared(data)
+    assert not checkpoints.exists()
+
+
+def test_a_look_counts_what_would_be_written(data: Path) -> None:
+    settings = Config(max_length=400, batch_size=8)
+    run, student = Run(data.parent / "run"), presets.student("tiny")
+    seen = prepare.prepare(run, student, settings, data, Lines(), keep=False)
+    assert not run.folder.exists()
+    assert prepare.prepare(run, student, settings, data, Lines()) == seen
