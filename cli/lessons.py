@@ -35,9 +35,9 @@ LESSONS = {
     ),
     "grpo": _lesson(
         "student/ and problems",
-        "grpo/, metrics.jsonl",
-        "distill grpo --run runs/tiny",
-        "distill eval --run runs/tiny --set eval.models=[base,sft,grpo]",
+        "grpo/, metrics.jsonl, and scores.json with the student before and after",
+        "distill grpo --run runs/tiny --dry-run",
+        "distill grpo --run runs/tiny --set grpo.steps=50",
     ),
     "eval": _lesson(
         "student/ and problems",
