@@ -68,7 +68,7 @@ def ratio(above: Sequence[Sequence[float]], below: Sequence[Sequence[float]]) ->
     y: Floats = np.asarray(above, dtype=np.float64)
     x: Floats = np.asarray(below, dtype=np.float64)
     if not x.mean():
-        return Metric(value=math.nan)
+        return Metric(value=0.0)  # JSON has no NaN
     value = float(y.mean() / x.mean())
     return pooled((value + (y - value * x) / x.mean()).tolist()).mean
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from distill import parent, pipeline
+from distill import hardware, parent, pipeline
 from distill.errors import DistillError, RunError, Stopped, writing
 from distill.progress import Lines, Progress
 from distill.run import Run
@@ -44,7 +44,7 @@ def do_all(ones: Sequence[One], at_once: int, progress: Progress) -> dict[str, s
                 if not why and not plan.is_done(one):
                     LOG.info("%s: starts (%s)", name, ", ".join(one.stages))
                     if at_once > 1:
-                        working.append(_Worker.start(one, max(1, (os.cpu_count() or 1) // at_once)))
+                        working.append(_Worker.start(one, max(1, len(hardware.processors()) // at_once)))
                     else:
                         why = _tried(one, progress)
             if why:

@@ -69,4 +69,4 @@ def test_a_ratio_is_of_the_means_and_covers_with_its_linear_part() -> None:
     assert found.value == pytest.approx(2.5 / 1000)
     assert found.low is not None
     assert found.low < found.value
-    assert math.isnan(seeds.ratio(right, [[0.0] * 4] * 2).value)
+    assert seeds.ratio(right, [[0.0] * 4] * 2).value == 0
