@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 import pytest
+import yaml
 from aiohttp import web
 from distill.cli import serve, settings
 from distill.cli.app import app
@@ -25,7 +26,7 @@ from distill.cli.lessons import LESSONS
 from distill.cli.stages import resolve
 from typer.main import get_command
 
-from distill import maps, plugins, presets, problems
+from distill import maps, plugins, presets, problems, recipe
 from distill.errors import InputError
 from distill.stages.publish import Config as PublishConfig
 from distill.types import Outcome
@@ -104,8 +105,8 @@ def look_up(name: str, given: dict[str, Any]) -> None:
 
 
 @cache
-def resolved(recipe: str | None, changes: tuple[str, ...], named: tuple[tuple[str, str], ...]) -> None:
-    resolve(recipe, Path("no-such-run"), list(changes), dict(named))
+def resolved(ref: str | None, changes: tuple[str, ...], named: tuple[tuple[str, str], ...]) -> None:
+    resolve(ref, Path("no-such-run"), list(changes), dict(named))
 
 
 WRITTEN = [
@@ -156,6 +157,44 @@ def test_a_typo_in_a_guide_is_found(line: str) -> None:
     with pytest.raises(Exception, match=r".") as found:
         check(words, ROOT)
     assert type(found.value).__name__ in ("InputError", "NoSuchOption", "UsageError", "BadParameter")
+
+
+def yamls(guide: Path) -> list[str]:
+    return re.findall(r"^```yaml\n(.*?)^```", guide.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+PLUGIN = """
+from distill.rewards import Weighted
+
+
+class Config(Weighted):
+    pass
+
+
+def build(config):
+    return config
+"""
+
+
+@pytest.mark.parametrize("block", [*yamls(ROOT / "README.md"), *yamls(ROOT / "recipes/README.md")])
+def test_a_recipe_in_the_guides_is_one(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every field, kind and value of it; files that the reader is to write are there."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.py", "my_check.py"):
+        (tmp_path / name).write_text(PLUGIN)
+    text = block if "extends:" in block else f"extends: r1-distill\n{block}"
+    (tmp_path / "guide.yaml").write_text(text)
+    loaded = recipe.load("guide.yaml")
+    (tmp_path / "guide.yaml").write_text(f"{text}\nfilters: {{}}\n")
+    with pytest.raises(InputError, match="filters: no such field"):
+        recipe.load("guide.yaml")
+    assert loaded.teacher
+
+
+def test_a_problem_set_in_the_guide_is_one() -> None:
+    first, *others = (yaml.safe_load(block) for block in yamls(ROOT / "data/README.md"))
+    for fields in ({}, *others):
+        problems.Set.model_validate({**first, **fields})
 
 
 def test_links_between_the_guides_lead_somewhere() -> None:
@@ -315,8 +354,8 @@ def test_ones_own_problems_verifier_and_hosted_teacher_run_as_written(shell: Any
     first, pairs = blocks(OWN / "README.md", "Here, without a GPU")
     server = Server(clerk({row["problem"]: row["answer"] for row in rows}), key="secret")
     with server.running() as url:
-        recipe = shell.work / "recipes/examples/own-problems/recipe.yaml"
-        recipe.write_text(recipe.read_text().replace("https://api.example.com", url))
+        own = shell.work / "recipes/examples/own-problems/recipe.yaml"
+        own.write_text(own.read_text().replace("https://api.example.com", url))
         said = shell(first)
     assert "forecast of 10 problems from 3" in said
     assert re.search(r"cost\W+\d", said)
