@@ -25,7 +25,6 @@ NEXT: dict[StageName, str] = {
     "generate": "distill filter",
     "filter": "distill sft",
     "sft": "distill eval",
-    "eval": "distill show",
 }
 SHOW: dict[StageName | None, Callable[[Console, dict[str, Any]], None]] = {
     "filter": tables.funnel,
@@ -140,8 +139,11 @@ def _suggest(out: Console, stage: StageName | None, recipe: Recipe, run: Run) ->
         return
     where = "" if run.folder == Path("runs") / recipe.name and stage is None else f" --run {run.folder}"
     if stage in (None, "eval"):
-        out.print("next: read what the teacher wrote and why some of it was left out:", highlight=False)
-        out.print(f"  distill show {tables.a_rejected(run)} --run {run.folder}", highlight=False, markup=False)
+        out.print(
+            "next: read what the teacher wrote and why some of it was left out; or all on one page:", highlight=False
+        )
+        for line in (f"show {tables.a_rejected(run)}", "report"):
+            out.print(f"  distill {line} --run {run.folder}", highlight=False, markup=False)
         if recipe.name == "tiny":
             out.print("or ask what the filter is worth (README, “Does a filter pay?”)", highlight=False)
     elif stage:
