@@ -66,7 +66,7 @@ def browser(runs: Sequence[Run], most: int, progress: Progress) -> Browser:
         index = _Index()
         progress.start("pack traces", min(most, catalogue.total), unit="traces")
         for excerpt in catalogue:
-            packed.add(index.add(excerpt))
+            packed.add(*index.add(excerpt))
             progress.advance()
         progress.stop()
         known = index.packed(labels(runs), catalogue, packed.end())
@@ -86,7 +86,10 @@ class _Index:
         self._questions: list[str] = []
         """Of each problem, in the order of its number, as much as the list shows."""
 
-    def add(self, excerpt: Excerpt) -> list[Any]:
+    def add(self, excerpt: Excerpt) -> tuple[list[str], list[Any]]:
+        """The texts of a trace (the problem's turns, gold answer, final answer, the completion's four parts), and the
+        rest: roles of the turns, which of the other texts there are, verdicts, facts, whether it is private.
+        """
         trace = Trace.model_validate_json(_line(excerpt.trace))
         problem = Problem.model_validate_json(_line(excerpt.problem)) if excerpt.problem else None
         verdicts = [orjson.loads(line) for _, line in jsonl.lines(excerpt.verdicts)] if excerpt.verdicts else []
@@ -95,15 +98,14 @@ class _Index:
         self.private += hidden
         self._list(excerpt, trace, None if hidden else problem, problem.set if problem else "", final, verdicts)
         told = ("check", "passed", "reason", "score", "" if hidden else "detail")  # a detail may quote the answer
-        return [
-            None if hidden or problem is None else [[turn.role, turn.content] for turn in problem.messages],
-            None if hidden or problem is None else _text(problem.answer),
-            final,
-            None if hidden else _parts(trace),
-            [[verdict.get(name) for name in told] for verdict in verdicts],
-            _facts(trace, problem),
-            hidden,
-        ]
+        shown = None if hidden else problem
+        parts = [None] * 4 if hidden else _parts(trace)
+        others = [_text(shown.answer) if shown else None, final, *parts]
+        turns = shown.messages if shown else ()
+        texts = [*(turn.content for turn in turns), *(text or "" for text in others)]
+        said = [[verdict.get(name) for name in told] for verdict in verdicts]
+        there = [text is not None for text in others]
+        return texts, [[turn.role for turn in turns], there, said, _facts(trace, problem), hidden]
 
     def _list(
         self,

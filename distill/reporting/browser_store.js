@@ -77,9 +77,11 @@ class Store {
 
   async row(row) {
     const chunk = this.chunkOf(row);
-    const [problem, gold, final, parts, verdicts, facts, hidden] = JSON.parse(
-      (await this.lines(chunk))[row - this.starts[chunk]],
-    );
+    const line = (await this.lines(chunk))[row - this.starts[chunk]];
+    const [texts, [roles, there, verdicts, facts, hidden]] = line.split("\t").map((part) => JSON.parse(part));
+    const others = there.map((is, place) => (is ? texts[roles.length + place] : null));
+    const [gold, final, ...parts] = others;
+    const problem = roles.length ? roles.map((role, place) => [role, texts[place]]) : null;
     return { problem, gold, final, parts, verdicts, facts, hidden };
   }
 }
@@ -90,16 +92,21 @@ class Search {
     this.store = store;
     this.text = text;
     this.found = new Uint8Array(store.count);
-    // a line is JSON: what cannot be in it as JSON writes it need not be parsed
-    this.quick = literal(JSON.stringify(text).slice(1, -1), "iu");
+    // the texts are a JSON array of strings: what is found as JSON would write it, and not in its signs or the letters
+    // of an escape, is in a text
+    this.quick = literal(JSON.stringify(text).slice(1, -1), "giu");
     this.exact = literal(text, "iu");
+    this.sure = !/["\\,[\]]/.test(text);
   }
 
   holds(line) {
-    if (!this.quick.test(line)) return false;
-    const [problem, gold, final, parts] = JSON.parse(line);
-    const texts = [...(problem ?? []).map(([, content]) => content), gold, final, ...(parts ?? [])];
-    return texts.some((text) => text && this.exact.test(text));
+    const end = line.indexOf("\t");
+    for (const { index } of line.matchAll(this.quick)) {
+      if (index >= end) return false;
+      if (this.sure && !/\\(?:u[0-9a-f]{0,3})?$/.test(line.slice(Math.max(0, index - 5), index))) return true;
+      return JSON.parse(line.slice(0, end)).some((text) => this.exact.test(text));
+    }
+    return false;
   }
 
   // look at rows, in their order; `told(done)` is called now and then, and `stopped()` ends it

@@ -73,4 +73,14 @@ def unpack(made: Browser) -> tuple[dict[str, Any], list[list[Any]]]:
     chunks = [opened[str(number)].decode().split("\n") for number in range(len(opened))]
     starts = [sum(map(len, chunks[:number])) for number in range(len(chunks))]
     assert index["starts"] == starts
-    return index, [json.loads(line) for chunk in chunks for line in chunk]
+    return index, [_row(*map(json.loads, line.split("\t"))) for chunk in chunks for line in chunk]
+
+
+def _row(texts: list[str], rest: list[Any]) -> list[Any]:
+    """Problem, gold, final answer, parts of the completion, verdicts, facts, hidden."""
+    roles, there, *others = rest
+    gold, final, *parts = [
+        text if is_there else None for text, is_there in zip(texts[len(roles) :], there, strict=True)
+    ]
+    problem = [[role, text] for role, text in zip(roles, texts, strict=False)]
+    return [problem, gold, final, parts, *others]

@@ -230,7 +230,7 @@ def test_runs_are_told_apart_by_as_much_of_their_path_as_it_takes(tmp_path: Path
 def test_rows_larger_than_a_chunk_have_one_of_their_own() -> None:
     packed = Packed("traces", chunk=1000)
     for size in (400, 400, 5000, 10, 10):
-        packed.add(["x" * size])
+        packed.add(["x" * size], [])
     assert packed.end() == [0, 2, 3]
     pieces = "".join(packed)
     assert packed.size == len(pieces)
