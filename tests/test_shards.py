@@ -141,6 +141,16 @@ def test_no_line_at_a_wrong_address(tmp_path: Path) -> None:
             jsonl.line_at(str(path), at)
 
 
+def test_lines_at_addresses_in_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    with jsonl.Log(path, seal=1000) as log:
+        places = [log.append_bytes(line(n)) for n in range(30)]
+    order = [*range(0, 30, 3), 5, 5, 29, 0]
+    assert list(jsonl.lines_at((str(path), places[n]) for n in order)) == [line(n) for n in order]
+    with pytest.raises(InputError, match=f"no line begins at byte {places[3] + 1}"):
+        list(jsonl.lines_at([(str(path), places[0]), (str(path), places[3] + 1)]))
+
+
 @pytest.mark.parametrize("spoil", ["missing", "empty", "cut", "garbage", "another part's", "heads"])
 def test_an_index_that_is_missing_or_stale_is_made_anew(tmp_path: Path, spoil: str) -> None:
     path = tmp_path / "x.jsonl"
