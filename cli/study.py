@@ -117,7 +117,8 @@ def _alone(row: Row, against: list[str]) -> list[list[str]]:
 
 
 def _against(table: arms.Table) -> list[str]:
-    return list(dict.fromkeys(gap.against for row in table.rows for gap in row.differences))
+    rows = sorted(table.rows, key=lambda row: -len(row.differences))  # one that is none of them has all, in their order
+    return list(dict.fromkeys(gap.against for row in rows for gap in row.differences))
 
 
 def _title(table: arms.Table) -> str:
@@ -127,8 +128,9 @@ def _title(table: arms.Table) -> str:
 def _show(out: Console, found: arms.Table) -> None:
     for title, headings, rows in _parts(found):
         table = Table(title=title, title_justify="left")
-        for heading in headings:
-            table.add_column(heading, justify="left" if heading == headings[0] else "right", no_wrap=True)
+        table.add_column(headings[0], no_wrap=True, min_width=max(len(cells[0]) for cells in rows))
+        for heading in headings[1:]:
+            table.add_column(heading, justify="right")
         for cells in rows:
             table.add_row(*cells)
         out.print(table)
