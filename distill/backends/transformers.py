@@ -1,8 +1,8 @@
 """Samples in this process with transformers' `generate`, in batches: for machines without vLLM.
 
 A batch of generate() waits for its longest row, so finished rows are handed out and dropped on the way, and the last
-few of a batch join the next one. One random stream serves a whole batch, seeded by the ids and seeds in it: no seed belongs
-to a single completion, and which requests meet in a batch depends on when they come.
+few of a batch join the next one. One random stream serves a whole batch, seeded by the ids and seeds in it: no seed
+belongs to a single completion, and which requests meet in a batch depends on when they come.
 """
 
 from __future__ import annotations
