@@ -100,10 +100,14 @@ class List {
     const pages = Math.max(1, Math.ceil(this.shown.length / PAGE));
     this.page = Math.min(Math.max(0, page), pages - 1);
     const rows = this.shown.slice(this.page * PAGE, (this.page + 1) * PAGE);
-    const items = rows.map((row, place) => make("li", {}, this.item(row, place === 0)));
-    at("list").replaceChildren(...items);
-    at("list").start = this.page * PAGE + 1;
-    at("list").scrollTop = 0;
+    if (rows.join() !== this.listed) {
+      // else a search goes on behind this page: whoever reads in it is left alone
+      const items = rows.map((row, place) => make("li", {}, this.item(row, place === 0)));
+      at("list").replaceChildren(...items);
+      at("list").start = this.page * PAGE + 1;
+      at("list").scrollTop = 0;
+      this.listed = rows.join();
+    }
     at("page").textContent = `Page ${number(this.page + 1)} of ${number(pages)}`;
     at("back").disabled = this.page === 0;
     at("on").disabled = this.page === pages - 1;
