@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.logging import RichHandler
 
-from distill import presets
+from distill import presets, resources
 from distill.backends import Model
 from distill.backends._server import vllm_command
 from distill.errors import BackendError, InputError, from_validation, suggest, writing
@@ -79,7 +79,7 @@ def _options(named: dict[str, Any], changes: list[str]) -> tuple[Serving, Slurm]
         if not equals or not name:
             raise InputError(f"--set {change!r} is not of the form name=value")
         try:
-            value = yaml.safe_load(text)
+            value = resources.parse(text)
         except yaml.YAMLError as error:
             raise InputError(f"--set {name}: the value {text!r} is not YAML") from error
         group, dot, key = name.partition(".")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from distill import resources
 from distill.errors import InputError, from_validation, suggest
 from distill.types import Record
 
@@ -32,7 +33,7 @@ def build(config: type[C], stage: str, named: Mapping[str, Any], changes: Sequen
             known = [f"{stage}.{one}" for one in config.model_fields]
             raise InputError(f"--set {name}: no such setting of {stage}", fix=suggest(name, known))
         try:
-            values[field] = yaml.safe_load(text)
+            values[field] = resources.parse(text)
         except yaml.YAMLError as error:
             raise InputError(f"--set {name}: the value {text!r} is not YAML") from error
     try:

@@ -154,7 +154,7 @@ def build(
         if not equals or not name:
             raise InputError(f"--set {change!r} is not of the form a.b=value")
         try:
-            _set(raw, name, yaml.safe_load(text))
+            _set(raw, name, resources.parse(text))
         except yaml.YAMLError as error:
             raise InputError(f"--set {name}: the value {text!r} is not YAML") from error
     try:

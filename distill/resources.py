@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,31 @@ def find(under: str, ref: str, what: str) -> Path:
     return folder(top) / rest / f"{ref}.yaml"
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which only true and false are booleans: `on` is a word, as in `filter: {on: ray}`."""
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag != _BOOL]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile("true|false|True|False"), list("tTfF"))
+
+
+def parse(text: str) -> Any:
+    """YAML text as plain data.
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping; errors name file, line and column."""
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = parse(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)

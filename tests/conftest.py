@@ -23,7 +23,9 @@ C = TypeVar("C", bound=Record)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # a shell that starts something in the background has it ignore Ctrl-C, and so would all that tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)
-settings.register_profile("busy", deadline=None)  # how long an example takes says nothing on a busy machine
+settings.register_profile(
+    "busy", deadline=None, max_examples=50
+)  # how long an example takes says nothing on a busy machine
 settings.load_profile("busy")
 
 

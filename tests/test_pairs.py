@@ -155,6 +155,7 @@ def test_a_verifiers_bug_costs_one_row(tmp_path: Path, mine: str) -> None:
     assert found[1]["detail"] == "RuntimeError: a bug"
 
 
+@pytest.mark.slow
 def test_all_cores_give_what_one_gives_and_a_death_costs_one_row(tmp_path: Path, mine: str) -> None:
     rows = [{"gold": "a", "pred": "die" if n == 350 else "ab"[n % 2], "id": n} for n in range(900)]
     found = verify(tmp_path, *rows, kind=mine, workers=2)

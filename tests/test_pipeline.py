@@ -48,6 +48,7 @@ def test_unchanged_stages_are_skipped_and_a_threshold_never_samples_again(
     assert len(set(ids(run))) == 18
 
 
+@pytest.mark.slow
 def test_a_touched_copy_is_fresh_and_an_edited_output_is_not(tmp_path: Path, scripted_recipe: Build) -> None:
     run, recipe = Run(tmp_path / "a"), scripted_recipe([GOOD])
     go(run, recipe)
@@ -93,6 +94,7 @@ def test_broken_problem_rows_are_set_aside(tmp_path: Path, scripted_recipe: Buil
         go(Run(tmp_path / "other"), recipe)
 
 
+@pytest.mark.slow
 def test_a_problem_file_that_changes_makes_generate_stale(tmp_path: Path, scripted_recipe: Build) -> None:
     rows = tmp_path / "mine.jsonl"
     rows.write_text('{"problem": "a", "answer": "1"}\n')

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from distill import plugins, presets, problems, recipe
+from distill import plugins, presets, problems, recipe, resources
 from distill.errors import InputError
 
 
@@ -122,3 +122,7 @@ def test_every_problem_set_is_well_formed(name: str) -> None:
     plugins.configure("verifiers", found.verifier)
     for path in problems.files(name, "train"):
         assert path.is_file(), folder
+
+
+def test_on_is_a_word_and_only_true_and_false_are_booleans() -> None:
+    assert resources.parse("{on: ray, off: 1, a: true, b: False}") == {"on": "ray", "off": 1, "a": True, "b": False}

@@ -45,6 +45,7 @@ def small(scripted_recipe: Build, tmp_path: Path) -> Callable[..., Recipe]:
     return build
 
 
+@pytest.mark.slow
 def test_a_study_runs_compares_and_is_then_done(small: Callable[..., Recipe], tmp_path: Path) -> None:
     folder = tmp_path / "study"
     found = compare.run(small(), folder, Lines())
@@ -78,6 +79,7 @@ def test_a_study_runs_compares_and_is_then_done(small: Callable[..., Recipe], tm
     assert not any(plan.todo(plan.runs(small(), folder)).values())
 
 
+@pytest.mark.slow
 def test_an_arm_that_fails_costs_only_what_comes_after_it(small: Callable[..., Recipe], tmp_path: Path) -> None:
     never = {"stages": ["filter"], "after": "teacher", "set": {"filter.checks.length": {"max_tokens": 1}}}
     more = {"stages": ["filter", "eval"], "after": "never"}
@@ -89,6 +91,7 @@ def test_an_arm_that_fails_costs_only_what_comes_after_it(small: Callable[..., R
     assert found.failed["more-2"] == "needs never-2"
 
 
+@pytest.mark.slow
 def test_what_changed_is_done_again_and_all_that_comes_after_it(small: Callable[..., Recipe], tmp_path: Path) -> None:
     folder = tmp_path / "study"
     compare.run(small(), folder, Lines())
@@ -112,7 +115,8 @@ def test_the_shipped_study_is_the_papers_comparison(tmp_path: Path) -> None:
         rl, filtered, drawn = ones[f"rl-{seed}"], ones[f"sft-{seed}"], ones[f"sft-unfiltered-{seed}"]
         both, pool = ones[f"sft-grpo-{seed}"], str(tmp_path / f"teacher-{seed}")
         assert (rl.recipe.grpo.start, rl.student) == ("base", None)
-        assert both.recipe.grpo == rl.recipe.grpo.model_copy(update={"start": "student"})
+        alike = {"start": "student", "learning_rate": both.recipe.grpo.learning_rate}
+        assert both.recipe.grpo == rl.recipe.grpo.model_copy(update=alike)
         assert both.student == tmp_path / f"sft-{seed}" / "student"
         assert filtered.recipe.filter.traces == drawn.recipe.filter.traces == (pool,)
         assert (filtered.recipe.filter.unfiltered, drawn.recipe.filter.unfiltered) == (False, True)

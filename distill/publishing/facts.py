@@ -143,8 +143,9 @@ def _teachers(recipe: dict[str, Any], rows: Rows) -> list[Model]:
     names = [name for name in rows.teachers if name] or [str(recipe["teacher"])]
     found = []
     for name in dict.fromkeys(names):
+        known = name.lower() in presets.names("teacher")  # open sets write DeepSeek-R1
         try:
-            found.append(_model(presets.teacher(name)))
+            found.append(_model(presets.teacher(name.lower() if known else name)))
         except InputError:  # imported traces name whoever wrote them, and no preset need know that model
             found.append(Model(name, None, None, None))
     return found

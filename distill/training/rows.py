@@ -7,7 +7,6 @@ long, or that would teach something broken, is left out and counted.
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from distill import hardware
 from distill.chat import Example, Tokenizer
 from distill.errors import InputError, RunError, from_validation, writing
 from distill.presets import Student
@@ -108,7 +108,7 @@ def build(
     tally = _Tally(max_length)
 
     def kept() -> Iterator[list[tuple[str, Example]]]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(len(hardware.processors())) as pool:
             for batch in _read(source, set_path, total):
                 rendered = list(pool.map(lambda row: render(messages(row, set_path)), batch))
                 yield tally.add(batch, rendered)
@@ -124,7 +124,7 @@ def build(
                     writer.write_table(_table(some, schema))
                 built = tally.built(made_of)
                 writer.add_key_value_metadata({"distill": built.model_dump_json(), "made_of": made_of})
-            os.replace(partial, out)
+            partial.replace(out)
     else:
         for _ in kept():
             pass

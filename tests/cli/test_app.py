@@ -101,6 +101,7 @@ def test_stage_by_stage_finds_the_recipe_in_the_run_folder(tmp_path: Path, scrip
     assert "holds a run of recipe 'scripted', not 'tiny'" in other.stderr
 
 
+@pytest.mark.slow
 def test_dry_run_touches_nothing(tmp_path: Path) -> None:
     done = distill("run", "tiny", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -108,6 +109,7 @@ def test_dry_run_touches_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_down_is_named(tmp_path: Path) -> None:
     done = distill("generate", "--teacher", "tiny", "--limit", "1", "--endpoint", "http://127.0.0.1:9", cwd=tmp_path)
     assert done.returncode in (1, 2)

@@ -50,7 +50,7 @@ def run(tmp_path: Path, tiny: Path) -> Path:
         ("filter tiny", "kept"),
         ("sft tiny", "training"),
         ("sft tiny --set sft.strategy=ddp --set sft.processes=2", "accelerate"),
-        ("grpo tiny", "GRPO of"),
+        pytest.param("grpo tiny", "GRPO of", marks=pytest.mark.slow),
         ("eval tiny", "eval"),
         *((f"{stage} tiny --on slurm", "#SBATCH") for stage in ("generate", "filter", "sft", "grpo", "eval")),
         ("run tiny --on slurm --submit", "#SBATCH"),
@@ -76,6 +76,7 @@ def test_what_a_real_filter_left_is_only_read(run: Path, run_here: Run) -> None:
     assert snapshot(run) == before
 
 
+@pytest.mark.slow
 def test_checkpoints_that_would_go_are_named(run: Path, run_here: Run, caplog: pytest.LogCaptureFixture) -> None:
     for stage, folder in (("sft", run / "training"), ("grpo", run / "training" / "grpo")):
         assert run_here(stage, "tiny", "--run", str(run), "--dry-run").exit_code == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import distill
+from tests.cli.conftest import Run, distill
 
 
 @pytest.mark.slow
@@ -55,9 +55,9 @@ def test_a_map_may_be_a_file_and_names_the_run(tmp_path: Path) -> None:
         ("import rows.jsonl --map real-traces --limit 0", "Invalid value"),
     ],
 )
-def test_wrong_input_is_one_message_and_status_2(words: str, message: str, tmp_path: Path) -> None:
+def test_wrong_input_is_one_message_and_status_2(words: str, message: str, tmp_path: Path, run_here: Run) -> None:
     (tmp_path / "rows.jsonl").write_text('{"question": "2+2?"}\n')
-    done = distill(*words.split(), cwd=tmp_path)
-    assert done.returncode == 2
+    done = run_here(*words.split())
+    assert done.exit_code == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.cli.conftest import Run
@@ -33,6 +34,7 @@ def a_study(folder: Path) -> str:
     return "sums.yaml"
 
 
+@pytest.mark.slow
 def test_the_plan_then_the_table_then_nothing_to_do(tmp_path: Path, run_here: Run) -> None:
     recipe = a_study(tmp_path)
     planned = run_here("run", recipe, "--dry-run")

@@ -31,7 +31,8 @@ def build(config):
 """
 
 
-@pytest.mark.parametrize("deadly", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("deadly", [False, True])
 def test_all_cores_see_what_one_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deadly: bool) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     kind = {"kind": str(tmp_path / "mine.py")}

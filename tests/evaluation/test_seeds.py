@@ -50,6 +50,7 @@ def test_without_variance_there_is_no_doubt() -> None:
     assert seeds.pooled([[0.0, 0.0], [0.0, 0.0]]).p == 1.0
 
 
+@pytest.mark.slow
 def test_the_intervals_hold_other_seeds_and_other_problems() -> None:
     """95 % of them should; with 3 seeds and 40 problems, whose variances and noise are all of the same weight."""
     draw = np.random.default_rng(5)

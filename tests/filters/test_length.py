@@ -112,7 +112,7 @@ def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, chat.Token
 
 
 @pytest.mark.parametrize("name", PATTERNS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=texts)
 def test_the_count_is_that_of_the_whole_text(tokenizers, name, text):
     tokenizer = tokenizers[name]

@@ -130,6 +130,7 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path: Path, first
     assert sample(parts, wanted(parts, backend={"kind": "scripted", "fail_first": 10**9})).sampled == 0
 
 
+@pytest.mark.slow
 def test_a_larger_k_goes_on_from_what_is_there(tmp_path: Path, everything: dict[str, dict[int, bool]]) -> None:
     sample(tmp_path, wanted(tmp_path))
     before = {trace.id for trace in jsonl.read(tmp_path / "traces.jsonl", Trace)}
@@ -141,6 +142,7 @@ def test_a_larger_k_goes_on_from_what_is_there(tmp_path: Path, everything: dict[
         assert (rate.samples, rate.correct) == by_the_rule(everything[id], larger)
 
 
+@pytest.mark.slow
 def test_a_mended_gold_is_judged_anew_without_sampling(tmp_path: Path) -> None:
     what = wanted(tmp_path, 2, rule=Rule(samples=4))
     sample(tmp_path, what)

@@ -48,7 +48,7 @@ async def graded(asked: list[tuple[Problem, Trace]], workers: int) -> list[Outco
         grader.close()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_each_trace_gets_its_own_verdict(workers: int) -> None:
     problem, other = make_problem(), make_problem("Make 18.", answer={"target": 18, "numbers": [3, 7, 8]})
     texts = [GOOD, WRONG, "no end", "</think>\n\n<answer>line\nbreak \u2028 — \ud7ff</answer>"] * 30

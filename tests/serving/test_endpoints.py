@@ -50,6 +50,7 @@ def test_what_a_dead_process_left_is_dropped(tmp_path: Path) -> None:
     assert read(path) == ["http://far:1", "http://here:1"]
 
 
+@pytest.mark.slow
 def test_many_writers_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "endpoints.txt"
     code = (
