@@ -43,6 +43,7 @@ def test_only_what_tiny_needs_counts() -> None:
     assert not doctor.works([missing, Finding(name="torch", status="broken", what="", needed=True)])
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_told_by_the_probes_that_need_it_and_by_no_other(tmp_path: Path) -> None:
     code = (
         "import sys\nsys.modules['yaml'] = None\nfrom pathlib import Path\nfrom distill import doctor\n"
@@ -70,6 +71,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("broken")
 def test_a_package_that_kills_the_interpreter_is_told_and_the_rest_is_tried() -> None:
     told = child.told(["dies_here", "leaves_here", "no_such_thing", "json"])

@@ -63,6 +63,7 @@ def test_a_row_of_another_kind_names_line_and_field(tmp_path: Path) -> None:
         list(jsonl.read(path, Metric))
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     code = f"from pathlib import Path; from distill import jsonl; jsonl.Log(Path({str(path)!r}))"

@@ -68,6 +68,7 @@ def test_run_json_holds_recipe_versions_and_fingerprints(tmp_path: Path, scripte
     assert state["stages"]["generate"]["fingerprint"]
 
 
+@pytest.mark.slow
 def test_another_sampling_under_an_existing_log_is_a_hard_stop(tmp_path: Path, scripted_recipe: Build) -> None:
     run, recipe = Run(tmp_path), scripted_recipe([GOOD])
     go(run, recipe)
@@ -78,6 +79,7 @@ def test_another_sampling_under_an_existing_log_is_a_hard_stop(tmp_path: Path, s
     assert go(run, recipe) == [True, False], "back to what it was: nothing to sample, the filter still fresh"
 
 
+@pytest.mark.slow
 def test_broken_problem_rows_are_set_aside(tmp_path: Path, scripted_recipe: Build) -> None:
     rows = tmp_path / "mine.jsonl"
     rows.write_text('{"problem": "a", "answer": "1"}\nbroken\n{"problem": "b", "answer": "2"}\n')

@@ -113,6 +113,7 @@ def test_interval_holds_the_mean_and_shrinks_with_problems() -> None:
     assert math.isnan(scoring.mean([]).value)
 
 
+@pytest.mark.slow
 def test_intervals_repeat_and_large_sets_take_little_memory() -> None:
     values = list(np.random.default_rng(3).random(5000))
     assert scoring.mean(values) == scoring.mean(values)

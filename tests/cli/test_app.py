@@ -49,6 +49,7 @@ def test_wrong_input_is_one_message_and_status_2(words: str, message: str, run_h
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = distill("--debug", "run", "tinny", cwd=tmp_path)
     assert "Traceback" in done.stderr

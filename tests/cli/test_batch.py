@@ -104,6 +104,7 @@ def test_a_teacher_that_is_served_elsewhere_needs_no_gpu(run_here: Run) -> None:
     assert "generate: r/slurm/generate.sbatch, 1 node × 16 CPUs" in done.stdout
 
 
+@pytest.mark.slow
 def test_what_is_finished_gets_no_job(run_here: Run, said: Path, tiny: Path) -> None:
     words = ["--set", "generate.backend.kind=scripted", "--set", "generate.backend.replies=[x]", "--limit", "2"]
     assert run_here("is-done", "generate", "--run", "r").exit_code == 3

@@ -89,6 +89,7 @@ def test_tab_completes_names_and_own_files(
     assert CliRunner().invoke(app, [], env=asked(line), prog_name="distill").stdout.split() == offered
 
 
+@pytest.mark.slow
 def test_the_command_itself_completes(tmp_path: Path) -> None:
     env = {**os.environ, **asked("distill generate --teacher ")}
     done = subprocess.run(

@@ -83,6 +83,7 @@ def test_checkpoints_that_would_go_are_named(run: Path, run_here: Run, caplog: p
         assert f"would be removed: {folder / 'checkpoints'}" in caplog.text
 
 
+@pytest.mark.vllm
 def test_serving_is_only_told(run: Path, run_here: Run) -> None:
     before = snapshot(run.parent)
     done = run_here("serve", "--teacher", "tiny", "--replicas", "1", "--run", str(run), "--dry-run")

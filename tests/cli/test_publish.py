@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from distill.stages.publish import Config
 from tests.cli.conftest import Run
 from tests.publishing.conftest import make_run, set_licence
@@ -18,6 +20,7 @@ def test_a_dry_run_writes_the_folder_and_sends_nothing(run_here: Run, tmp_path: 
     assert (run.folder / "publish" / "README.md").is_file()
 
 
+@pytest.mark.slow
 def test_a_licence_stops_it_with_a_remedy(run_here: Run, tmp_path: Path, tiny: Path) -> None:
     run = make_run(tmp_path / "r", tiny)
     set_licence(run.sft / "train.parquet", "cc-by-nc-4.0")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from distill.hardware import installed
 from tests.cli.conftest import Run, distill
 
 
@@ -38,7 +37,7 @@ def test_wrong_input_is_one_message_and_status_2(words: str, message: str, run_h
     assert not list(tmp_path.iterdir()), "nothing written"
 
 
-@pytest.mark.skipif(not installed("vllm"), reason="vLLM is not installed")
+@pytest.mark.vllm
 def test_dry_run_prints_the_exact_commands(tmp_path: Path) -> None:
     done = serve("--teacher", "tiny", "--replicas", "2", "--port", "0", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -49,6 +48,7 @@ def test_dry_run_prints_the_exact_commands(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_on_slurm_the_script_is_written_and_its_line_printed(tmp_path: Path) -> None:
     words = ["--teacher", "deepseek-r1", "--on", "slurm", "--run", "r", "--replicas", "2"]
     words += ["--set", "slurm.partition=gpu", "--set", "serve.max-model-len=65536"]

@@ -48,6 +48,7 @@ def verdicts(text: str) -> list[tuple[str | None, bool | None, str]]:
 EXPECTED = [("a", True, ""), ("b", False, "wrong_answer"), ("c", True, ""), (None, None, "bad_row")]
 
 
+@pytest.mark.slow
 def test_verdicts_go_to_a_file_and_counts_to_stdout(source: Path, tmp_path: Path) -> None:
     done = distill("verify", "pairs.jsonl", "--out", "new/v.jsonl", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -63,6 +64,7 @@ def test_verdicts_go_to_a_file_and_counts_to_stdout(source: Path, tmp_path: Path
     assert verdicts((tmp_path / "new" / "v.jsonl").read_text())[0] == ("a", False, "wrong_answer")
 
 
+@pytest.mark.slow
 def test_without_out_verdicts_go_to_stdout_and_counts_to_stderr(source: Path, tmp_path: Path) -> None:
     done = distill("verify", "pairs.jsonl", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

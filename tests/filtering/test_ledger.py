@@ -133,6 +133,7 @@ def test_traces_are_read_from_where_they_lie(traces: Run) -> None:
     assert {v.trace_id for v in jsonl.read(traces.verdicts, Verdict)} == set(stored)
 
 
+@pytest.mark.slow
 def test_the_last_row_of_a_trace_counts_and_keeps_its_number(traces: Run) -> None:
     before = filter.run(job(traces.folder))
     stored = list(jsonl.read(traces.traces, Trace))

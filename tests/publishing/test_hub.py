@@ -51,6 +51,7 @@ def test_a_trace_set_goes_to_a_dataset(run: Run, hub: Hub) -> None:
     assert "models/" + TO not in hub.repos
 
 
+@pytest.mark.slow
 def test_public_only_once_it_is_verified(run: Run, hub: Hub) -> None:
     private: list[bool] = []
 
@@ -188,6 +189,7 @@ def test_main_that_moves_meanwhile_is_not_merged_into(run: Run, hub: Hub) -> Non
         act(run)
 
 
+@pytest.mark.slow
 def test_foreign_content_is_refused_and_replaced_only_when_told(run: Run, hub: Hub) -> None:
     act(run)
     repo = hub.repos[f"models/{TO}"]
@@ -199,6 +201,7 @@ def test_foreign_content_is_refused_and_replaced_only_when_told(run: Run, hub: H
     assert repo.files == written(run)
 
 
+@pytest.mark.slow
 def test_files_of_an_earlier_version_go_with_it(run: Run, hub: Hub) -> None:
     (run.student / "added_tokens.json").write_text("{}")
     act(run)

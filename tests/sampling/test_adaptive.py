@@ -101,6 +101,7 @@ def test_each_problem_stops_where_the_rule_says(tmp_path: Path, everything: dict
     assert {rate.ended for rate in found.values()} >= {"enough", "given_up"}
 
 
+@pytest.mark.slow
 def test_siblings_that_count_no_more_are_cancelled_and_recorded(tmp_path: Path) -> None:
     backend = {"kind": "scripted", "replies": [RIGHT], "delay": 0.05, "concurrency": 40}
     tally = sample(tmp_path, wanted(tmp_path, 1, rule=Rule(samples=40, stop_at=2), backend=backend))
@@ -188,6 +189,7 @@ def test_a_larger_budget_later_continues_what_was_cut(tmp_path: Path) -> None:
     assert all(rate.ended == "all" and rate.correct == 2 for rate in rates(tmp_path).values())
 
 
+@pytest.mark.slow
 def test_a_loop_is_not_continued(tmp_path: Path) -> None:
     script = {"kind": "scripted", "replies": ["Wait, let me check that again. " * 400]}
     what = wanted(tmp_path, 1, rule=Rule(samples=1), backend=script, budgets=(200, 400, 1500))

@@ -202,6 +202,7 @@ def test_a_pilot_is_kept_and_the_stage_is_not_done(tmp_path: Path) -> None:
     assert after.fresh
 
 
+@pytest.mark.slow
 def test_a_budget_that_cuts_is_told(tmp_path: Path) -> None:
     source = tmp_path / "p.jsonl"
     source.write_text("\n".join(json.dumps({"problem": f"{n}?", "answer": "yes"}) for n in range(60)))

@@ -45,6 +45,7 @@ def running(server: Fake) -> Iterator[str]:
         loop.close()
 
 
+@pytest.mark.slow
 def test_replies_are_kept_until_they_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = tmp_path / "p.jsonl"
     rows = [{"problem": f"{n}?", "answer": "yes", "verifier": {"kind": "exact"}} for n in range(3)]

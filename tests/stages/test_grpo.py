@@ -66,6 +66,7 @@ def test_what_it_would_do(run: Run) -> None:
         assert words in shown.getvalue()
 
 
+@pytest.mark.slow
 def test_checkpoints_survive_what_only_watches(run: Run) -> None:
     def fingerprint(*changes: str) -> str:
         return job(run, *changes).fingerprint("rows")
