@@ -134,9 +134,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_rewards(start: Path, unbrok
 def test_a_guard_ends_it_says_why_and_leaves_a_checkpoint(start: Path, tmp_path: Path) -> None:
     cwd = copied(start, tmp_path / "guarded")
     # too few tokens to answer: all completions of every group earn nothing
-    dead = ("rewards={accuracy: {}}", "limits={window: 2, clipped: null, drift: null}")
+    dead = ("rewards={accuracy: {}}", "max_completion_length=4", "limits={window: 2, clipped: null, drift: null}")
     said = " ".join(trained(cwd, *dead, status=1).split())
-    assert "stopped at step 2: 100% of the groups had no variance" in said
+    assert "stopped at step 2: 100% of the groups had no variance" in said, said
     assert "samples.jsonl" in said
     assert not (cwd / "run" / "grpo" / "config.json").exists()
     assert (cwd / "run" / "training" / "grpo" / "checkpoints" / "checkpoint-2" / "whole.json").is_file()
