@@ -49,7 +49,7 @@ def run(tmp_path: Path, tiny: Path) -> Path:
         ("generate tiny --limit 4", "generate"),
         ("filter tiny", "kept"),
         ("sft tiny", "training"),
-        ("sft tiny --set sft.strategy=ddp --set sft.processes=2", "accelerate"),
+        ("sft tiny --set sft.strategy=ddp --set sft.processes=2 --set sft.micro_batch=8", "accelerate"),
         pytest.param("grpo tiny", "GRPO of", marks=pytest.mark.slow),
         ("eval tiny", "eval"),
         *((f"{stage} tiny --on slurm", "#SBATCH") for stage in ("generate", "filter", "sft", "grpo", "eval")),
