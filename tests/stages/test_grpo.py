@@ -50,7 +50,7 @@ def job(run: Run, *changes: str) -> Job:
 
 
 def test_what_it_would_do(run: Run) -> None:
-    found = preview(run, "pass_rate.high=0.9", "steps=null", "epochs=6")
+    found = preview(run, "pass_rate.high=0.9", "steps=null", "epochs=6", "batch_size=64")
     assert (found["prompts"].rows, found["prompts"].outside, found["prompts"].unknown) == (3, 1, 2)
     made = found["job"]
     assert made.steps == 3  # 18 groups, 8 a step
@@ -58,7 +58,7 @@ def test_what_it_would_do(run: Run) -> None:
     assert found["command"][1:3] == ["-m", "distill.training.grpo_worker"]
     assert made.model == str(run.student)
     assert made.setup.batch == 64
-    assert made.arguments["loss_type"] == "dapo"
+    assert made.arguments["loss_type"] == "grpo"
     assert "use_vllm" not in made.arguments
     shown = io.StringIO()
     training.preview_grpo(Console(file=shown, width=160), found)
