@@ -85,14 +85,15 @@ def _trace(out: Console, trace: Trace, problems: dict[str, Problem], verdicts: l
     out.print(Text(plain(trace.completion[:cut]), style="cyan"), end="")
     out.print(Text(plain(trace.completion[cut:])))
     usage = trace.usage
-    out.rule(
-        f"{trace.finish}; tokens: {usage.prompt} prompt, {usage.reasoning} reasoning, {usage.answer} answer",
-        align="left",
-    )
+    spent = f"{usage.prompt} prompt, {usage.reasoning} reasoning, {usage.answer} answer"
+    counted = usage.prompt + usage.reasoning + usage.answer > 0  # imported traces come without
+    out.rule(f"{trace.finish}; tokens: {spent if counted else 'not counted'}", align="left")
+    width = max((len(verdict.check) for verdict in verdicts), default=0)
     for verdict in verdicts:
         word = {True: "pass", False: "reject", None: "undecidable"}[verdict.passed]
-        line = Text(f"{verdict.check:>12} {word:<11} ", style=_STYLE[verdict.passed])
-        out.print(line.append(plain(f"{verdict.reason} {verdict.detail}".strip()), style="default"))
+        line = Text(f"{verdict.check:>{width}} {word:<11} ", style=_STYLE[verdict.passed])
+        why = " ".join(dict.fromkeys((verdict.reason, verdict.detail))).strip()
+        out.print(line.append(plain(why), style="default"))
 
 
 def _problem(out: Console, run: Run, problem: Problem) -> None:

@@ -9,7 +9,7 @@ from distill.cli.show import show
 
 from distill import jsonl
 from distill.run import Run
-from distill.types import Usage
+from distill.types import Usage, Verdict
 from tests.conftest import GOOD, make_problem, make_trace
 
 
@@ -29,3 +29,19 @@ def test_a_continued_trace_is_shown_once_as_it_ended(tmp_path: Path, capsys: pyt
     rows = [line for line in capsys.readouterr().out.splitlines() if "aa11" in line or "bb22" in line]
     assert len(rows) == 2
     assert "777" in rows[0]
+
+
+def test_an_imported_trace_has_no_token_counts_and_a_reason_stands_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(tmp_path)
+    jsonl.write(run.problems, [make_problem()])
+    trace = make_trace(GOOD, id="cc33").model_copy(update={"usage": Usage(prompt=0, reasoning=0, answer=0)})
+    jsonl.write(run.traces, [trace])
+    why = "language:foreign_script"
+    verdict = Verdict(trace_id="cc33", check="decision", passed=False, reason=why, detail=why)
+    jsonl.write(run.verdicts, [verdict])
+    show(tmp_path, "cc33")
+    shown = capsys.readouterr().out
+    assert "stop; tokens: not counted" in shown
+    assert shown.count(why) == 1
