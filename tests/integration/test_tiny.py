@@ -59,7 +59,9 @@ def nothing_to_do(words: list[str], cwd: Path) -> None:
 
 @pytest.mark.integration
 def test_cut_down_run_through_transformers(tmp_path: Path) -> None:
-    words = ["run", "tiny", *backend("transformers"), "--limit", "40", "--set", "eval.samples=2"]
+    epochs = 6
+    words = ["run", "tiny", *backend("transformers"), "--limit", "40", "--set", f"sft.epochs={epochs}"]
+    words += ["--set", "eval.samples=2"]
     done = distill(*words, cwd=tmp_path)
     assert done.returncode == 0
     run = tmp_path / "runs" / "tiny"
@@ -70,7 +72,7 @@ def test_cut_down_run_through_transformers(tmp_path: Path) -> None:
     assert scores(run)["teacher"]["pass@1"]["value"] > scores(run)["base"]["pass@1"]["value"]
     assert "pass@1" in done.stdout
     losses = [row["loss"] for row in rows(run / "metrics.jsonl") if row["stage"] == "sft"]
-    epoch = len(losses) // 6
+    epoch = len(losses) // epochs
     assert epoch >= 1
     assert sum(losses[-epoch:]) < sum(losses[:epoch]), "batches differ in difficulty, epochs do not"
     nothing_to_do(words, tmp_path)
