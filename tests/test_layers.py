@@ -16,7 +16,7 @@ from distill import plugins
 ROOT = Path(__file__).parent.parent
 # a module may import from layers above its own line, never from below it
 LAYERS = [
-    {"types", "errors", "hardware", "parent", "progress"},
+    {"types", "errors", "hardware", "kv", "parent", "progress"},
     {
         "resources",
         "plugins",

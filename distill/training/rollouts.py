@@ -1,8 +1,8 @@
 """TRL's GRPOTrainer with less computed for padding.
 
 A batch of `generate()` lasts as long as its longest completion, and the rows that ended long before are computed all
-the same. Here it stops whenever half of the rows have ended, and the rest goes on with its share of the cache. In one
-process, the update too takes rows of like length together. Samples and losses are those of TRL.
+the same. Here it stops whenever half of the rows have ended, and the rest goes on with its share of the cache. The
+update too takes rows of like length together. Samples and losses are those of TRL.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from typing import Any
+
+from distill import kv
 
 _ALIKE = 16
 """Rows of like length that are computed together."""
@@ -41,11 +43,9 @@ def trainer() -> Any:
             self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *other: Any, **options: Any
         ) -> Any:
             ask = super()._get_per_token_logps_and_entropies
-            if self.accelerator.num_processes > 1:  # ranks must make the same calls
-                return ask(model, input_ids, attention_mask, logits_to_keep, *other, **options)
             order = attention_mask.sum(dim=1).argsort()
             found: list[tuple[Any, ...]] = []
-            for rows in order.split(_ALIKE):
+            for rows in order.split(_ALIKE):  # ranks have equally many rows, so they make equally many calls
                 seen = attention_mask[rows].any(dim=0).nonzero()
                 begin, end = int(seen[0]), int(seen[-1]) + 1
                 behind = min(input_ids.shape[1] - end, logits_to_keep - 1)  # a masked completion has no end
@@ -68,12 +68,11 @@ def sample(net: Any, prompts: Sequence[Sequence[int]], most: int, config: Any) -
         config: a GenerationConfig with `eos_token_id` as a list, and `pad_token_id`.
     """
     import torch
-    from transformers import DynamicCache
 
     longest, pad = max(map(len, prompts)), config.pad_token_id
     ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=net.device)
     mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=net.device)
-    cache, made, alive = DynamicCache(config=net.config), [list[int]() for _ in prompts], list(range(len(prompts)))
+    cache, made, alive = kv.empty(net.config), [list[int]() for _ in prompts], list(range(len(prompts)))
     config = copy.copy(config)
     while alive:
         config.max_new_tokens = longest + most - ids.shape[1]
