@@ -29,6 +29,9 @@ def _layer() -> Any:
     from transformers.cache_utils import DynamicLayer
 
     class Layer(DynamicLayer):  # type: ignore[misc]
+        keys: Any
+        values: Any
+
         def lazy_initialization(self, key_states: Any, value_states: Any) -> None:
             super().lazy_initialization(key_states, value_states)
             self._room = (self.keys, self.values)
