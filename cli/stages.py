@@ -12,8 +12,8 @@ from rich.logging import RichHandler
 
 from distill import pipeline, presets
 from distill import recipe as recipes
-from distill.errors import InputError
-from distill.progress import Lines, Progress
+from distill.errors import InputError, closest
+from distill.progress import LOG, Lines, Progress
 from distill.recipe import Recipe, StageName
 from distill.run import Run
 from distill.stages import publish
@@ -67,7 +67,10 @@ def execute(
         if seen is not None:
             SHOW[stage](out, seen)
         return
+    likely = _meant(run) if stage not in (None, "generate") else None
     _log_to(run)
+    if likely:
+        LOG.warning("%s is a new run folder; did you mean %s?", run.folder, likely)
     if "generate" in stages:
         _warn_of_licences(recipe)
     if pilot:
@@ -80,10 +83,18 @@ def execute(
     _suggest(out, stage, recipe, run)
 
 
+def _meant(run: Run) -> Path | None:
+    """The run of nearly this name, where there is none of it: a stage that goes on from one seldom begins a new one."""
+    if run.folder.exists():
+        return None
+    name = closest(run.folder.name, (path.parent.name for path in run.folder.parent.glob("*/run.json")))
+    return run.folder.with_name(name) if name else None
+
+
 def _warn_of_licences(recipe: Recipe) -> None:
     """What the licences of teacher and base will ask of whoever publishes, while nothing is spent yet."""
     for found in publish.before_sampling(recipe.teacher, recipe.student):
-        logging.getLogger("distill").warning("%s %s (%s): %s", found.part, found.source, found.licence, found.what)
+        LOG.warning("%s %s (%s): %s", found.part, found.source, found.licence, found.what)
 
 
 def resolve(ref: str | None, folder: Path | None, changes: list[str], named: dict[str, Any]) -> tuple[Recipe, Run]:
@@ -114,10 +125,9 @@ def _of_presets(named: dict[str, Any]) -> str | None:
 
 def _log_to(run: Run) -> None:
     """Messages go to the terminal and, with times, to log.txt in the run folder."""
-    log = logging.getLogger("distill")
-    log.setLevel(logging.DEBUG)
-    for before in list(log.handlers):
-        log.removeHandler(before)
+    LOG.setLevel(logging.DEBUG)
+    for before in list(LOG.handlers):
+        LOG.removeHandler(before)
         before.close()
     screen = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, markup=False)
     screen.setLevel(logging.INFO)
@@ -129,8 +139,8 @@ def _log_to(run: Run) -> None:
             f"cannot use this run folder: {error.strerror}", where=str(run.folder), fix="give another with --run"
         ) from error
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log.addHandler(screen)
-    log.addHandler(file)
+    LOG.addHandler(screen)
+    LOG.addHandler(file)
 
 
 def _suggest(out: Console, stage: StageName | None, recipe: Recipe, run: Run) -> None:

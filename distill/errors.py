@@ -49,9 +49,13 @@ class Stopped(DistillError):
 def suggest(name: str, choices: Iterable[str]) -> str:
     """A remedy for a mistyped name: the closest choice, then all of them."""
     known = sorted(choices)
-    close = difflib.get_close_matches(name, known, n=1)
+    near = closest(name, known)
     listing = f"choices: {', '.join(known) or 'none'}"
-    return f"did you mean {close[0]}? {listing}" if close else listing
+    return f"did you mean {near}? {listing}" if near else listing
+
+
+def closest(name: str, choices: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, sorted(choices), n=1)), None)
 
 
 def from_validation(error: ValidationError, where: str, prefix: str = "") -> InputError:

@@ -27,8 +27,8 @@ DEEDS = st.lists(
 def states(rows: int, length: int, seed: int) -> tuple[Any, Any]:
     import torch
 
-    draw = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, HEADS, length, SIZE, generator=draw), torch.randn(rows, HEADS, length, SIZE, generator=draw)
+    keys, values = torch.randn(2, rows, HEADS, length, SIZE, generator=torch.Generator().manual_seed(seed))
+    return keys, values
 
 
 def config() -> Any:

@@ -207,6 +207,7 @@ def _facts(trace: Trace, problem: Problem | None) -> dict[str, str]:
     sampling = trace.sampling
     settings = [f"temperature {sampling.temperature}", f"top-p {sampling.top_p}"]
     settings += [f"top-k {sampling.top_k}"] if sampling.top_k else []
+    tokens = f"{trace.usage.prompt:,} tokens, " if trace.usage.prompt else ""  # imported traces come without
     found = {
         "Model": f"{trace.model} @ {trace.revision}" if trace.revision else trace.model,
         "Sampling": ", ".join([*settings, f"at most {sampling.max_tokens:,} tokens"]),
@@ -214,7 +215,7 @@ def _facts(trace: Trace, problem: Problem | None) -> dict[str, str]:
         "Sample": str(trace.sample),
         "Requests": str(len(trace.segments)),
         "Seconds": f"{sum(segment.seconds for segment in trace.segments):.1f}",
-        "Prompt": f"{trace.usage.prompt:,} tokens, hash {trace.prompt_hash}",
+        "Prompt": f"{tokens}hash {trace.prompt_hash}",
         "Source": " ".join(filter(None, (trace.source, trace.source_id))),
         "Set": problem.set if problem else "",
         "Verifier": str(problem.verifier.get("kind", "")) if problem else "",

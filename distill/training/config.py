@@ -147,12 +147,22 @@ def batching(asked: Batching | Literal["auto"], looking: Attention) -> Batching:
     return "packed" if looking == "flash_attention_2" else "grouped"
 
 
-def machine(config: Config) -> Hardware:
-    """What this job may use here, and on the other nodes of its batch job."""
-    sizes = hardware.gpu_memory().values()
+def machine(config: Config, stage: str = "sft") -> Hardware:
+    """What this job may use here, and on the other nodes of its batch job.
+
+    Raises:
+        InputError: more processes were asked for than there are GPUs.
+    """
+    there, sizes = hardware.gpus(), hardware.gpu_memory().values()
+    if there and (config.processes or 0) > there:
+        raise InputError(
+            f"{config.processes} processes need a GPU each, and this machine has {there}",
+            where=f"{stage}.processes",
+            fix=f"--set {stage}.processes={there}",
+        )
     memory = min(sizes) / (1 << 30) if sizes else 80.0
     nodes = number(NODES, 1)
-    return taken(config, Hardware(nodes=nodes, gpus=hardware.gpus(), gpu_memory=memory))
+    return taken(config, Hardware(nodes=nodes, gpus=there, gpu_memory=memory))
 
 
 def taken(config: Config, there: Hardware) -> Hardware:
@@ -243,7 +253,7 @@ def job(
         eos=student.eos or tokenizer.special("eos_token"),
         pad=student.pad,
         rope=student.rope,
-        setup=setup(config, machine(config), presets.shape(student), wanted, stage),
+        setup=setup(config, machine(config, stage), presets.shape(student), wanted, stage),
         schedule=schedule(config, student, stage),
         batching=packing,
         attention=looking,

@@ -49,6 +49,16 @@ def test_wrong_input_is_one_message_and_status_2(words: str, message: str, run_h
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("name", "asked"), [("tinny", True), ("other", False), ("tiny", False)])
+def test_a_mistyped_run_folder_is_asked_about(name: str, asked: bool, run_here: Run) -> None:
+    (Path("runs") / "tiny").mkdir(parents=True)
+    (Path("runs") / "tiny" / "run.json").write_text("{}")
+    done = run_here("eval", "--run", f"runs/{name}", "--set", "eval.models=[sft]")
+    assert done.exit_code == 2
+    assert "the student is not trained yet" in done.stderr
+    assert ("did you mean runs/tiny?" in " ".join(done.stderr.split())) is asked
+
+
 @pytest.mark.slow
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = distill("--debug", "run", "tinny", cwd=tmp_path)

@@ -23,6 +23,7 @@ FIXED = (
     f"steps={STEPS}",
     "batch_size=8",
     "micro_batch=8",
+    "processes=1",
     "num_generations=4",
     "max_completion_length=24",
     "rewards={accuracy: {}, format: {}, shortness: {kind: shortness.py}}",

@@ -31,7 +31,7 @@ RECIPE: dict[str, Any] = {
     "grpo": {
         "steps": 2,
         "batch_size": 16,
-        "micro_batch": 16,
+        "micro_batch": 8,
         "num_generations": 4,
         "max_completion_length": 32,
         "limits": {"zero_variance": None, "clipped": None, "drift": None, "entropy": None},

@@ -125,6 +125,13 @@ def test_parts_of_a_completion_say_what_lies_where(tmp_path: Path) -> None:
     ]
 
 
+def test_tokens_that_nobody_counted_are_not_told(tmp_path: Path) -> None:
+    problem = make_problem()
+    found = [make_trace(sample=n, usage={"prompt": n, "reasoning": 0, "answer": 0}) for n in range(2)]
+    facts = [row[5]["Prompt"] for row in unpack(made(write_run(tmp_path, [problem], [(one, {}) for one in found])))[1]]
+    assert [fact.split("hash")[0] for fact in facts] == ["", "1 tokens, "]
+
+
 def test_of_an_id_the_last_row_counts(tmp_path: Path) -> None:
     first = make_trace("cut", finish="length")
     whole = make_trace("cut no more", id=first.id, usage={"prompt": 1, "reasoning": 3, "answer": 0})

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from distill import presets
+from distill.errors import InputError
 from distill.progress import Lines
 from distill.run import Run
+from distill.training import config as settings
 from distill.training import prepare
 from distill.training.job import Job
 from distill.training.sft_config import Config
@@ -66,3 +68,11 @@ def test_a_look_counts_what_would_be_written(data: Path) -> None:
     seen = prepare.prepare(run, student, settings, data, Lines(), keep=False)
     assert not run.folder.exists()
     assert prepare.prepare(run, student, settings, data, Lines()) == seen
+
+
+def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings.hardware, "gpus", lambda: 1)
+    monkeypatch.setattr(settings.hardware, "gpu_memory", lambda: {"0": 80 << 30})
+    assert settings.machine(Config(processes=1)).gpus == settings.machine(Config()).gpus == 1
+    with pytest.raises(InputError, match=r"grpo\.processes: 2 processes need a GPU each, and this machine has 1"):
+        settings.machine(Config(processes=2), "grpo")
