@@ -7,8 +7,9 @@ update too takes rows of like length together. Samples and losses are those of T
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from distill import kv
@@ -35,7 +36,7 @@ def trainer() -> Any:
                 generation_kwargs=self.generation_kwargs,
                 gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
             )
-            with unwrapped as net, torch.no_grad():
+            with unwrapped as net, torch.no_grad(), _plain(net):
                 made = sample(net, prompt_ids, self.max_completion_length, self.generation_config)
             return made, None
 
@@ -58,6 +59,18 @@ def trainer() -> Any:
             return *whole, None
 
     return Trainer
+
+
+@contextlib.contextmanager
+def _plain(net: Any) -> Iterator[None]:
+    """On a CPU, without accelerate's autocast, which would convert all weights again for each token."""
+    forward = net.forward
+    if net.device.type == "cpu":
+        net.forward = getattr(net, "_original_forward", forward)
+    try:
+        yield
+    finally:
+        net.forward = forward
 
 
 def sample(net: Any, prompts: Sequence[Sequence[int]], most: int, config: Any) -> list[list[int]]:
