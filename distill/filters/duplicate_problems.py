@@ -70,6 +70,8 @@ class DuplicateProblems:
 
     def settle(self, candidates: Candidates) -> Iterator[tuple[int, Outcome]]:
         found = {row: (of, similarity) for row, of, similarity in self._matches(candidates)}
+        if not found:  # the ledger of many traces is not read for nothing
+            return
         needed = {of for of, _ in found.values()}
         names: dict[int, str] = {}
         row, last = -1, None

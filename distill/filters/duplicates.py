@@ -79,6 +79,8 @@ class Duplicates:
 
 
 def _names(candidates: Candidates, rows: set[int]) -> dict[int, str]:
+    if not rows:  # the ledger of many traces is not read for nothing
+        return {}
     compared = (candidate.trace_id for candidate in candidates if candidate.feature is not None)
     return {row: trace_id for row, trace_id in enumerate(compared) if row in rows}
 
