@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distill.filters._hashes import among, ngrams, sequence
-from distill.filters._template import own_tokens, paragraphs, shared_paragraphs, shared_runs, words_of
+from distill.filters._template import own_tokens, shared_paragraphs, shared_runs, words_of
 from distill.filters._text import SIGN, Tokens, tokens, tokens_of
 
 if TYPE_CHECKING:
@@ -113,12 +113,13 @@ class Overlap:
         known = np.minimum(np.searchsorted(self._runs, runs[maybe]), len(self._runs) - 1)
         hit = self._runs[known] == runs[maybe]
         known, first = np.unique(known[hit], return_index=True)  # a text that repeats itself adds nothing
-        spans = [np.arange(a, b) for a, b in zip(self._first[known], self._last[known], strict=True)]
-        if not spans:
+        if not len(known):
             return
-        posts = np.concatenate(spans)
+        sizes = self._last[known] - self._first[known]
+        before = np.cumsum(sizes) - sizes
+        posts = np.repeat(self._first[known] - before, sizes) + np.arange(sizes.sum())
         words = words_of(words)
-        begins = np.repeat(maybe[hit][first], [len(span) for span in spans]) - self._at[posts]
+        begins = np.repeat(maybe[hit][first], sizes) - self._at[posts]
         for place in np.unique(self._owner[posts]).tolist():
             match = self._confirm(place, words, begins[self._owner[posts] == place])
             if match:
@@ -146,7 +147,12 @@ class Overlap:
 
 
 def _without(text: str, shared: set[int]) -> str:
-    return "\n\n".join(part for key, part in paragraphs(text).items() if key not in shared)
+    """A text without a set's shared paragraphs, each of the others once."""
+    parts = [*dict.fromkeys(text.split("\n\n"))]
+    if shared:
+        own = tokens_of(parts)
+        parts = [part for part, found in zip(parts, own, strict=True) if sequence(found.hashes) not in shared]
+    return "\n\n".join(parts)
 
 
 def _stretches(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -25,12 +25,6 @@ def words_of(text: Tokens) -> Tokens:
     return text.only(text.kinds != SIGN)
 
 
-def paragraphs(text: str) -> dict[int, str]:
-    """The paragraphs of a text by the hash of their words."""
-    parts = text.split("\n\n")
-    return {sequence(found.hashes): part for part, found in zip(parts, tokens_of(parts), strict=True)}
-
-
 def shared_paragraphs(texts: Sequence[str], share: float) -> set[int]:
     """Hashes of the paragraphs that occur in at least `share` of the texts, and in three."""
     parts = [text.split("\n\n") for text in texts]
