@@ -36,7 +36,7 @@ def run(tmp_path: Path, tiny: Path) -> Run:
 
 
 def preview(run: Run, *changes: str) -> dict[str, Any]:
-    plain = ("problems=null", "rewards={accuracy: {}, format: {}}")
+    plain = ("problems=null", "rewards={accuracy: {}, format: {}}", "processes=1")
     recipe = recipes.load("tiny", [f"grpo.{change}" for change in (*plain, *changes)])
     found = pipeline.preview(run, recipe, "grpo", Lines())
     assert found is not None
