@@ -8,6 +8,7 @@ of 14 units stays readable on a phone.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
@@ -85,7 +86,9 @@ def scale(values: Sequence[float], start: float, end: float, *, zero: bool = Fal
     found = [*values, *([0.0] if zero and not log else [])] or [0.0, 1.0]
     low, high = min(found), max(found)
     if log:
-        return Scale(low, high, start, end, True) if high > low else Scale(low / 2, high * 2, start, end, True)
+        if low == high:  # half or twice as much may be 0 or infinite
+            low, high = low / 2 or low, min(high * 2, sys.float_info.max)
+        return Scale(low, high, start, end, True)
     if high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-200):  # all equal: what is left would be rounding
         margin = abs(high) / 2 or 1.0
         low, high = (min(low, 0.0), high + margin) if zero and high >= 0 else (low - margin, high + margin)

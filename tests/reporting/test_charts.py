@@ -7,7 +7,7 @@ from collections.abc import Callable
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distill.reporting.charts import MOST, Chart, Dot, Line, bars, histogram, lines, whiskers
@@ -201,6 +201,8 @@ def test_any_whiskers(rows: list[tuple[float | None, float | None, float | None]
 
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.floats(), NUMBERS, NUMBERS), max_size=30), st.booleans())
+@example([(5e-324, 1.0, None)], True)
+@example([(1.7e308, 1.0, None)], True)
 def test_any_lines(rows: list[tuple[float, float | None, float | None]], log: bool) -> None:
     curve = Line("a", [(x, y) for x, y, _ in rows], [(x, y, z) for x, y, z in rows])
     chart = lines("t", "n", [curve, curve], "x", "y", log=log)
