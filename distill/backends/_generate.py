@@ -13,7 +13,7 @@ from distill import kv
 from distill.backends import Completion, Model, Request
 from distill.chat import Tokenizer
 from distill.errors import BackendError, InputError
-from distill.hardware import keep_freed_memory
+from distill.hardware import keep_freed_memory, processors
 from distill.types import Finish, content_id
 
 
@@ -35,7 +35,10 @@ class Row:
 
 
 class Generator:
-    """Loads a model; `stop()`, from any thread, ends the batch that runs at its next token."""
+    """Loads a model; `stop()`, from any thread, ends the batches that run at their next token.
+
+    `lanes` is how many threads may `run` at once with a gain: torch lets go of the interpreter while it computes.
+    """
 
     def __init__(self, model: Model, dtype: str) -> None:
         import torch
@@ -63,6 +66,7 @@ class Generator:
         # Threads gain a tiny model little, and on a busy machine waiting for one another costs it ten times as much.
         self._single = net.num_parameters() < 20e6
         self._threads = torch.get_num_threads()
+        self.lanes = 2 if self._single and self._net.device.type == "cpu" and len(processors()) > 1 else 1
         self.version, self.endpoint = str(transformers.__version__), f"transformers:{self._net.device.type}"
         self.stopped = False
 

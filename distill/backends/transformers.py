@@ -1,8 +1,9 @@
 """Samples in this process with transformers' `generate`, in batches: for machines without vLLM.
 
 A batch of generate() waits for its longest row, so finished rows are handed out and dropped on the way, and the last
-few of a batch join the next one. One random stream serves a whole batch, seeded by the ids and seeds in it: no seed
-belongs to a single completion, and which requests meet in a batch depends on when they come.
+few of a batch join the next one. A tiny model on a CPU has two batches on their way at once, since it keeps one core
+busy and no more. One random stream serves all of them, seeded by the ids and seeds in each that begins: no seed belongs
+to a single completion, and which requests meet in a batch depends on when they come.
 """
 
 from __future__ import annotations
@@ -35,19 +36,20 @@ class _Transformers:
 
     def __init__(self, config: Config, model: Model) -> None:
         self.config, self.model = config, model
-        self.concurrency = 2 * config.batch  # one batch runs, the next one waits
+        self.concurrency = 2 * config.batch
         self._waiting: list[Row] = []
         self._wake = asyncio.Event()
         self._generator: Generator | None = None
-        self._worker: asyncio.Task[None] | None = None
+        self._workers: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         self._generator = await asyncio.to_thread(Generator, self.model, self.config.dtype)
         self.engine = f"transformers {self._generator.version}"
-        self._worker = asyncio.create_task(self._work(self._generator))
+        self.concurrency = 2 * self.config.batch * self._generator.lanes  # as many batches wait as run
+        self._workers = [asyncio.create_task(self._work(self._generator)) for _ in range(self._generator.lanes)]
 
     async def complete(self, request: Request) -> Completion:
-        assert self._worker, "open() first"
+        assert self._workers, "open() first"
         end = len(request.ids) + budget(self.model, request)
         row = Row(request, asyncio.get_running_loop().create_future(), end, list(request.ids))
         self._waiting.append(row)
@@ -55,10 +57,10 @@ class _Transformers:
         return await row.answer
 
     async def close(self) -> None:
-        if self._generator and self._worker:
+        if self._generator:
             self._generator.stop()
             self._wake.set()
-            await self._worker
+            await asyncio.gather(*self._workers)
         for row in self._waiting:
             row.answer.cancel()
         self._generator = None
