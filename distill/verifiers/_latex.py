@@ -26,6 +26,7 @@ _PERCENT = re.compile(r"\s*(?:%|\bpct|\bpercent)$")
 _COMMAND = re.compile(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])")
 _CLOCK = re.compile(r"(\d{1,2}):00")
 _LABEL = re.compile(r"[\s$]*[a-zA-Z](?:_\{?\w+\}?)?\s*=([^=<>]+)")
+_INEQUALITY = re.compile(r"[^<>=]*(?:(?<!-)[<>]=?|\\(?:le|ge|ne)(?![a-zA-Z]))[^<>=]*")
 _SEVERAL = re.compile(r"[,;]|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])")
 _BASE = re.compile(r"[0-9A-Fa-f]+_\{?(\d+)\}?")
 _SAME = {"\\leqslant": "\\le", "\\leq": "\\le", "\\geqslant": "\\ge", "\\geq": "\\ge", "\\neq": "\\ne", "\\lt": "<"}
@@ -69,7 +70,8 @@ def decide(left: str, right: str) -> bool | None:
         return True
     if "..." in left + right or "\\ldots" in left + right:
         return None
-    if conflict(left, right):
+    range_and_number = values != (None, None) and any(map(_INEQUALITY.fullmatch, (left, right)))
+    if range_and_number or conflict(left, right):
         return False
     shapes = _shape.read(left), _shape.read(right)
     if shapes[0] and shapes[1]:
