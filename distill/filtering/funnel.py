@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 from distill.filtering.ledger import Entry
@@ -51,35 +51,32 @@ class Funnel:
         self._reasons: dict[str, Counter[str]] = {name: Counter() for name in checks}
         self._only: Counter[str] = Counter()
         self._first: Counter[str] = Counter()
-        self._sets: dict[str, Counter[str]] = {}
-        self._lengths: dict[int, Counter[str]] = {}
+        self._sets: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._lengths: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._examples: dict[str, list[str]] = {}
 
     def add(self, entry: Entry) -> None:
-        words = entry.outcomes
-        rejecting = [name for name, word in words.items() if word.passed is False]
-        doubting = any(word.passed is None for word in words.values())
+        faults = [(name, word) for name, word in entry.outcomes.items() if word.passed is not True]
+        rejecting = [name for name, word in faults if word.passed is False]
         self._total += 1
-        self._accepted += not rejecting and not doubting
-        self._undecidable += doubting and not rejecting
+        self._accepted += not faults
+        self._undecidable += bool(faults) and not rejecting
         self._kept += entry.kept
-        for name in rejecting:
-            self._reasons[name][words[name].reason] += 1
         if rejecting:
             self._first[rejecting[0]] += 1
         if len(rejecting) == 1:
             self._only[rejecting[0]] += 1
-        for counts in (
-            self._sets.setdefault(entry.family, Counter()),
-            self._lengths.setdefault(bisect.bisect_left(_LENGTHS, entry.characters), Counter()),
-        ):
+        for counts in (self._sets[entry.family], self._lengths[bisect.bisect_left(_LENGTHS, entry.characters)]):
             counts["traces"] += 1
             counts["kept"] += entry.kept
             for name in rejecting:
                 counts[name] += 1
-        told = [f"{name}:{word.reason}" for name, word in words.items() if word.passed is not True]
-        for reason in told or (["kept"] if entry.kept else []):
-            self._exemplify(reason, entry.id)
+        for name, word in faults:
+            if word.passed is False:
+                self._reasons[name][word.reason] += 1
+            self._exemplify(f"{name}:{word.reason}", entry.id)
+        if entry.kept and not faults:
+            self._exemplify("kept", entry.id)
 
     def _exemplify(self, reason: str, id: str) -> None:
         """Keep the smallest ids: they are hashes, so that is a draw, and the same one every time."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from distill.filtering.earlier import Earlier
 from distill.filtering.ledger import Judged, Spoken, masks, pack, speak
 from distill.filtering.problems import Problems
 from distill.filters import Context, Filter, SetFilter
+from distill.filters._text import tokens
 from distill.types import Outcome, Problem, Trace, content_id
 
+_BATCH = 64  # traces that one check after the other looks at: its code and tables stay in the processor's caches
 DIED = Outcome(passed=None, reason="worker_died", detail="the process that judged this trace died of it")
 
 
@@ -52,6 +55,23 @@ class Said:
     """Traces whose problem is no longer in the problem file."""
     reused: int
     """Traces of which every outcome was known."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A trace in a judge's hands."""
+
+    at: int
+    """Where its line begins."""
+    problem: Problem
+    trace: Trace
+    basis: bytes
+    """See `Judged`."""
+    known: dict[str, Spoken]
+    """What an earlier run said of it."""
+    outcomes: dict[str, Spoken]
+    """What is said of it now."""
+    features: dict[str, bytes]
 
 
 def build(checks: Mapping[str, dict[str, Any]], context: Context) -> dict[str, Filter | SetFilter]:
@@ -93,36 +113,42 @@ class Judge:
         self._earlier = Earlier(setup.earlier, setup.prints)
 
     def judge(self, share: Share) -> Said:
-        return self._lines(share, jsonl.lines(share.chunk))
-
-    def _lines(self, share: Share, lines: Iterable[tuple[int, bytes]]) -> Said:
-        rows, orphans, reused = [], 0, 0
-        for at, line in lines:
-            trace = read(line, share, at)
-            found = self._problems.raw(share.source, trace.problem_id)
-            if found is None:
-                orphans += 1
-                continue
-            problem, row = found
-            basis = hashlib.blake2b(row + line, digest_size=8).digest()
-            known, features = self._earlier.find(trace.id, basis)
-            reused += len(known) == len(self._filters)
-            outcomes = self._complete(problem, trace, known, features)
-            rows.append(judged(share, at, trace, problem, basis, outcomes, features))
+        rows: list[Judged] = []
+        orphans = reused = 0
+        lines = jsonl.lines(share.chunk)
+        while batch := [*islice(lines, _BATCH)]:
+            found = [self._find(share, at, line) for at, line in batch]
+            asked = [one for one in found if one]
+            orphans += len(found) - len(asked)
+            reused += sum(len(one.known) == len(self._filters) for one in asked)
+            self._complete(asked)
+            rows += [judged(share, one) for one in asked]
+            tokens.cache_clear()  # a giant trace would stay in memory with its words
         return Said(share, rows, orphans, reused)
 
-    def _complete(
-        self, problem: Problem, trace: Trace, known: dict[str, Spoken], features: dict[str, bytes]
-    ) -> dict[str, Spoken]:
+    def _find(self, share: Share, at: int, line: bytes) -> _Asked | None:
+        """A trace with its problem and what is known of it; None if its problem is gone."""
+        trace = read(line, share, at)
+        found = self._problems.raw(share.source, trace.problem_id)
+        if found is None:
+            return None
+        problem, row = found
+        basis = hashlib.blake2b(row + line, digest_size=8).digest()
+        known, features = self._earlier.find(trace.id, basis)
+        return _Asked(at, problem, trace, basis, known, {}, features)
+
+    def _complete(self, batch: list[_Asked]) -> None:
         """Every check's word, in the recipe's order; only those are asked whose word is not known yet."""
-        outcomes = {}
         for name, check in self._filters.items():
-            outcomes[name] = known[name] if name in known else speak(check(problem, trace))
-            if name not in known and hasattr(check, "feature"):
-                feature = check.feature(problem, trace)
+            describe = getattr(check, "feature", None)
+            for one in batch:
+                if name in one.known:
+                    one.outcomes[name] = one.known[name]
+                    continue
+                one.outcomes[name] = speak(check(one.problem, one.trace))
+                feature = describe(one.problem, one.trace) if describe else None
                 if feature is not None:
-                    features[name] = feature
-        return outcomes
+                    one.features[name] = feature
 
     def dead(self, share: Share, at: int) -> Said:
         """What is said of a line that kills its process: nothing can be decided about that trace."""
@@ -131,33 +157,25 @@ class Judge:
             found = self._problems.raw(share.source, trace.problem_id)
             if found is not None:
                 words = {name: speak(DIED) for name in self._filters}
-                return Said(share, [judged(share, start, trace, found[0], b"", words, {})], 0, 0)
+                return Said(share, [judged(share, _Asked(start, found[0], trace, b"", {}, words, {}))], 0, 0)
         return Said(share, [], 1, 0)
 
 
-def judged(
-    share: Share,
-    at: int,
-    trace: Trace,
-    problem: Problem,
-    basis: bytes,
-    outcomes: dict[str, Spoken],
-    features: dict[str, bytes],
-) -> Judged:
-    length = outcomes.get("length")
-    rejects, unsure = masks(outcomes.values())
+def judged(share: Share, one: _Asked) -> Judged:
+    length = one.outcomes.get("length")
+    rejects, unsure = masks(one.outcomes.values())
     return Judged(
-        id=trace.id,
-        problem=trace.problem_id,
-        sample=trace.sample,
-        family=problem.set,
-        characters=len(trace.completion),
+        id=one.trace.id,
+        problem=one.trace.problem_id,
+        sample=one.trace.sample,
+        family=one.problem.set,
+        characters=len(one.trace.completion),
         tokens=int(length[2]) if length and length[2] is not None else None,
         path=share.chunk.path,
-        at=at,
-        basis=basis,
-        outcomes=orjson.dumps(outcomes),
-        features=pack(list(outcomes), features),
+        at=one.at,
+        basis=one.basis,
+        outcomes=orjson.dumps(one.outcomes),
+        features=pack(list(one.outcomes), one.features),
         rejects=rejects,
         unsure=unsure,
     )

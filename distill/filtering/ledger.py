@@ -5,10 +5,10 @@ It outlives the run: a later one takes from it what has not changed and judges o
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,7 +108,7 @@ class Ledger:
     def __init__(self, path: Path, prints: Mapping[str, str]) -> None:
         self.path = path
         self.names: Sequence[str] = list(prints)
-        self._bits = {name: 1 << place for place, name in enumerate(self.names)}
+        self.bits = {name: 1 << place for place, name in enumerate(self.names)}
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in (path, path.with_name(path.name + "-journal")):
             leftover.unlink(missing_ok=True)
@@ -170,7 +170,7 @@ class Ledger:
     def settle(self, name: str, words: Iterable[tuple[int, Outcome]]) -> int:
         """Replace outcomes of one check; returns how many."""
         count = 0
-        bit = self._bits[name]
+        bit = self.bits[name]
         for number, found in words:
             self._execute("INSERT OR REPLACE INTO settled VALUES(?,?,?)", (number, name, orjson.dumps(speak(found))))
             rejects, unsure = bit * (found.passed is False), bit * (found.passed is None)
@@ -186,11 +186,10 @@ class Ledger:
         return Known(self, name, problems)
 
     def rows(self, columns: str) -> Iterator[tuple[Any, ...]]:
-        """Rows by problem, sample and id, which come before the columns asked for."""
-        return itertools.chain.from_iterable(self.pages(columns))
+        """Rows by problem, sample and id, which come before the columns asked for.
 
-    def pages(self, columns: str) -> Iterator[list[tuple[Any, ...]]]:
-        """`rows`, read page by page so that the ledger can be written meanwhile."""
+        Read page by page, so that the ledger can be written meanwhile.
+        """
         after: tuple[Any, ...] = ("", -1, "")
         while True:
             page = self._execute(
@@ -198,7 +197,7 @@ class Ledger:
                 f"ORDER BY problem, sample, id LIMIT {_PAGE}",
                 after,
             ).fetchall()
-            yield page
+            yield from page
             if len(page) < _PAGE:
                 return
             after = page[-1][:3]
@@ -269,21 +268,23 @@ class Known:
         self._ledger, self._name, self._problems = ledger, name, problems
 
     def __iter__(self) -> Iterator[Candidate]:
-        ledger, name = self._ledger, self._name
-        own = 1 << list(ledger.names).index(name)
-        for page in ledger.pages("number, outcomes, features, rejects, unsure"):
-            said = ledger.last_words({row[3]: row[4] for row in page})
-            for (problem, sample, id, number, _, features, rejects, unsure), words in zip(page, said, strict=True):
-                yield Candidate(
-                    number=number,
-                    trace_id=id,
-                    problem_id=problem,
-                    sample=sample,
-                    fit=not (rejects | unsure) & ~own,
-                    correct=words["correct"][0] if "correct" in words else None,
-                    outcome=outcome(words[name]),
-                    feature=unpack(ledger.names, features).get(name),
-                )
+        ledger = self._ledger
+        place, own, correct = ledger.names.index(self._name), ledger.bits[self._name], ledger.bits.get("correct", 0)
+        rows = ledger.rows("number, outcomes, features, rejects, unsure")
+        for problem, sample, id, number, outcomes, features, rejects, unsure in rows:
+            yield Candidate(
+                number=number,
+                trace_id=id,
+                problem_id=problem,
+                sample=sample,
+                fit=not (rejects | unsure) & ~own,
+                correct=None if not correct or unsure & correct else not rejects & correct,
+                word=partial(self._word, outcomes),
+                feature=_feature(features, place),
+            )
+
+    def _word(self, outcomes: bytes) -> Outcome:
+        return outcome(orjson.loads(outcomes)[self._name])
 
     def load(self, numbers: Iterable[int]) -> Iterator[tuple[int, Problem, Trace]]:
         return self._ledger.load(numbers, self._problems)
@@ -308,9 +309,18 @@ def pack(names: Sequence[str], features: Mapping[str, bytes]) -> bytes:
 
 
 def unpack(names: Sequence[str], packed: bytes) -> dict[str, bytes]:
-    found, at = {}, 0
+    return {names[place]: packed[first:last] for place, first, last in _packed(packed)}
+
+
+def _feature(packed: bytes, wanted: int) -> bytes | None:
+    """What `unpack` finds for the check at one place."""
+    return next((packed[first:last] for place, first, last in _packed(packed) if place == wanted), None)
+
+
+def _packed(packed: bytes) -> Iterator[tuple[int, int, int]]:
+    """Place of a check, and where its feature begins and ends."""
+    at = 0
     while at < len(packed):
-        size = int.from_bytes(packed[at + 1 : at + 3], "big")
-        found[names[packed[at]]] = packed[at + 3 : at + 3 + size]
-        at += 3 + size
-    return found
+        first = at + 3
+        at = first + int.from_bytes(packed[at + 1 : first], "big")
+        yield packed[first - 3], first, at

@@ -32,8 +32,8 @@ class Candidate:
     """Whether all other checks accept it."""
     correct: bool | None
     """Verdict of the check `correct`; None where it is undecidable or switched off."""
-    outcome: Outcome
-    """This filter's first word."""
+    word: Callable[[], Outcome]
+    """Tells this filter's first word; few ask for it."""
     feature: bytes | None
 
 

@@ -55,16 +55,20 @@ def sequence(hashes: Hashes) -> int:
 
 
 class Split:
-    """`text.split()` as numbers, whatever the words are made of."""
+    """`text.split()` as numbers, whatever the words are made of; control characters separate like blanks."""
 
     def __init__(self, text: str) -> None:
         import numpy as np
 
-        self._codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        self._codes = codes_of(text)
         padded = np.zeros(len(self._codes) + 2, np.bool_)
-        self._inside = _inside().take(self._codes, mode="clip", out=padded[1:-1])
+        self._inside = padded[1:-1]
+        np.greater(self._codes, ord(" "), out=self._inside)
+        rare = np.flatnonzero(self._codes > 127) if self._codes.itemsize > 1 else ()
+        if len(rare):
+            self._inside[rare] = _inside().take(self._codes[rare], mode="clip")
         edges = np.flatnonzero(padded[1:] != padded[:-1])
-        self._first, self._last = edges[::2], edges[1::2] - 1
+        self._first, self._last = edges[::2].copy(), edges[1::2] - 1
 
     def __len__(self) -> int:
         return len(self._first)
@@ -73,7 +77,7 @@ class Split:
         """Length and outer letters of each word: quickly told, and equal for equal words."""
         import numpy as np
 
-        outer = self._codes[self._first].astype(np.uint64) << np.uint64(21) | self._codes[self._last]
+        outer = self._codes.take(self._first).astype(np.uint64) << np.uint64(21) | self._codes.take(self._last)
         shapes: Hashes = outer << np.uint64(21) ^ (self._last - self._first).astype(np.uint64)
         return shapes
 
@@ -84,7 +88,7 @@ class Split:
         if not len(self):
             return np.empty(0, np.uint64)
         powers, inverses = powers_of(len(self._codes))
-        weighted = np.multiply(self._codes + np.uint32(1), self._inside, dtype=np.uint64)
+        weighted = np.multiply(self._codes, self._inside, dtype=np.uint64)
         weighted *= powers[: len(self._codes)]
         hashes = sums(weighted, self._first)
         hashes *= inverses[self._first]
@@ -93,10 +97,22 @@ class Split:
 
 @cache
 def _inside() -> NDArray[np.bool_]:
-    """Whether each code point is part of a word for `str.split`; none above these is a blank."""
+    """Whether each code point is part of a word; none above these is a blank."""
     import numpy as np
 
-    return np.array([not chr(code).isspace() for code in range(0x3002)])
+    return np.array([code > ord(" ") and not chr(code).isspace() for code in range(0x3002)])
+
+
+def codes_of(text: str) -> NDArray[np.unsignedinteger]:
+    """Code points, in as many bytes as the text needs."""
+    import numpy as np
+
+    if text.isascii():
+        return np.frombuffer(text.encode(), np.uint8)
+    codes: NDArray[np.unsignedinteger] = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), "<u2")
+    if len(codes) > len(text):
+        return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+    return codes
 
 
 def scramble(values: Hashes) -> Hashes:

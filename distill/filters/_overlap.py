@@ -107,7 +107,7 @@ class Overlap:
 
         words = tokens(text)
         runs = ngrams(words.hashes[words.kinds != SIGN], self._n)
-        maybe = np.flatnonzero(self._table[runs >> self._shift])
+        maybe = np.flatnonzero(self._table.take(runs >> self._shift, mode="clip"))
         if not len(maybe) or not len(self._runs):
             return
         known = np.minimum(np.searchsorted(self._runs, runs[maybe]), len(self._runs) - 1)

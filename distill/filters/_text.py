@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from distill.filters._hashes import BASE, CHUNK, powers_of, scramble, sums
+from distill.filters._hashes import BASE, CHUNK, codes_of, powers_of, scramble, sums
 from distill.filters._scripts import SCRIPTS, UNSPACED
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ class Tokens:
         return Tokens(self.text, self.hashes[mask], self.kinds[mask], self.starts[mask])
 
 
-@lru_cache(maxsize=4)  # several filters ask for the same trace in turn
+@lru_cache(maxsize=256)  # several filters ask for the same batch of traces and problems in turn
 def tokens(text: str) -> Tokens:
     """Split and hash a text; any string will do, and no string is refused."""
     import numpy as np
 
     text = _plain(text)
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    codes = codes_of(text)
     parts = [_hash_words(codes[at : at + CHUNK], at) for at in range(0, len(codes), CHUNK)]
     if len(parts) == 1:
         return Tokens(text, *parts[0])
@@ -77,8 +77,7 @@ def tokens_of(texts: Sequence[str]) -> list[Tokens]:
         if len(batch) == 1:
             found.append(tokens(batch[0]))
             continue
-        codes = np.frombuffer("\n".join(batch).encode("utf-32-le", "surrogatepass"), dtype="<u4")
-        hashes, kinds, starts = _hash_words(codes, 0)
+        hashes, kinds, starts = _hash_words(codes_of("\n".join(batch)), 0)
         begins = np.cumsum([0, *(len(text) + 1 for text in batch)])
         bounds = np.searchsorted(starts, begins).tolist()
         for text, begin, first, last in zip(batch, begins[:-1], bounds[:-1], bounds[1:], strict=True):
@@ -106,7 +105,7 @@ def _plain(text: str) -> str:
     return _LATEX.sub(" ", text) if "\\" in text else text
 
 
-def _hash_words(codes: NDArray[np.uint32], offset: int) -> tuple[Hashes, NDArray[np.uint8], NDArray[np.int64]]:
+def _hash_words(codes: NDArray[np.integer], offset: int) -> tuple[Hashes, NDArray[np.uint8], NDArray[np.int64]]:
     import numpy as np
 
     kind_of, value_of = _table()
@@ -141,22 +140,33 @@ def _table() -> tuple[NDArray[np.uint8], Hashes]:
     unspaced = re.compile("[" + "".join(SCRIPTS[name] for name in sorted(UNSPACED)) + "]")
     kinds = np.zeros(_CODE_POINTS + 1, np.uint8)
     folded = np.arange(_CODE_POINTS + 1, dtype=np.uint64)
-    for code in range(_CODE_POINTS):
-        character = chr(code)
-        category = unicodedata.category(character)
-        if category[0] not in "LMN" and category != "Sm" and character not in _SIGNS and character not in _SAME:
-            continue
-        simple = unicodedata.normalize("NFKC", _SAME.get(character, character)).lower()
-        simple = simple if len(simple) == 1 else character
-        if unspaced.match(simple):
-            kinds[code] = CHARACTER
-        elif simple.isdecimal():
-            kinds[code], simple = DIGITS, str(unicodedata.decimal(simple))
-        elif simple in _SIGNS or category == "Sm":
-            kinds[code] = SIGN if simple != "~" else 0
-        else:
-            kinds[code] = LETTERS
-        folded[code] = ord(simple)
+    for first in range(0, _CODE_POINTS, 256):
+        block = "".join(map(chr, range(first, first + 256)))
+        if block.isalpha() and unicodedata.normalize("NFKC", block).lower() == block:  # most by far: Han and Hangul
+            characters = len(unspaced.findall(block))
+            if characters in (0, 256):
+                kinds[first : first + 256] = CHARACTER if characters else LETTERS
+                continue
+        for code, character in enumerate(block, first):
+            kind, simple = _folded(character, unspaced)
+            if kind:
+                kinds[code], folded[code] = kind, simple
     values = scramble(folded + np.uint64(BASE))
     values[kinds == 0] = 0
     return kinds, values
+
+
+def _folded(character: str, unspaced: re.Pattern[str]) -> tuple[int, int]:
+    """Kind of a character, and the code point that it counts as."""
+    category = unicodedata.category(character)
+    if category[0] not in "LMN" and category != "Sm" and character not in _SIGNS and character not in _SAME:
+        return 0, 0
+    simple = unicodedata.normalize("NFKC", _SAME.get(character, character)).lower()
+    simple = simple if len(simple) == 1 else character
+    if unspaced.match(simple):
+        return CHARACTER, ord(simple)
+    if simple.isdecimal():
+        return DIGITS, ord(str(unicodedata.decimal(simple)))
+    if simple in _SIGNS or category == "Sm":
+        return SIGN if simple != "~" else 0, ord(simple)
+    return LETTERS, ord(simple)

@@ -94,7 +94,7 @@ class Correct:
         def doubtful() -> Iterator[int]:
             for candidate in candidates:
                 if _doubtful(candidate, config):
-                    rules[candidate.number] = candidate.outcome
+                    rules[candidate.number] = candidate.word()
                     yield candidate.number
 
         def questions() -> Iterator[tuple[int, Question]]:
@@ -123,8 +123,11 @@ class Correct:
 
 
 def _doubtful(candidate: Candidate, config: Judging) -> bool:
-    verdict = {True: "right", False: "wrong", None: "undecidable"}[candidate.outcome.passed]
-    return candidate.feature == _ASK and verdict in config.on and candidate.outcome.reason != "several_answers"
+    if candidate.feature != _ASK:
+        return False
+    rule = candidate.word()
+    verdict = {True: "right", False: "wrong", None: "undecidable"}[rule.passed]
+    return verdict in config.on and rule.reason != "several_answers"
 
 
 def _elect(samples: list[Candidate], config: Vote) -> Iterator[tuple[int, Outcome]]:
@@ -136,7 +139,7 @@ def _elect(samples: list[Candidate], config: Vote) -> Iterator[tuple[int, Outcom
     for sample in samples:
         if sample.feature == _SILENT:
             yield sample.number, Outcome(passed=False, reason="no_answer", score=0.0)
-        elif (count := ballots.get(sample.feature, 0)) and sample.outcome.reason == "no_gold":
+        elif (count := ballots.get(sample.feature, 0)) and sample.word().reason == "no_gold":
             told = f"vote {count} of {total}"
             if not clear:
                 yield sample.number, Outcome(passed=None, reason="no_majority", detail=told)

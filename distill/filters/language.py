@@ -68,19 +68,24 @@ def _judge(suspects: list[str], homes: tuple[str, ...], problem: Problem, trace:
     asked = " ".join(message.content for message in problem.messages)
     raw = _CODE.sub(" ", trace.text)
     text = _strip(raw)
-    own = None
     for script in suspects:
         foreign = [word for word in words(script, text) if word not in asked]
         if not foreign:
             continue
-        own = sum(count(home, text) for home in homes) if own is None else own
-        share = len(foreign) / (own + len(foreign))
-        bare = _unquoted(script, text, config.quotation)
+        bare = _unquoted(script, _lines_with(script, text), config.quotation)
         drift = _glued(script, homes, raw, asked) or _drift(script, bare, asked, config)
-        if drift or (share > config.share and len(foreign) > config.quotation):
+        if not drift and len(foreign) <= config.quotation:
+            continue
+        share = len(foreign) / (sum(count(home, text) for home in homes) + len(foreign))
+        if drift or share > config.share:
             detail = f"{script} {share:.1%}: {' '.join(drift.split())[:60] or ' '.join(foreign)[:60]}"
             return Outcome(passed=False, reason="foreign_script", score=share, detail=detail)
     return PASS
+
+
+def _lines_with(script: str, text: str) -> str:
+    """The lines that have letters of a script: neither a quotation nor a run goes beyond its line."""
+    return "\n".join(line for line in text.split("\n") if present(line, [script]))
 
 
 def _strip(text: str) -> str:

@@ -69,6 +69,9 @@ def _tail(text: str, config: Config) -> Unit | None:
 def _may_end_masked(text: str, config: Config) -> bool:
     """Whether the end of the masked text stands once more so near that it may be a period; masks little of it."""
     anchor = _anchor_size(config.masked_characters)
+    letters = max(_DIGITS.split(text[-anchor:]), key=len)  # these must stand there too; most are found nowhere else
+    if text.rfind(letters, 0, text.rfind(letters) + len(letters) - 1) < 0:
+        return False
     needed = anchor + len(text) // config.masked_repeats
     width, end = 2 * needed, ""  # digits make up less than half of most texts
     while len(end) < needed and len(end) < width <= 4 * len(text):
@@ -105,7 +108,7 @@ def _period(text: str, repeats: int, characters: int) -> Unit | None:
 
 def _lines(text: str, repeats: int) -> Unit | None:
     """A group of up to four lines that is written `repeats` times in a row; lines of a few signs do not count."""
-    lines = [line for line in map(str.strip, text.splitlines()) if line]
+    lines = [*filter(None, map(str.strip, text.splitlines()))]
     if len(lines) - len(set(lines)) < repeats - 1:
         return None
     for size in range(1, 5):

@@ -121,7 +121,7 @@ class Streamed:
 
     def __iter__(self) -> Iterator[Candidate]:
         for n in range(self._count):
-            yield Candidate(n, str(n), "p", n, True, True, PASS, self._feature(n))
+            yield Candidate(n, str(n), "p", n, True, True, lambda: PASS, self._feature(n))
 
     def load(self, numbers: Any) -> Iterator[Any]:
         raise NotImplementedError("no filter here asks for records")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Pool:
                 sample=trace.sample,
                 fit=True,
                 correct=self.first[number].passed,
-                outcome=self.first[number],
+                word=partial(self.first.__getitem__, number),
                 feature=self.features[number],
             )
 

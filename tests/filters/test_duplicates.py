@@ -26,7 +26,7 @@ class Listed:
 
     def __iter__(self):
         for number, (trace_id, problem_id, fit, feature) in enumerate(self._items):
-            yield Candidate(number, trace_id, problem_id, number, fit, None, PASS, feature)
+            yield Candidate(number, trace_id, problem_id, number, fit, None, lambda: PASS, feature)
 
     def load(self, numbers):
         raise AssertionError("duplicates are found from features alone")

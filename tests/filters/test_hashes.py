@@ -30,6 +30,11 @@ def test_words_are_those_of_str_split_and_equal_where_they_are_equal(text: str) 
             assert words[one] != words[other] or shapes[one] == shapes[other]
 
 
+@pytest.mark.parametrize("text", ["a\x00b", "那\x07么", "a\x00 b"])
+def test_control_characters_separate_words(text: str) -> None:
+    assert len(Split(text)) == 2
+
+
 @pytest.mark.parametrize("n", range(1, 24))
 def test_a_run_is_a_polynomial_of_its_words(n: int) -> None:
     hashes = Split("to be or not to be, that is the question: to be or not to be, that is what is asked").hashes()
