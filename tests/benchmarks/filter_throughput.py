@@ -130,9 +130,14 @@ def arm(source: Path, into: Path, tokenizer: Path, checks: dict[str, Any], again
 
 
 def measured(*arguments: object) -> dict[str, Any]:
-    """Run an arm in a process of its own; adds the peak memory of it and its children, MiB."""
-    command = [sys.executable, "-m", "tests.benchmarks.filter_throughput", "--arm", json.dumps(arguments, default=str)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    """Run an arm in a process of its own."""
+    with started(arguments) as process:
+        return result_of(process)
+
+
+def watched(*arguments: object) -> dict[str, Any]:
+    """The same with the peak memory of it and its children, MiB; looking for it slows them by a tenth and more."""
+    with started(arguments) as process:
         peak = 0.0
         done = threading.Event()
 
@@ -143,11 +148,22 @@ def measured(*arguments: object) -> dict[str, Any]:
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        out, _ = process.communicate()
+        result = result_of(process)
         done.set()
         watcher.join()
+    return {**result, "memory_mib": round(peak)}
+
+
+def started(arguments: tuple[object, ...]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.benchmarks.filter_throughput", "--arm", json.dumps(arguments, default=str)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def result_of(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, _ = process.communicate()
     assert process.returncode == 0, out
-    return {**json.loads(out.splitlines()[-1]), "memory_mib": round(peak)}
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found
 
 
 def family(pid: int) -> list[int]:
@@ -205,9 +221,9 @@ def main() -> None:
             result["with_tokens"] = round(counted["traces"] / counted["seconds"])
             print(f"with GPT-2's tokens: {result['with_tokens']:,} traces/s, {counted}")
         if options.memory:
-            small = measured(source, folder / "small", plain, CHECKS, against)
+            small = watched(source, folder / "small", plain, CHECKS, against)
             large_source = build(folder / "large_source", 10 * options.traces).folder
-            large = measured(large_source, folder / "large", plain, CHECKS, against)
+            large = watched(large_source, folder / "large", plain, CHECKS, against)
             print(f"without state for each trace: {small}, {large}")
             result["memory_mib"] = {small["traces"]: small["memory_mib"], large["traces"]: large["memory_mib"]}
             result["memory_ratio"] = round(large["memory_mib"] / small["memory_mib"], 2)
