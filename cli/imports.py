@@ -12,7 +12,7 @@ from distill.progress import Lines, Progress, duration
 from distill.run import Run
 
 from .progress import Bar
-from .stages import _log_to
+from .stages import messages_to
 
 
 def execute(source: str, ref: str | None, folder: Path | None, limit: int | None) -> None:
@@ -21,7 +21,7 @@ def execute(source: str, ref: str | None, folder: Path | None, limit: int | None
     run = Run(folder or Path("runs") / found.name)
     out = Console()
     progress: Progress = Bar(Console(stderr=True)) if Console(stderr=True).is_terminal else Lines()
-    _log_to(run)
+    messages_to(run)
     summary = imports.run(source, found, run, limit, progress)
     for line in _lines(summary, found.name, run):
         out.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from rich.logging import RichHandler
 from distill import pipeline, presets
 from distill import recipe as recipes
 from distill.errors import InputError, closest
-from distill.progress import LOG, Lines, Progress
+from distill.progress import LOG, Lines, Progress, log_to
 from distill.recipe import Recipe, StageName
 from distill.run import Run
 from distill.stages import publish
@@ -58,7 +58,7 @@ def execute(
                 fix=f"distill run {ref or recipe.name}",
             )
         if not dry_run:
-            _log_to(run)
+            messages_to(run)
         study.execute(recipe, run.folder, progress, dry_run)
         return
     if dry_run:
@@ -68,7 +68,7 @@ def execute(
             SHOW[stage](out, seen)
         return
     likely = _meant(run) if stage not in (None, "generate") else None
-    _log_to(run)
+    messages_to(run)
     if likely:
         LOG.warning("%s is a new run folder; did you mean %s?", run.folder, likely)
     if "generate" in stages:
@@ -123,7 +123,7 @@ def _of_presets(named: dict[str, Any]) -> str | None:
     return None
 
 
-def _log_to(run: Run) -> None:
+def messages_to(run: Run) -> None:
     """Messages go to the terminal and, with times, to log.txt in the run folder."""
     LOG.setLevel(logging.DEBUG)
     for before in list(LOG.handlers):
@@ -131,16 +131,13 @@ def _log_to(run: Run) -> None:
         before.close()
     screen = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, markup=False)
     screen.setLevel(logging.INFO)
+    LOG.addHandler(screen)
     try:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(run.log, encoding="utf-8")
+        log_to(run.log)
     except OSError as error:
         raise InputError(
             f"cannot use this run folder: {error.strerror}", where=str(run.folder), fix="give another with --run"
         ) from error
-    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    LOG.addHandler(screen)
-    LOG.addHandler(file)
 
 
 def _suggest(out: Console, stage: StageName | None, recipe: Recipe, run: Run) -> None:

@@ -5,10 +5,24 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol
 
 LOG = logging.getLogger("distill")
 EVERY_SECONDS = 10.0
+
+
+def log_to(path: Path) -> logging.FileHandler:
+    """Messages go to a file as well, with their times, from now until the handler is removed; makes the file's folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    LOG.addHandler(handler)
+    return handler
 
 
 class Progress(Protocol):

@@ -15,12 +15,10 @@ from multiprocessing.process import BaseProcess
 
 from distill import hardware, parent, pipeline
 from distill.errors import DistillError, RunError, Stopped, writing
-from distill.progress import Lines, Progress
+from distill.progress import LOG, Lines, Progress, log_to
 from distill.run import Run
 from distill.study import plan
 from distill.study.plan import One
-
-LOG = logging.getLogger("distill")
 
 
 def do_all(ones: Sequence[One], at_once: int, progress: Progress) -> dict[str, str]:
@@ -86,10 +84,7 @@ def _do(one: One, progress: Progress) -> None:
 @contextlib.contextmanager
 def _logged(run: Run) -> Iterator[None]:
     with writing(run.log):
-        run.folder.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(run.log, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    LOG.addHandler(file)
+        file = log_to(run.log)
     try:
         yield
     finally:

@@ -64,9 +64,10 @@ def trainer() -> Any:
 @contextlib.contextmanager
 def _plain(net: Any) -> Iterator[None]:
     """On a CPU, without accelerate's autocast, which would convert all weights again for each token."""
-    forward = net.forward
-    if net.device.type == "cpu":
-        net.forward = getattr(net, "_original_forward", forward)
+    if net.device.type != "cpu" or not hasattr(net, "_original_forward"):
+        yield
+        return
+    forward, net.forward = net.forward, net._original_forward
     try:
         yield
     finally:
