@@ -59,13 +59,21 @@ class _Pool:
         flying: deque[tuple[Share, Future[Said]]] = deque()
         try:
             for share in waiting:
-                flying.append((share, self._pool.submit(_work, share)))
+                flying.append((share, self._submit(share)))
                 if len(flying) >= 2 * self._processes:
                     yield from self._next(flying)
             while flying:
                 yield from self._next(flying)
         finally:
             self._pool.shutdown(cancel_futures=True)
+
+    def _submit(self, share: Share) -> Future[Said]:
+        try:
+            return self._pool.submit(_work, share)
+        except BrokenProcessPool as error:  # since the last look; told when this share's turn comes
+            failed = Future[Said]()
+            failed.set_exception(error)
+            return failed
 
     def _next(self, flying: deque[tuple[Share, Future[Said]]]) -> Iterator[Said]:
         share, future = flying.popleft()

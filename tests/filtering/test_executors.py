@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from distill import jsonl
+from distill.filtering import executors
+from distill.filtering.judge import Said, Setup, Share
 from distill.run import Run
 from distill.stages import filter
 from distill.types import Verdict
 from tests.filtering.conftest import CHECKS, build_run, job
 
-KILLER = '''"""Killer: ends its process at some traces."""
-import os
+KILLER = '''"""Killer: ends its process at a trace, once it may."""
+import os, time
 from distill.types import Outcome, Record
 
 class Config(Record):
@@ -22,6 +28,9 @@ class Config(Record):
 def build(config, context):
     def killer(problem, trace):
         if trace.sample == 3 and problem.messages[0].content.startswith("2:"):
+            while not os.path.exists(__file__ + ".go"):
+                time.sleep(0.01)
+            open(__file__ + ".died", "w").close()
             os._exit(9)
         return Outcome(passed=True)
     return killer
@@ -47,12 +56,36 @@ def test_processes_do_not_change_a_byte(traces: Run, tmp_path: Path) -> None:
     assert results(tmp_path / "one") == results(tmp_path / "two")
 
 
+def late(pool: Any, plugin: Path, setup: Setup, shares: Iterable[Share], processes: int) -> Iterator[Said]:
+    """Hands out the share behind the deadly one when that has killed its process, and not before."""
+
+    def handed_out() -> Iterator[Share]:
+        for number, share in enumerate(shares):
+            if number == 6:
+                Path(f"{plugin}.go").touch()
+                until = time.monotonic() + 60
+                while not Path(f"{plugin}.died").exists():
+                    assert time.monotonic() < until, "it does not die of the first six shares"
+                    time.sleep(0.05)
+                time.sleep(0.5)  # the pool sees it
+            yield share
+
+    yield from pool(setup, handed_out(), processes)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
-def test_a_trace_that_kills_its_worker_is_lost_alone(traces: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("handed_out", ["before", "after"])
+def test_a_trace_that_kills_its_worker_is_lost_alone(
+    handed_out: str, traces: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plugin = tmp_path / "killer.py"
     plugin.write_text(KILLER)
     checks = {**CHECKS, "killer": {"kind": str(plugin)}}
+    if handed_out == "after":
+        monkeypatch.setattr(executors, "pool", partial(late, executors.pool, plugin))
+    else:
+        Path(f"{plugin}.go").touch()
     summary = filter.run(job(tmp_path / "run", traces=[str(traces.folder)], checks=checks, processes=2))
     assert summary["traces"] == 40
     verdicts = list(jsonl.read(Run(tmp_path / "run").verdicts, Verdict))

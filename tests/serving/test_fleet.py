@@ -145,7 +145,7 @@ def test_failures_are_forgiven_after_a_steady_time(tmp_path: Path, monkeypatch: 
     try:
         for round_ in range(2):
             until(lambda: len(made.urls()) == 1)
-            time.sleep(0.4)
+            time.sleep(1)
             os.kill(starts(tmp_path)[-1], signal.SIGKILL)
             until(lambda n=round_: len(starts(tmp_path)) == n + 2)  # type: ignore[misc]
     finally:
