@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from distill import jsonl
-from distill.errors import InputError
+from distill.errors import InputError, RunError
 from distill.filtering.judge import Judge, Said, Setup, Share
 from distill.parent import end_with_parent
 from distill.progress import LOG
@@ -35,6 +35,10 @@ def _start(setup: Setup) -> None:
     _judge = Judge(setup)
     gc.freeze()
     gc.enable()
+
+
+def _ready() -> None:
+    """Done once `_start` is."""
 
 
 def _work(share: Share) -> Said:
@@ -101,6 +105,11 @@ class _Pool:
 
     def _alone(self, share: Share) -> Said:
         with self._new(1) as pool:
+            try:
+                pool.submit(_ready).result()
+            except BrokenProcessPool as error:  # no trace is to blame
+                fix = "see above why; if the machine is out of memory, set filter.processes lower"
+                raise RunError("a process for the checks dies before it has a trace", fix=fix) from error
             return pool.submit(_work, share).result()
 
 

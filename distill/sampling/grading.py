@@ -1,7 +1,8 @@
 """Grades traces in processes of their own, so that no answer, however odd, delays the event loop.
 
-Each process hangs on a socket pair, one JSON line an answer and one a verdict, in order. No threads, and no pickling: a
-process pool's cost the event loop more than all else that is done with a reply. A process ends when the socket does,
+Each process hangs on two socket pairs: a JSON line an answer on the first, one a verdict on the second, in order. On a
+single one, the verdicts of a process that dies with answers unread would be lost. No threads, and no pickling: a
+process pool's cost the event loop more than all else that is done with a reply. A process ends when the sockets do,
 also when its owner is killed.
 """
 
@@ -26,8 +27,8 @@ from distill.verifiers import Verifiers
 
 _MAIN = (
     "import gc; gc.disable(); "  # imports leave no garbage, and being searched for it makes a third of what they cost
-    "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
-    "from distill.sampling.grading import serve; serve(int(sys.argv[1]))"
+    "import sys, json; sys.path[:] = json.loads(sys.argv[3]); "
+    "from distill.sampling.grading import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
 )
 _READY = b"ready\n"
 _LONGEST = 1 << 24  # bytes of one verdict
@@ -72,6 +73,7 @@ class _Worker:
         self._child: subprocess.Popen[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._verdicts: asyncio.StreamWriter | None = None
         self._ready = False
         """It takes answers; until then they only wait in `pending`."""
 
@@ -102,11 +104,13 @@ class _Worker:
                     future.set_exception(RunError(f"cannot grade answers: {error}", fix="is there memory left?"))
 
     async def _start(self) -> asyncio.StreamReader:
-        mine, theirs = socket.socketpair()
-        with theirs:
-            words = [sys.executable, "-P", "-c", _MAIN, str(theirs.fileno()), orjson.dumps(sys.path).decode()]
-            self._child = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-        reader, self._writer = await asyncio.open_connection(sock=mine, limit=_LONGEST)
+        (answers, asked), (verdicts, said) = socket.socketpair(), socket.socketpair()
+        with asked, said:
+            handles = [asked.fileno(), said.fileno()]
+            words = [sys.executable, "-P", "-c", _MAIN, *map(str, handles), orjson.dumps(sys.path).decode()]
+            self._child = subprocess.Popen(words, pass_fds=handles, stdin=subprocess.DEVNULL)
+        _, self._writer = await asyncio.open_connection(sock=answers)
+        reader, self._verdicts = await asyncio.open_connection(sock=verdicts, limit=_LONGEST)
         if await reader.readline() != _READY:
             raise RunError(f"their process ended with status {self._child.wait()} before it began")
         self._writer.writelines([line for line, _ in self.pending])
@@ -114,12 +118,13 @@ class _Worker:
         return reader
 
     def _end(self) -> None:
-        if self._writer:
-            self._writer.close()
+        for end in (self._writer, self._verdicts):
+            if end:
+                end.close()
         if self._child:
             self._child.kill()
             self._child.wait()
-        self._child, self._writer, self._ready = None, None, False
+        self._child, self._writer, self._verdicts, self._ready = None, None, None, False
 
     def close(self) -> None:
         if self._task:
@@ -132,19 +137,19 @@ def _answer(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
         future.set_result(outcome)
 
 
-def serve(handle: int) -> None:
-    """The process's side: a verdict for each line at the socket, until it closes."""
+def serve(asked: int, said: int) -> None:
+    """The process's side: a verdict at the second socket for each line at the first, until that closes."""
     gc.freeze()
     gc.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on the terminal reaches all; the owner ends this one
     verifiers = Verifiers()
     problem_of = lru_cache(maxsize=64)(Problem.model_validate_json)
-    with socket.socket(fileno=handle) as pipe, pipe.makefile("rb") as asked:
-        pipe.sendall(_READY)
-        for line in asked:
+    with open(asked, "rb") as lines, socket.socket(fileno=said) as verdicts:
+        verdicts.sendall(_READY)
+        for line in lines:
             problem, answer, finish = orjson.loads(line)
             try:
                 outcome = verifiers.judge_answer(problem_of(problem), answer, finish)
             except InputError as error:
                 outcome = Outcome(passed=None, reason="bad_gold", detail=str(error)[:200])
-            pipe.sendall(orjson.dumps(outcome.model_dump()) + b"\n")
+            verdicts.sendall(orjson.dumps(outcome.model_dump()) + b"\n")

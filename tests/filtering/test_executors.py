@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from distill import jsonl
+from distill.errors import RunError
 from distill.filtering import executors
 from distill.filtering.judge import Said, Setup, Share
 from distill.run import Run
@@ -96,6 +97,29 @@ def test_a_trace_that_kills_its_worker_is_lost_alone(
     plain = [v for v in jsonl.read(Run(tmp_path / "plain").verdicts, Verdict) if v.trace_id not in died]
     assert alive == plain
     assert summary["kept"] >= without["kept"] - 1
+
+
+STILLBORN = """
+import multiprocessing, os
+from distill.types import Outcome, Record
+
+class Config(Record):
+    pass
+
+def build(config, context):
+    if multiprocessing.parent_process():
+        os._exit(9)
+    return lambda problem, trace: Outcome(passed=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_chunks")
+def test_processes_that_cannot_start_blame_no_trace(traces: Run, tmp_path: Path) -> None:
+    plugin = tmp_path / "stillborn.py"
+    plugin.write_text(STILLBORN)
+    with pytest.raises(RunError, match="dies before it has a trace"):
+        filter.run(job(tmp_path / "run", traces=[str(traces.folder)], checks={"s": {"kind": str(plugin)}}, processes=2))
 
 
 @pytest.mark.integration

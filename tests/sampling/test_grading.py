@@ -63,14 +63,15 @@ def test_each_trace_gets_its_own_verdict(workers: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_costs_one_verdict(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [0, 3000, 100_000])  # all is read by the time it dies, or not all is, or not even sent
+def test_a_process_that_dies_costs_one_verdict(size: int, tmp_path: Path) -> None:
     kind = tmp_path / "deadly.py"
     kind.write_text(DEADLY)
     problem = make_problem(answer="x", verifier={"kind": str(kind)})
-    texts = ["yes", "no", "die", "yes", "no", "die", "yes"]
-    found = asyncio.run(graded([(problem, make_trace(f"</think>{text}")) for text in texts], 1))
-    assert [outcome.passed for outcome in found] == [True, False, None, True, False, None, True]
-    assert [outcome.reason for outcome in found if outcome.passed is None] == ["worker_died"] * 2
+    texts = ["yes", "no", "die", "yes", "no", "die", "yes"] * 2
+    found = asyncio.run(graded([(problem, make_trace(f"</think>{text}{'.' * size}")) for text in texts], 1))
+    assert [outcome.passed for outcome in found] == [True, False, None, True, False, None, True] * 2
+    assert [outcome.reason for outcome in found if outcome.passed is None] == ["worker_died"] * 4
 
 
 def test_a_process_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
