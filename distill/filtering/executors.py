@@ -59,17 +59,16 @@ class _Pool:
         return ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=(self._setup,))
 
     def run(self, shares: Iterable[Share]) -> Iterator[Said]:
-        waiting = iter(shares)
         flying: deque[tuple[Share, Future[Said]]] = deque()
-        try:
-            for share in waiting:
-                flying.append((share, self._submit(share)))
-                if len(flying) >= 2 * self._processes:
-                    yield from self._next(flying)
-            while flying:
+        for share in shares:
+            flying.append((share, self._submit(share)))
+            if len(flying) >= 2 * self._processes:
                 yield from self._next(flying)
-        finally:
-            self._pool.shutdown(cancel_futures=True)
+        while flying:
+            yield from self._next(flying)
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
 
     def _submit(self, share: Share) -> Future[Said]:
         try:
@@ -115,17 +114,22 @@ class _Pool:
 
 def pool(setup: Setup, shares: Iterable[Share], processes: int) -> Iterator[Said]:
     """On `processes` cores; a worker that dies costs one trace, not the run."""
-    return _Pool(setup, processes).run(shares)
+    made = _Pool(setup, processes)
+    try:
+        yield from made.run(shares)
+    finally:
+        made.close()
 
 
 class _Actor:
-    """A Ray actor: one process of the cluster."""
+    """A Ray actor; judges in a child, since Ray would give what kills an actor to the next one, for ever."""
 
     def __init__(self, setup: bytes) -> None:
-        _start(pickle.loads(setup))  # noqa: S301  our own bytes
+        self._pool = _Pool(pickle.loads(setup), 1)  # noqa: S301  our own bytes
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
-        return {"said": [pickle.dumps(_work(pickle.loads(share))) for share in batch["share"]]}  # noqa: S301
+        shares = [pickle.loads(share) for share in batch["share"]]  # noqa: S301
+        return {"said": [pickle.dumps([*self._pool.run(shares)])]}
 
 
 def ray(setup: Setup, shares: Iterable[Share]) -> Iterator[Said]:
@@ -161,4 +165,4 @@ def _on(cluster: Any, setup: Setup, shares: Iterable[Share]) -> Iterator[Said]:
         fn_constructor_args=(pickle.dumps(setup),),
     )
     for row in judged.iter_rows():
-        yield pickle.loads(row["said"])  # noqa: S301  our own bytes
+        yield from pickle.loads(row["said"])  # noqa: S301  our own bytes

@@ -126,9 +126,15 @@ def test_processes_that_cannot_start_blame_no_trace(traces: Run, tmp_path: Path)
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.filterwarnings("ignore")
 def test_ray_does_not_change_a_byte(tmp_path: Path) -> None:
+    """Nor does a trace that kills its process."""
     pytest.importorskip("ray")
     source = build_run(tmp_path / "traces", problems=20)
-    given = {"traces": [str(source.folder)], "select": {"per_problem": 2}}
-    filter.run(job(tmp_path / "here", processes=1, **given))
+    plugin = tmp_path / "killer.py"
+    plugin.write_text(KILLER)
+    Path(f"{plugin}.go").touch()
+    checks = {**CHECKS, "killer": {"kind": str(plugin)}}
+    given = {"traces": [str(source.folder)], "select": {"per_problem": 2}, "checks": checks}
+    filter.run(job(tmp_path / "here", processes=2, **given))
     filter.run(job(tmp_path / "ray", on="ray", **given))
     assert results(tmp_path / "here") == results(tmp_path / "ray")
+    assert b"worker_died" in Run(tmp_path / "ray").verdicts.read_bytes()
