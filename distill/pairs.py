@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from distill import hardware, plugins
 from distill.chat import Tags
 from distill.errors import DistillError, InputError
-from distill.parent import each
+from distill.parent import Crew
 from distill.types import Outcome
 from distill.verifiers import Verifier
 
@@ -117,8 +117,9 @@ def _judged(chunks: Iterator[list[Line]], kind: str, workers: int) -> Iterator[J
         for chunk in itertools.chain(first, chunks):
             yield from judge(chunk, kind)
         return
-    for judged in each(partial(judge, kind=kind), itertools.chain(first, chunks), workers, parts=_alone, dead=_lost):
-        yield from judged
+    with Crew(partial(judge, kind=kind), workers, parts=_alone, dead=_lost) as crew:
+        for judged in crew.each(itertools.chain(first, chunks)):
+            yield from judged
 
 
 def _alone(chunk: list[Line]) -> Iterator[list[Line]]:

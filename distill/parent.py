@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+from distill.errors import RunError
+from distill.progress import LOG
 
 if TYPE_CHECKING:
     from pebble import ProcessFuture
@@ -35,55 +38,81 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def each(
-    work: Callable[[T], R],
-    items: Iterable[T],
-    processes: int,
-    *,
-    parts: Callable[[T], Iterable[T]],
-    dead: Callable[[T], R],
-) -> Iterator[R]:
-    """`work` on each item in worker processes: the results, in the order of the items.
+class Crew(Generic[T, R]):
+    """Worker processes that may die, until the `with` block ends or this process does.
 
     A worker that dies costs neither the others nor the rest of its item: that is done again part by part, and only the
-    part that kills goes without. No more than a few items per process are drawn ahead. Whoever ends early, with Ctrl-C
-    or by closing the iterator, ends the workers at once.
-
-    Args:
-        work: a function of a module; items and results are pickled. What it raises is raised here.
-        parts: a smaller item for each thing that one is made of.
-        dead: the result of a part that killed its worker.
+    part that kills goes without.
     """
-    from pebble import ProcessExpired, ProcessPool
 
-    items = iter(items)
-    first = next(items, None)
-    if first is None:
-        return
-    # spawn: a fork would copy the threads and locks of whatever this process has loaded
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPool(processes, initializer=end_with_parent, context=context)
-    flying: deque[tuple[T, ProcessFuture[R]]] = deque()
+    def __init__(
+        self,
+        work: Callable[[T], R],
+        processes: int,
+        *,
+        parts: Callable[[T], Iterable[T]],
+        dead: Callable[[T], R],
+        begin: Callable[[], None] = end_with_parent,
+    ) -> None:
+        """Starts no process yet.
 
-    def landed() -> Iterator[R]:
-        item, future = flying.popleft()
+        Args:
+            work: a function of a module; items and results are pickled. What it raises is raised here.
+            parts: a smaller item for each thing that one is made of.
+            dead: the result of a part that killed its worker.
+            begin: what each worker does first; it must call `end_with_parent`.
+        """
+        from pebble import ProcessPool
+
+        # spawn: a fork would copy the threads and locks of whatever this process has loaded
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPool(processes, initializer=begin, context=context)
+        self._work, self._processes, self._parts, self._dead = work, processes, parts, dead
+
+    def each(self, items: Iterable[T]) -> Iterator[R]:
+        """The results, in the order of the items, of which no more than a few per process are drawn ahead.
+
+        Raises:
+            RunError: workers die before they have an item.
+        """
+        flying: deque[tuple[T, ProcessFuture[R]]] = deque()
+        for item in items:
+            flying.append((item, self._give(item)))
+            if len(flying) > 3 * self._processes:
+                yield from self._landed(*flying.popleft())
+        while flying:
+            yield from self._landed(*flying.popleft())
+
+    def _give(self, item: T) -> ProcessFuture[R]:
+        try:
+            return self._pool.schedule(self._work, args=[item])
+        except RuntimeError as error:
+            raise _stillborn() from error
+
+    def _landed(self, item: T, future: ProcessFuture[R]) -> Iterator[R]:
+        from pebble import ProcessExpired
+
         try:
             yield future.result()
+        except BrokenProcessPool as error:
+            raise _stillborn() from error
         except ProcessExpired:
-            for part in parts(item):
+            LOG.warning("a worker process died; what it had in hand is done again one by one")
+            for part in self._parts(item):
                 try:
-                    result = pool.schedule(work, args=[part]).result()
+                    result = self._give(part).result()
                 except ProcessExpired:
-                    result = dead(part)
+                    result = self._dead(part)
                 yield result
 
-    try:
-        for item in itertools.chain([first], items):
-            flying.append((item, pool.schedule(work, args=[item])))
-            if len(flying) > 3 * processes:
-                yield from landed()
-        while flying:
-            yield from landed()
-    finally:
-        pool.stop()  # type: ignore[no-untyped-call]
-        pool.join()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the workers at once, whatever they are at."""
+        self._pool.stop()  # type: ignore[no-untyped-call]
+        self._pool.join()
+
+
+def _stillborn() -> RunError:
+    return RunError("worker processes die before they have anything to do", fix="see above why; is there memory left?")

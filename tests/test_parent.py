@@ -1,42 +1,81 @@
-"""Workers do not outlive the process they work for."""
+"""Workers do not outlive the process they work for, and may die without harm to it."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-EXECUTOR = """
-import multiprocessing, os, sys, time
-from concurrent.futures import ProcessPoolExecutor
-from distill.parent import end_with_parent
-if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent)
-    print(pool.submit(os.getpid).result(), flush=True)
-    time.sleep(60)
-"""
-EACH = """
+from distill.errors import RunError
+from distill.parent import Crew
+
+CREW = """
 import os, time
-from distill.parent import each
+from distill.parent import Crew
 def pid(item):
     return os.getpid()
 if __name__ == "__main__":
-    for found in each(pid, [1], 1, parts=iter, dead=pid):
+    for found in Crew(pid, 1, parts=iter, dead=pid).each([1]):
         print(found, flush=True)
         time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("code", [EXECUTOR, EACH], ids=["executor", "each"])
-def test_a_pools_worker_ends_when_its_parent_is_killed(tmp_path: Path, code: str) -> None:
+def halves(numbers: list[int]) -> list[float]:
+    if 13 in numbers:
+        os._exit(9)
+    if 99 in numbers:
+        raise RuntimeError("no halves of 99")
+    return [number / 2 for number in numbers]
+
+
+def alone(numbers: list[int]) -> Iterator[list[int]]:
+    return ([number] for number in numbers)
+
+
+def nothing(numbers: list[int]) -> list[float]:
+    return [-1.0 for _ in numbers]
+
+
+def crew(**begin: Callable[[], None]) -> Crew[list[int], list[float]]:
+    return Crew(halves, 2, parts=alone, dead=nothing, **begin)
+
+
+@pytest.mark.slow
+def test_what_kills_a_worker_goes_without_and_the_rest_does_not() -> None:
+    items = [[n, n + 1, n + 2] for n in range(0, 60, 3)]
+    with crew() as made:
+        found = [half for halves in made.each(items) for half in halves]
+        assert found == [-1.0 if n == 13 else n / 2 for n in range(60)]
+        assert list(made.each([[2], [13], [4]])) == [[1.0], [-1.0], [2.0]]
+        with pytest.raises(RuntimeError, match="no halves of 99"):
+            list(made.each([[99]]))
+
+
+@pytest.mark.slow
+def test_workers_that_die_before_they_begin() -> None:
+    with crew(begin=partial(os._exit, 3)) as made, pytest.raises(RunError, match="die before they have anything"):
+        list(made.each([[2], [4]]))
+
+
+def test_nothing_to_do_starts_nothing() -> None:
+    before = multiprocessing.active_children()
+    with crew() as made:
+        assert list(made.each([])) == []
+        assert multiprocessing.active_children() == before
+
+
+def test_a_worker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "pool.py"
-    script.write_text(code)
+    script.write_text(CREW)
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
         worker = int(parent.stdout.readline())

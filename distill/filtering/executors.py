@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
 import pickle
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any
 
 from distill import jsonl
-from distill.errors import InputError, RunError
+from distill.errors import InputError
 from distill.filtering.judge import Judge, Said, Setup, Share
-from distill.parent import end_with_parent
-from distill.progress import LOG
+from distill.parent import Crew, end_with_parent
 
 
 def here(setup: Setup, shares: Iterable[Share]) -> Iterator[Said]:
@@ -37,99 +33,39 @@ def _start(setup: Setup) -> None:
     gc.enable()
 
 
-def _ready() -> None:
-    """Done once `_start` is."""
-
-
 def _work(share: Share) -> Said:
     assert _judge is not None
     return _judge.judge(share)
 
 
-class _Pool:
-    """Worker processes that may die: what they had in hand is judged again, the trace that kills is named."""
+def _lines(share: Share) -> Iterator[Share]:
+    for at, line in jsonl.lines(share.chunk):
+        yield Share(share.source, jsonl.Chunk(share.chunk.path, at, at + len(line)))
 
-    def __init__(self, setup: Setup, processes: int) -> None:
-        self._setup, self._processes = setup, processes
-        self._pool = self._new(processes)
 
-    def _new(self, processes: int) -> ProcessPoolExecutor:
-        # spawn: a fork would copy the threads and locks of whatever this process has loaded
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=(self._setup,))
+def _dead(share: Share, setup: Setup) -> Said:
+    return Judge(setup).dead(share)
 
-    def run(self, shares: Iterable[Share]) -> Iterator[Said]:
-        flying: deque[tuple[Share, Future[Said]]] = deque()
-        for share in shares:
-            flying.append((share, self._submit(share)))
-            if len(flying) >= 2 * self._processes:
-                yield from self._next(flying)
-        while flying:
-            yield from self._next(flying)
 
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def _submit(self, share: Share) -> Future[Said]:
-        try:
-            return self._pool.submit(_work, share)
-        except BrokenProcessPool as error:  # since the last look; told when this share's turn comes
-            failed = Future[Said]()
-            failed.set_exception(error)
-            return failed
-
-    def _next(self, flying: deque[tuple[Share, Future[Said]]]) -> Iterator[Said]:
-        share, future = flying.popleft()
-        try:
-            yield future.result()
-        except BrokenProcessPool:
-            LOG.warning("filter: a worker process died; judging what it had in hand one by one")
-            suspects = [share, *(other for other, _ in flying)]
-            flying.clear()
-            for suspect in suspects:
-                yield from self._carefully(suspect)
-            self._pool = self._new(self._processes)
-
-    def _carefully(self, share: Share) -> Iterator[Said]:
-        """A chunk alone in a process; if that dies too, line by line, so that one trace is lost and no other."""
-        try:
-            yield self._alone(share)
-        except BrokenProcessPool:
-            for at, line in jsonl.lines(share.chunk):
-                one = Share(share.source, jsonl.Chunk(share.chunk.path, at, at + len(line)))
-                try:
-                    yield self._alone(one)
-                except BrokenProcessPool:
-                    yield Judge(self._setup).dead(one, at)
-
-    def _alone(self, share: Share) -> Said:
-        with self._new(1) as pool:
-            try:
-                pool.submit(_ready).result()
-            except BrokenProcessPool as error:  # no trace is to blame
-                fix = "see above why; if the machine is out of memory, set filter.processes lower"
-                raise RunError("a process for the checks dies before it has a trace", fix=fix) from error
-            return pool.submit(_work, share).result()
+def _crew(setup: Setup, processes: int) -> Crew[Share, Said]:
+    return Crew(_work, processes, parts=_lines, dead=partial(_dead, setup=setup), begin=partial(_start, setup))
 
 
 def pool(setup: Setup, shares: Iterable[Share], processes: int) -> Iterator[Said]:
     """On `processes` cores; a worker that dies costs one trace, not the run."""
-    made = _Pool(setup, processes)
-    try:
-        yield from made.run(shares)
-    finally:
-        made.close()
+    with _crew(setup, processes) as crew:
+        yield from crew.each(shares)
 
 
 class _Actor:
     """A Ray actor; judges in a child, since Ray would give what kills an actor to the next one, for ever."""
 
     def __init__(self, setup: bytes) -> None:
-        self._pool = _Pool(pickle.loads(setup), 1)  # noqa: S301  our own bytes
+        self._crew = _crew(pickle.loads(setup), 1)  # noqa: S301  our own bytes
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         shares = [pickle.loads(share) for share in batch["share"]]  # noqa: S301
-        return {"said": [pickle.dumps([*self._pool.run(shares)])]}
+        return {"said": [pickle.dumps([*self._crew.each(shares)])]}
 
 
 def ray(setup: Setup, shares: Iterable[Share]) -> Iterator[Said]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -150,15 +150,14 @@ class Judge:
                 if feature is not None:
                     one.features[name] = feature
 
-    def dead(self, share: Share, at: int) -> Said:
-        """What is said of a line that kills its process: nothing can be decided about that trace."""
-        for start, line in jsonl.lines(jsonl.Chunk(share.chunk.path, at, at + 1)):
-            trace = read(line, share, start)
-            found = self._problems.raw(share.source, trace.problem_id)
-            if found is not None:
-                words = {name: speak(DIED) for name in self._filters}
-                return Said(share, [judged(share, _Asked(start, found[0], trace, b"", {}, words, {}))], 0, 0)
-        return Said(share, [], 1, 0)
+    def dead(self, share: Share) -> Said:
+        """What is said of a single line that kills its process: nothing can be decided about that trace."""
+        [(at, line)] = jsonl.lines(share.chunk)
+        one = self._find(share, at, line)
+        if one is None:
+            return Said(share, [], 1, 0)
+        words = {name: speak(DIED) for name in self._filters}
+        return Said(share, [judged(share, replace(one, basis=b"", outcomes=words, features={}))], 0, 0)
 
 
 def judged(share: Share, one: _Asked) -> Judged:

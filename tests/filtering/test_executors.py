@@ -118,7 +118,7 @@ def build(config, context):
 def test_processes_that_cannot_start_blame_no_trace(traces: Run, tmp_path: Path) -> None:
     plugin = tmp_path / "stillborn.py"
     plugin.write_text(STILLBORN)
-    with pytest.raises(RunError, match="dies before it has a trace"):
+    with pytest.raises(RunError, match="worker processes die before they have anything to do"):
         filter.run(job(tmp_path / "run", traces=[str(traces.folder)], checks={"s": {"kind": str(plugin)}}, processes=2))
 
 
