@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from distill import hardware, plugins
 from distill.chat import Tags
 from distill.errors import DistillError, InputError
-from distill.parent import Crew
+from distill.parent import Workers
 from distill.types import Outcome
 from distill.verifiers import Verifier
 
@@ -117,8 +117,8 @@ def _judged(chunks: Iterator[list[Line]], kind: str, workers: int) -> Iterator[J
         for chunk in itertools.chain(first, chunks):
             yield from judge(chunk, kind)
         return
-    with Crew(partial(judge, kind=kind), workers, parts=_alone, dead=_lost) as crew:
-        for judged in crew.each(itertools.chain(first, chunks)):
+    with Workers(partial(judge, kind=kind), workers, parts=_alone, dead=_lost) as made:
+        for judged in made.each(itertools.chain(first, chunks)):
             yield from judged
 
 

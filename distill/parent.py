@@ -38,7 +38,7 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class Crew(Generic[T, R]):
+class Workers(Generic[T, R]):
     """Worker processes that may die, until the `with` block ends or this process does.
 
     A worker that dies costs neither the others nor the rest of its item: that is done again part by part, and only the
@@ -93,14 +93,12 @@ class Crew(Generic[T, R]):
         from pebble import ProcessExpired
 
         try:
-            yield future.result()
-        except BrokenProcessPool as error:
-            raise _stillborn() from error
+            yield _result(future)
         except ProcessExpired:
             LOG.warning("a worker process died; what it had in hand is done again one by one")
             for part in self._parts(item):
                 try:
-                    result = self._give(part).result()
+                    result = _result(self._give(part))
                 except ProcessExpired:
                     result = self._dead(part)
                 yield result
@@ -112,6 +110,13 @@ class Crew(Generic[T, R]):
         """End the workers at once, whatever they are at."""
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
+
+
+def _result(future: ProcessFuture[R]) -> R:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise _stillborn() from error
 
 
 def _stillborn() -> RunError:

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 from distill.errors import RunError
-from distill.parent import Crew
+from distill.parent import Workers
 
-CREW = """
+SCRIPT = """
 import os, time
-from distill.parent import Crew
+from distill.parent import Workers
 def pid(item):
     return os.getpid()
 if __name__ == "__main__":
-    for found in Crew(pid, 1, parts=iter, dead=pid).each([1]):
+    for found in Workers(pid, 1, parts=iter, dead=pid).each([1]):
         print(found, flush=True)
         time.sleep(60)
 """
@@ -45,14 +45,14 @@ def nothing(numbers: list[int]) -> list[float]:
     return [-1.0 for _ in numbers]
 
 
-def crew(**begin: Callable[[], None]) -> Crew[list[int], list[float]]:
-    return Crew(halves, 2, parts=alone, dead=nothing, **begin)
+def workers(**begin: Callable[[], None]) -> Workers[list[int], list[float]]:
+    return Workers(halves, 2, parts=alone, dead=nothing, **begin)
 
 
 @pytest.mark.slow
 def test_what_kills_a_worker_goes_without_and_the_rest_does_not() -> None:
     items = [[n, n + 1, n + 2] for n in range(0, 60, 3)]
-    with crew() as made:
+    with workers() as made:
         found = [half for halves in made.each(items) for half in halves]
         assert found == [-1.0 if n == 13 else n / 2 for n in range(60)]
         assert list(made.each([[2], [13], [4]])) == [[1.0], [-1.0], [2.0]]
@@ -62,20 +62,20 @@ def test_what_kills_a_worker_goes_without_and_the_rest_does_not() -> None:
 
 @pytest.mark.slow
 def test_workers_that_die_before_they_begin() -> None:
-    with crew(begin=partial(os._exit, 3)) as made, pytest.raises(RunError, match="die before they have anything"):
+    with workers(begin=partial(os._exit, 3)) as made, pytest.raises(RunError, match="die before they have anything"):
         list(made.each([[2], [4]]))
 
 
 def test_nothing_to_do_starts_nothing() -> None:
     before = multiprocessing.active_children()
-    with crew() as made:
+    with workers() as made:
         assert list(made.each([])) == []
         assert multiprocessing.active_children() == before
 
 
 def test_a_worker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "pool.py"
-    script.write_text(CREW)
+    script.write_text(SCRIPT)
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
         worker = int(parent.stdout.readline())

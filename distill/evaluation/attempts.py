@@ -12,7 +12,7 @@ from pathlib import Path
 from distill import chat, hardware, jsonl, plugins
 from distill.errors import InputError
 from distill.filters import Context, Filter, language, repetition
-from distill.parent import Crew
+from distill.parent import Workers
 from distill.progress import Progress
 from distill.sampling import Identity
 from distill.types import Problem, Trace, content_id
@@ -126,8 +126,8 @@ def _on_all_cores(chunks: Iterator[list[Asked]], budget: int) -> Iterator[list[S
         yield look(chunk)
         if processes > 1 and time.monotonic() > until:
             break
-    with Crew(look, processes, parts=_one_by_one, dead=partial(look, dead=True)) as crew:
-        yield from crew.each(chunks)
+    with Workers(look, processes, parts=_one_by_one, dead=partial(look, dead=True)) as made:
+        yield from made.each(chunks)
 
 
 def _one_by_one(chunk: list[Asked]) -> Iterator[list[Asked]]:

@@ -12,7 +12,7 @@ from typing import Any
 from distill import jsonl
 from distill.errors import InputError
 from distill.filtering.judge import Judge, Said, Setup, Share
-from distill.parent import Crew, end_with_parent
+from distill.parent import Workers, end_with_parent
 
 
 def here(setup: Setup, shares: Iterable[Share]) -> Iterator[Said]:
@@ -47,25 +47,25 @@ def _dead(share: Share, setup: Setup) -> Said:
     return Judge(setup).dead(share)
 
 
-def _crew(setup: Setup, processes: int) -> Crew[Share, Said]:
-    return Crew(_work, processes, parts=_lines, dead=partial(_dead, setup=setup), begin=partial(_start, setup))
+def _workers(setup: Setup, processes: int) -> Workers[Share, Said]:
+    return Workers(_work, processes, parts=_lines, dead=partial(_dead, setup=setup), begin=partial(_start, setup))
 
 
 def pool(setup: Setup, shares: Iterable[Share], processes: int) -> Iterator[Said]:
     """On `processes` cores; a worker that dies costs one trace, not the run."""
-    with _crew(setup, processes) as crew:
-        yield from crew.each(shares)
+    with _workers(setup, processes) as made:
+        yield from made.each(shares)
 
 
 class _Actor:
     """A Ray actor; judges in a child, since Ray would give what kills an actor to the next one, for ever."""
 
     def __init__(self, setup: bytes) -> None:
-        self._crew = _crew(pickle.loads(setup), 1)  # noqa: S301  our own bytes
+        self._workers = _workers(pickle.loads(setup), 1)  # noqa: S301  our own bytes
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         shares = [pickle.loads(share) for share in batch["share"]]  # noqa: S301
-        return {"said": [pickle.dumps([*self._crew.each(shares)])]}
+        return {"said": [pickle.dumps([*self._workers.each(shares)])]}
 
 
 def ray(setup: Setup, shares: Iterable[Share]) -> Iterator[Said]:
