@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 from array import array
@@ -171,12 +172,14 @@ def _judge(job: Job[Config], setup: Setup, ledger: Ledger) -> tuple[int, int]:
     shares = [
         Share(number, chunk) for number, run in enumerate(sources(job)) for chunk in jsonl.chunks(run.traces, CHUNK)
     ]
-    job.progress.start("filter", len(shares), unit="parts of 1 MB")
-    orphans = reused = 0
+    size = sum(share.chunk.end - share.chunk.start for share in shares)
+    job.progress.start("filter", math.ceil(size / 2**20), unit="MB")
+    orphans = reused = read = 0
     for said in _said(config, setup, shares):
         ledger.add(said.rows, said.share.source, config.limit)
         orphans, reused = orphans + said.orphans, reused + said.reused
-        job.progress.advance(note=f"{ledger.count:,} traces")
+        before, read = read, read + said.share.chunk.end - said.share.chunk.start
+        job.progress.advance(math.ceil(read / 2**20) - math.ceil(before / 2**20), f"{ledger.count:,} traces")
         if ledger.count == config.limit:
             break
     ledger.sort()
