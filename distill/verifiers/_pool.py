@@ -78,7 +78,7 @@ class Worker:
         """
         task = json.dumps([function.__module__, function.__qualname__, args]).encode()
         with self._lock:
-            if self._left <= 0:
+            if self._left <= 0 or (self._child and self._child.poll() is not None):  # it was killed
                 self._end()
             pipe = self._pipe or self._start()
             self._left -= 1

@@ -64,6 +64,13 @@ def test_a_call_that_holds_the_interpreter_is_killed_and_costs_only_itself(worke
     assert worker.call(operator.add, 1, 1) == 2
 
 
+def test_a_worker_that_is_killed_while_idle_costs_nothing(worker):
+    assert worker.call(operator.add, 1, 1) == 2
+    os.kill(worker.pid, signal.SIGKILL)
+    assert wait_until_gone(worker.pid)
+    assert worker.call(operator.add, 1, 2) == 3
+
+
 def test_memory_is_limited(worker):
     with pytest.raises(_pool.Died):
         worker.call(operator.mul, [0], 10**9)
