@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from distill import hardware, plugins
 from distill.chat import Tags
 from distill.errors import DistillError, InputError
-from distill.parent import Workers
+from distill.parent import Workers, one_by_one
 from distill.types import Outcome
 from distill.verifiers import Verifier
 
@@ -117,13 +117,9 @@ def _judged(chunks: Iterator[list[Line]], kind: str, workers: int) -> Iterator[J
         for chunk in itertools.chain(first, chunks):
             yield from judge(chunk, kind)
         return
-    with Workers(partial(judge, kind=kind), workers, parts=_alone, dead=_lost) as made:
+    with Workers(partial(judge, kind=kind), workers, parts=one_by_one, dead=_lost) as made:
         for judged in made.each(itertools.chain(first, chunks)):
             yield from judged
-
-
-def _alone(chunk: list[Line]) -> Iterator[list[Line]]:
-    return ([line] for line in chunk)
 
 
 def _lost(chunk: list[Line]) -> list[Judged]:

@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 
 def end_with_parent() -> None:
-    """To be called in a worker, such as by a pool's `initializer`: ends it as soon as its parent is gone.
+    """To be called in a worker process: ends it as soon as its parent is gone.
 
     A pool's worker waits for tasks at a pipe of which it holds the writing end too, so when the parent is killed by
     signal 9 nothing ever tells it.
@@ -52,7 +52,7 @@ class Workers(Generic[T, R]):
         *,
         parts: Callable[[T], Iterable[T]],
         dead: Callable[[T], R],
-        begin: Callable[[], None] = end_with_parent,
+        begin: Callable[[], None] | None = None,
     ) -> None:
         """Starts no process yet.
 
@@ -60,13 +60,13 @@ class Workers(Generic[T, R]):
             work: a function of a module; items and results are pickled. What it raises is raised here.
             parts: a smaller item for each thing that one is made of.
             dead: the result of a part that killed its worker.
-            begin: what each worker does first; it must call `end_with_parent`.
+            begin: what each worker does first.
         """
         from pebble import ProcessPool
 
         # spawn: a fork would copy the threads and locks of whatever this process has loaded
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(processes, initializer=begin, context=context)
+        self._pool = ProcessPool(processes, initializer=_begin, initargs=[begin], context=context)
         self._work, self._processes, self._parts, self._dead = work, processes, parts, dead
 
     def each(self, items: Iterable[T]) -> Iterator[R]:
@@ -110,6 +110,17 @@ class Workers(Generic[T, R]):
         """End the workers at once, whatever they are at."""
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
+
+
+def one_by_one(items: list[T]) -> Iterator[list[T]]:
+    """The `parts` of a list."""
+    return ([item] for item in items)
+
+
+def _begin(begin: Callable[[], None] | None) -> None:
+    end_with_parent()
+    if begin:
+        begin()
 
 
 def _result(future: ProcessFuture[R]) -> R:

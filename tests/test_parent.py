@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from distill.errors import RunError
-from distill.parent import Workers
+from distill.parent import Workers, one_by_one
 
 SCRIPT = """
 import os, time
@@ -37,16 +37,12 @@ def halves(numbers: list[int]) -> list[float]:
     return [number / 2 for number in numbers]
 
 
-def alone(numbers: list[int]) -> Iterator[list[int]]:
-    return ([number] for number in numbers)
-
-
 def nothing(numbers: list[int]) -> list[float]:
     return [-1.0 for _ in numbers]
 
 
-def workers(**begin: Callable[[], None]) -> Workers[list[int], list[float]]:
-    return Workers(halves, 2, parts=alone, dead=nothing, **begin)
+def workers(begin: Callable[[], None] | None = None) -> Workers[list[int], list[float]]:
+    return Workers(halves, 2, parts=one_by_one, dead=nothing, begin=begin)
 
 
 @pytest.mark.slow

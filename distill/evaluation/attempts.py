@@ -12,7 +12,7 @@ from pathlib import Path
 from distill import chat, hardware, jsonl, plugins
 from distill.errors import InputError
 from distill.filters import Context, Filter, language, repetition
-from distill.parent import Workers
+from distill.parent import Workers, one_by_one
 from distill.progress import Progress
 from distill.sampling import Identity
 from distill.types import Problem, Trace, content_id
@@ -126,12 +126,8 @@ def _on_all_cores(chunks: Iterator[list[Asked]], budget: int) -> Iterator[list[S
         yield look(chunk)
         if processes > 1 and time.monotonic() > until:
             break
-    with Workers(look, processes, parts=_one_by_one, dead=partial(look, dead=True)) as made:
+    with Workers(look, processes, parts=one_by_one, dead=partial(look, dead=True)) as made:
         yield from made.each(chunks)
-
-
-def _one_by_one(chunk: list[Asked]) -> Iterator[list[Asked]]:
-    return ([one] for one in chunk)
 
 
 def _look(chunk: list[Asked], budget: int, dead: bool = False) -> list[Seen]:

@@ -12,7 +12,7 @@ from typing import Any
 from distill import jsonl
 from distill.errors import InputError
 from distill.filtering.judge import Judge, Said, Setup, Share
-from distill.parent import Workers, end_with_parent
+from distill.parent import Workers
 
 
 def here(setup: Setup, shares: Iterable[Share]) -> Iterator[Said]:
@@ -25,7 +25,6 @@ _judge: Judge | None = None
 
 def _start(setup: Setup) -> None:
     global _judge  # noqa: PLW0603  one per worker process: that is what an initializer is for
-    end_with_parent()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     gc.disable()  # what is imported and built here lives as long as the process: no use searching it for garbage
     _judge = Judge(setup)

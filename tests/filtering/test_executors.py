@@ -76,14 +76,14 @@ def late(pool: Any, plugin: Path, setup: Setup, shares: Iterable[Share], process
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("handed_out", ["before", "after"])
+@pytest.mark.parametrize("next_share", ["before", "after"])
 def test_a_trace_that_kills_its_worker_is_lost_alone(
-    handed_out: str, traces: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    next_share: str, traces: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugin = tmp_path / "killer.py"
     plugin.write_text(KILLER)
     checks = {**CHECKS, "killer": {"kind": str(plugin)}}
-    if handed_out == "after":
+    if next_share == "after":
         monkeypatch.setattr(executors, "pool", partial(late, executors.pool, plugin))
     else:
         Path(f"{plugin}.go").touch()
