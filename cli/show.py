@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from distill import jsonl
 from distill.errors import InputError
 from distill.run import Run
+from distill.store import jsonl
 from distill.types import Problem, Trace, Verdict
 
 _STYLE = {True: "green", False: "red", None: "yellow"}

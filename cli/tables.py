@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from distill import jsonl, pipeline, presets
+from distill import pipeline, presets
 from distill.pipeline import Done
 from distill.progress import Lines, duration
 from distill.recipe import Recipe, StageName
 from distill.run import Run
 from distill.sampling.forecast import Forecast
+from distill.store import jsonl
 
 from .scores import scores
 

@@ -17,13 +17,14 @@ from typing import Any
 
 import orjson
 
-from distill import jsonl, maps
+from distill import maps
 from distill.chat import split
 from distill.errors import InputError
 from distill.maps import TAGS, Attempt, Map, Parsed
 from distill.progress import Progress
 from distill.rows import Row, Rows
 from distill.run import Run
+from distill.store import jsonl
 from distill.types import Problem, Record, Trace, Usage, content_id
 
 ENGINE = "import"

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 
-from distill import jsonl
 from distill.backends import Refused
 from distill.backends._chat import Chat, Reply
 from distill.backends._failure import Failure
@@ -28,6 +27,7 @@ from distill.backends._http import Gateway, allow_sockets
 from distill.backends._roster import address
 from distill.errors import BackendError, RunError
 from distill.question import LONGEST, Question
+from distill.store import jsonl
 from distill.types import Outcome, Record, content_id
 
 K = TypeVar("K")

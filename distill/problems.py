@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from distill import jsonl, livecodebench, resources
+from distill import livecodebench, resources
 from distill.errors import InputError, from_validation, suggest
+from distill.store import jsonl
 from distill.types import Message, Problem, Record, content_id
 
 

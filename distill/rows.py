@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from distill import jsonl, shards
 from distill.errors import InputError, RunError, suggest
+from distill.store import jsonl, log_parts
 
 Row = Mapping[str, Any]
 OnBad = Callable[[int, str], None]
@@ -52,7 +52,7 @@ class Rows:
         if source.endswith((".jsonl", ".jsonl.zst")) and not path.is_dir():
             if not path.is_file():
                 raise InputError(f"no such file: {source}", fix="paths are relative to the working directory")
-            self.total = None if path.suffix == ".zst" else sum(1 for _ in shards.lines(path))
+            self.total = None if path.suffix == ".zst" else sum(1 for _ in log_parts.lines(path))
         elif path.exists() or source.count("/") == 1:
             self._stream = self._open(path, config, split, revision)
         else:

@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from distill import jsonl
 from distill.errors import InputError, writing
+from distill.store import jsonl
 
 _PACKAGES = (
     "distill",

@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from distill import chat, imports, jsonl, maps, plugins, problems
+from distill import chat, imports, maps, plugins, problems
 from distill.chat import Tags
 from distill.errors import InputError, RunError
 from distill.filters import Context
 from distill.imports import Rejected
 from distill.progress import Lines
 from distill.run import Run
+from distill.store import jsonl
 from distill.types import Problem, Trace, Usage
 
 THINK = "<think>\nTwo and two.\n</think>\n\nIt is \\boxed{4}."

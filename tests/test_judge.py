@@ -17,10 +17,10 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from distill import jsonl
 from distill.errors import BackendError, InputError
 from distill.judge import Config, Entry, Judge, shared
 from distill.question import Question
+from distill.store import jsonl
 from distill.types import Outcome
 from tests.judges import Answer, Server, breaks_off, compares, fails, raw, resets, says, section
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from distill import jsonl, pipeline, presets
+from distill import pipeline, presets
 from distill import recipe as recipes
 from distill.errors import InputError, RunError
 from distill.progress import Lines
 from distill.recipe import StageName
 from distill.run import Run
+from distill.store import jsonl
 from tests.conftest import GOOD
 
 Build = Callable[..., dict[str, Any]]

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from distill import imports, jsonl, maps, plugins
+from distill import imports, maps, plugins
 from distill.filters import Context
 from distill.progress import Lines
 from distill.run import Run
+from distill.store import jsonl
 from distill.types import Outcome, Problem, Trace
 
 pytestmark = pytest.mark.slow

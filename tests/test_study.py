@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from distill import jsonl, pipeline
+from distill import pipeline
 from distill import recipe as recipes
 from distill.errors import InputError
 from distill.progress import Lines
 from distill.recipe import Recipe
 from distill.run import Run
+from distill.store import jsonl
 from distill.study import compare, plan
 from distill.types import Trace
 from tests.conftest import GOOD

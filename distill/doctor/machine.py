@@ -112,7 +112,7 @@ def _meminfo(field: str) -> int | None:
 
 def locks(folder: Path) -> Iterator[Finding]:
     """Whether a second writer is kept out of the run folder, by the lock that the logs use."""
-    from distill.lock import WriterLock
+    from distill.store.lock import WriterLock
 
     place = _existing(folder)
     log = place / f".doctor-{os.getpid()}"

@@ -9,12 +9,13 @@ from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
-from distill import chat, hardware, jsonl, plugins
+from distill import chat, hardware, plugins
 from distill.errors import InputError
 from distill.filters import Context, Filter, language, repetition
 from distill.parent import Workers, one_by_one
 from distill.progress import Progress
 from distill.sampling import Identity
+from distill.store import jsonl
 from distill.types import Problem, Trace, content_id
 from distill.verifiers import Verifiers
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from distill import jsonl
 from distill.errors import InputError
 from distill.filtering.judge import Judge, Said, Setup, Share
 from distill.parent import Workers
+from distill.store import jsonl
 
 
 def here(setup: Setup, shares: Iterable[Share]) -> Iterator[Said]:

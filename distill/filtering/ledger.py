@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from distill import jsonl
 from distill.errors import RunError
 from distill.filtering.problems import Problems
 from distill.filters import Candidate
+from distill.store import jsonl
 from distill.types import Outcome, Problem, Trace
 
 _SCHEMA = """

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import orjson
 
-from distill import jsonl
 from distill.run import Run
+from distill.store import jsonl
 from distill.types import Problem
 
 

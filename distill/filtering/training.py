@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 
-from distill import jsonl
 from distill.errors import writing
 from distill.filtering.ledger import Ledger
 from distill.filtering.problems import Problems
 from distill.filters import Context
+from distill.store import jsonl
 from distill.types import Problem, Trace, TrainingRow
 
 Placed = tuple[bytes, TrainingRow]

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from distill import jsonl
 from distill.errors import InputError
 from distill.progress import Progress
 from distill.run import Run
+from distill.store import jsonl
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,11 +17,12 @@ from typing import Any
 import orjson
 from markupsafe import Markup
 
-from distill import chat, jsonl, problems
+from distill import chat, problems
 from distill.progress import Progress
 from distill.reporting.excerpts import EXAMPLES, FLOOR, Catalogue, Excerpt, Group, reasons
 from distill.reporting.packed import Packed, element
 from distill.run import Run
+from distill.store import jsonl
 from distill.types import Problem, Trace
 
 _HERE = Path(__file__).parent

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distill import jsonl
 from distill.reporting.charts import Line
 from distill.reporting.numbers import finite
 from distill.run import Run
+from distill.store import jsonl
 
 MOST = 240
 """Points of a curve."""

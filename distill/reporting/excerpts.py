@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from distill import jsonl
 from distill.errors import InputError
-from distill.jsonl import Chunk
 from distill.progress import Progress
 from distill.run import Run
+from distill.store import jsonl
+from distill.store.jsonl import Chunk
 
 FLOOR = 20
 """So many traces of each group are taken, or all of a smaller one, while that is at most half of the sample."""

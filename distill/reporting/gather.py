@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from distill import jsonl
 from distill.errors import InputError
 from distill.evaluation.report import Report
 from distill.progress import Progress
@@ -19,6 +18,7 @@ from distill.reporting.curves import Curves
 from distill.reporting.rates import Rates
 from distill.run import Run
 from distill.sampling.price import Price
+from distill.store import jsonl
 from distill.types import Score
 
 

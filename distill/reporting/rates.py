@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from distill import jsonl
 from distill.errors import InputError
 from distill.run import Run
+from distill.store import jsonl
 
 BINS = ("0", "", "10", "20", "30", "40", "50", "60", "70", "80", "90", "100")
 """Percent: exactly none, then tenths from above the one number up to the next, then exactly all."""

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from distill import jsonl
 from distill.sampling.history import Censored, Logs, Rate, rows
 from distill.sampling.price import Price
+from distill.store import jsonl
 from distill.types import Metric, Problem, Record, Trace, content_id
 
 if TYPE_CHECKING:

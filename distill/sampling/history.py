@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from distill import jsonl
+from distill.store import jsonl
 from distill.types import Finish, Problem, Record, Trace, content_id
 
 R = TypeVar("R", bound=Record)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from distill import jsonl
 from distill.sampling.history import Logs
 from distill.sampling.journal import Journal
+from distill.store import jsonl
 
 
 class Writers:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from distill import hardware, jsonl, plugins, presets
+from distill import hardware, plugins, presets
 from distill.errors import InputError, RunError
 from distill.filtering import executors, funnel, training
 from distill.filtering.earlier import usable
@@ -25,6 +25,7 @@ from distill.filters import Context
 from distill.mix import Drawn, Mix, Source
 from distill.run import Run, write_json
 from distill.stages import Job, Summary, quantiles
+from distill.store import jsonl
 from distill.types import Message, Record, TrainingRow
 
 CHUNK = 1 << 20

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from distill import jsonl, plugins, presets, problems
+from distill import plugins, presets, problems
 from distill.errors import InputError, RunError
 from distill.presets import Teacher
 from distill.run import Run
@@ -18,6 +18,7 @@ from distill.sampling.forecast import Forecast, Pilot
 from distill.sampling.price import Price
 from distill.sampling.speed import Stopwatch
 from distill.stages import Job, SamplingChoice, Summary, load_problems
+from distill.store import jsonl
 from distill.types import Record
 
 

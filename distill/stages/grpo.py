@@ -9,12 +9,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from distill import hardware, jsonl, presets, problems, rewards
+from distill import hardware, presets, problems, rewards
 from distill.errors import InputError
 from distill.presets import Student
 from distill.run import Run, stamp
 from distill.sampling.engine import SMALL
 from distill.stages import Job, Summary, load_problems
+from distill.store import jsonl
 from distill.training import callbacks, finish, grpo_config, grpo_prepare, launch, prompts
 from distill.training.grpo import Job as Training
 from distill.types import Problem

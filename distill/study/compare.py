@@ -11,11 +11,11 @@ from distill import pipeline
 from distill.errors import writing
 from distill.evaluation import arms
 from distill.evaluation.arms import Measured, Table
-from distill.lock import WriterLock
 from distill.progress import Progress
 from distill.recipe import Recipe
 from distill.run import write_json
 from distill.stages import evaluate
+from distill.store.lock import WriterLock
 from distill.study import crew, plan
 from distill.study.plan import One
 from distill.types import Record, content_id

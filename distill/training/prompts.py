@@ -9,11 +9,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from distill import jsonl
 from distill.chat import Tags, Tokenizer
 from distill.errors import InputError, writing
 from distill.rewards import _row
 from distill.run import Run
+from distill.store import jsonl
 from distill.types import Problem, Record
 
 How = Literal["shuffled", "easy_to_hard", "prioritised"]

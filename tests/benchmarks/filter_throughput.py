@@ -29,10 +29,11 @@ from typing import Any
 
 import yaml
 
-from distill import jsonl, presets
+from distill import presets
 from distill.progress import Lines
 from distill.run import Run
 from distill.stages import Job, filter
+from distill.store import jsonl
 from distill.types import Message, Problem, Trace, content_id
 from tests.benchmarks.filter_checks import SHARED, gpt2, perturbed, trace
 

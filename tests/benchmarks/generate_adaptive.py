@@ -27,12 +27,13 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from distill import jsonl, problems
+from distill import problems
 from distill.progress import Lines
 from distill.sampling import Logs, Rule, Tally, Wanted, collect
 from distill.sampling.history import Grade, History
 from distill.sampling.queue import Attempt, Identity, Queue
 from distill.sampling.schedule import Race, pass_rate
+from distill.store import jsonl
 from distill.types import Problem, Trace
 from tests.benchmarks.served import MODEL, generated, teacher
 

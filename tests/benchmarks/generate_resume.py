@@ -27,7 +27,7 @@ from typing import Any
 
 import orjson
 
-from distill import jsonl
+from distill.store import jsonl
 
 PART = 256 << 20
 

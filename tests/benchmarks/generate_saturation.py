@@ -25,9 +25,10 @@ from pathlib import Path
 from distill.cli.progress import Bar
 from rich.console import Console
 
-from distill import jsonl, problems
+from distill import problems
 from distill.chat import Tags, Tokenizer
 from distill.sampling import Logs, Rule, Wanted, collect
+from distill.store import jsonl
 from distill.types import Problem, Trace
 from tests.benchmarks.served import MODEL, generated, teacher
 

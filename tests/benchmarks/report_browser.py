@@ -27,8 +27,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill import jsonl
 from distill.run import Run, write_json
+from distill.store import jsonl
 from distill.types import Problem, Trace
 from tests.benchmarks.filter_throughput import copies, family
 from tests.integration.chromium import _ARGUMENTS, CHROMIUM

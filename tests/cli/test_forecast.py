@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distill import jsonl
+from distill.store import jsonl
 from distill.types import Trace
 from tests.cli.conftest import Run
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from distill.cli.show import show
 
-from distill import jsonl
 from distill.run import Run
+from distill.store import jsonl
 from distill.types import Usage, Verdict
 from tests.conftest import GOOD, make_problem, make_trace
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from distill import hardware, jsonl
+from distill import hardware
 from distill.evaluation import attempts
 from distill.evaluation.attempts import Attempts
 from distill.progress import Lines
 from distill.sampling import Identity
+from distill.store import jsonl
 from distill.types import Sampling, Usage
 from tests.conftest import make_problem, make_trace
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from distill import jsonl
 from distill.run import Run
 from distill.stages import Job, filter
+from distill.store import jsonl
 from distill.types import content_id
 from tests.conftest import make_job, make_problem, make_trace
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from distill import jsonl
 from distill.errors import RunError
 from distill.filtering import executors
 from distill.filtering.judge import Said, Setup, Share
 from distill.run import Run
 from distill.stages import filter
+from distill.store import jsonl
 from distill.types import Verdict
 from tests.filtering.conftest import CHECKS, build_run, job
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from distill import jsonl
 from distill.filtering.earlier import usable
 from distill.filtering.ledger import Ledger
 from distill.run import Run
 from distill.stages import filter
+from distill.store import jsonl
 from distill.types import Problem, Trace, Verdict
 from tests.conftest import GOOD, make_trace
 from tests.filtering.conftest import CHECKS, job

@@ -9,10 +9,10 @@ from typing import Any
 import datasets
 import pytest
 
-from distill import jsonl
 from distill.filtering import training
 from distill.run import Run
 from distill.stages import filter
+from distill.store import jsonl
 from distill.types import Problem, Trace, TrainingRow, content_id
 from tests.conftest import GOOD, make_problem, make_trace
 from tests.filtering.conftest import job

@@ -7,10 +7,10 @@ from pathlib import Path
 import datasets
 import pytest
 
-from distill import jsonl
 from distill.chat import Tokenizer
 from distill.run import Run
 from distill.stages import filter
+from distill.store import jsonl
 from distill.types import TrainingRow
 from tests.conftest import GOOD, make_job, make_problem, make_trace
 

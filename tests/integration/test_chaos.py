@@ -22,8 +22,8 @@ from typing import Any
 
 import pytest
 
-from distill import jsonl
 from distill.sampling.history import Rate
+from distill.store import jsonl
 from distill.types import Trace
 from tests.integration.faulty import FAULTS
 from tests.integration.processes import living_in

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from distill import jsonl
 from distill.stages import load_problems
+from distill.store import jsonl
 from distill.types import Trace
 from distill.verifiers import Verifiers
 from tests.integration.processes import living_in

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill import jsonl
 from distill.reporting.browser import Browser
 from distill.run import Run, write_json
+from distill.store import jsonl
 from distill.types import Problem, Trace, Verdict
 from tests.conftest import make_problem, make_trace
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill import jsonl
 from distill.errors import InputError
 from distill.progress import Lines
 from distill.reporting.attempts import ENDS, OUTCOMES, Attempts, read
 from distill.run import Run
+from distill.store import jsonl
 from distill.types import Segment
 from tests.reporting.worlds import trace, write_filtered
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill import jsonl
 from distill.errors import InputError
 from distill.progress import Lines
 from distill.reporting.browser import Browser, browser, labels
 from distill.reporting.excerpts import FLOOR, shares
 from distill.reporting.packed import Packed
 from distill.run import Run
+from distill.store import jsonl
 from distill.types import Problem
 from tests.conftest import make_problem, make_trace
 from tests.reporting.browser_runs import many, unpack, write_run

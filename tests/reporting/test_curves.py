@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from distill import jsonl
 from distill.reporting import curves, rates
 from distill.reporting.rates import BINS
 from distill.run import Run
+from distill.store import jsonl
 
 
 def test_a_resumed_training_replaces_the_steps_from_there_on(tmp_path: Path) -> None:

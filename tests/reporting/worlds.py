@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distill import jsonl
 from distill.evaluation.report import Difference, Measured, Point, Report
 from distill.filtering.funnel import Funnel, decide
 from distill.filtering.ledger import Entry, Word
 from distill.progress import Lines
 from distill.reporting.gather import Gathered, gather
 from distill.run import Run, write_json
+from distill.store import jsonl
 from distill.types import Metric, Score, Trace, Usage
 from tests.conftest import make_problem, make_trace
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from distill import jsonl, presets, problems
+from distill import presets, problems
 from distill.errors import BackendError, Stopped
 from distill.progress import Lines
 from distill.sampling import Logs, Rule, Tally, Wanted, collect
 from distill.sampling.history import Censored, Grade, Rate
 from distill.sampling.schedule import pass_rate
+from distill.store import jsonl
 from distill.types import Problem, Sampling, Trace, unpack_ids
 
 RIGHT = "It is so.\n</think>\n\n<answer>yes</answer>"

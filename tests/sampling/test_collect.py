@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from distill import jsonl, presets, problems
+from distill import presets, problems
 from distill.errors import BackendError, InputError, RunError
 from distill.progress import Lines
 from distill.sampling import Failure, Logs, Rule, Tally, Wanted, choose, collect, serve_command
+from distill.store import jsonl
 from distill.types import Sampling, Trace
 
 REPLY = "Try 3 * 7 = 21.\n</think>\n\n<answer>1</answer>"

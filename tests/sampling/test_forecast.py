@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from distill import jsonl, pipeline, problems, recipe
+from distill import pipeline, problems, recipe
 from distill.progress import Lines
 from distill.run import Run
 from distill.sampling.forecast import Forecast, Pilot, Spent, draw, forecast, read
 from distill.sampling.history import Censored, Logs, Rate
 from distill.sampling.price import Price
 from distill.sampling.speed import Stopwatch
+from distill.store import jsonl
 from distill.types import Message, Metric, Problem, Segment, Trace, Usage
 from tests.conftest import make_trace
 

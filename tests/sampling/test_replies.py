@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from distill import jsonl, presets, problems
+from distill import presets, problems
 from distill.progress import Lines
 from distill.sampling import Logs, Rule, Wanted, collect
 from distill.sampling.price import Price
+from distill.store import jsonl
 from distill.types import Trace
 from tests.backends.fake import Fake, raw, reply
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from distill import jsonl, presets, problems
+from distill import presets, problems
 from distill.errors import InputError, RunError
 from distill.evaluation import lighteval
 from distill.run import Run
 from distill.stages import Job, evaluate
+from distill.store import jsonl
 from distill.types import Trace
 from tests.conftest import make_job
 

@@ -9,10 +9,10 @@ from typing import Any
 import datasets
 import pytest
 
-from distill import jsonl
 from distill.errors import InputError, RunError
 from distill.run import Run
 from distill.stages import Job, filter
+from distill.store import jsonl
 from distill.types import Verdict
 from tests.conftest import GOOD, make_job, make_problem, make_trace
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill import jsonl
 from distill.run import Run
 from distill.stages import filter
+from distill.store import jsonl
 from distill.types import Verdict
 from tests.conftest import make_job, make_problem, make_trace
 from tests.judges import Server, compares

@@ -28,9 +28,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from distill import frames
 from distill.errors import InputError, writing
-from distill.frames import Index
+from distill.store import sealed
+from distill.store.sealed import Index
 
 
 @lru_cache(maxsize=4096)
@@ -49,7 +49,7 @@ def _index(log: Path, number: int) -> Path:
 
 
 def _load(log: Path, number: int) -> Index:
-    return frames.load(_sealed(log, number), _index(log, number))
+    return sealed.load(_sealed(log, number), _index(log, number))
 
 
 class Part(NamedTuple):
@@ -205,7 +205,7 @@ def blocks(log: Path, size: int = 1 << 20) -> Iterator[bytes]:
                 yield block
 
 
-def heads(log: Path) -> Iterator[tuple[int, frames.Facts]]:
+def heads(log: Path) -> Iterator[tuple[int, sealed.Facts]]:
     """(place, facts) of each trace, from the indexes where they are sealed; a torn last line is skipped.
 
     Raises:
@@ -217,13 +217,13 @@ def heads(log: Path) -> Iterator[tuple[int, frames.Facts]]:
         elif segment.stray is not None:
             raise _stray(log, base + segment.stray)
         else:
-            yield from ((base + at, found) for at, found in frames.heads(segment.file, _index(log, number)))
+            yield from ((base + at, found) for at, found in sealed.heads(segment.file, _index(log, number)))
 
 
-def _facts(log: Path, at: int, file: BinaryIO) -> Iterator[tuple[int, frames.Facts]]:
+def _facts(log: Path, at: int, file: BinaryIO) -> Iterator[tuple[int, sealed.Facts]]:
     for line in file:
         if line.endswith(b"\n") and not line.isspace():
-            found = frames.facts(line)
+            found = sealed.facts(line)
             if found is None:
                 raise _stray(log, at)
             yield at, found
@@ -283,7 +283,7 @@ def seal(log: Path, number: int, stopped: Callable[[], bool] = lambda: False) ->
     partial, partial_index = (path.with_name(f"{path.name}.{token}.partial") for path in (target, index))
     try:
         with writing(target), source.open("rb") as file:
-            if not frames.pack(file, partial, partial_index, stopped):
+            if not sealed.pack(file, partial, partial_index, stopped):
                 return False
             os.replace(partial_index, index)
             os.replace(partial, target)

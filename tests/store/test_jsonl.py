@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill import jsonl
 from distill.errors import InputError, RunError
+from distill.store import jsonl
 from distill.types import Metric
 
 

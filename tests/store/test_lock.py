@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from distill import jsonl, lock
 from distill.errors import RunError
+from distill.store import jsonl, lock
 from distill.types import Metric
 
 pytestmark = pytest.mark.slow  # it waits for processes, servers and disks

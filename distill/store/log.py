@@ -22,10 +22,10 @@ from types import TracebackType
 
 import orjson
 
-from distill import shards
 from distill.errors import DistillError, writing
-from distill.lock import WriterLock
 from distill.progress import LOG
+from distill.store import log_parts
+from distill.store.lock import WriterLock
 from distill.types import Record
 
 FSYNC_SECONDS = 5.0
@@ -52,8 +52,8 @@ class Log:
         self._lock = WriterLock(path)
         try:
             with writing(path):
-                waiting = shards.recover(path)
-                parts = shards.finished(path)
+                waiting = log_parts.recover(path)
+                parts = log_parts.finished(path)
                 self._number, self._base = len(parts), parts[-1].end if parts else 0
                 self._file = path.open("ab", buffering=0)
                 self.torn = _cut_torn_tail(path)
@@ -108,7 +108,7 @@ class Log:
         """Begin a new active file; what a failing step leaves undone, the next append does."""
         if not self._file.closed:
             os.fsync(self._file.fileno())
-            shards.rotate(self.path, self._number)
+            log_parts.rotate(self.path, self._number)
             self._file.close()
             self._sealer.add(self._number)
             self._number, self._base, self._size = self._number + 1, self._base + self._size, 0
@@ -186,7 +186,7 @@ class _Sealer:
     def _run(self) -> None:
         while (number := self._parts.get()) is not None:
             try:
-                shards.seal(self._path, number, self._stop.is_set)
+                log_parts.seal(self._path, number, self._stop.is_set)
             except (DistillError, OSError) as error:  # the part is as good unsealed; the next writer tries again
                 LOG.warning("a part of the log stays uncompressed: %s", error)
 

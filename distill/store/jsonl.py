@@ -15,10 +15,10 @@ import jsonlines
 import orjson
 from pydantic import ValidationError
 
-from distill import shards
 from distill.errors import InputError, RunError, writing
-from distill.log import Log
-from distill.shards import blocks, parts, size
+from distill.store import log_parts
+from distill.store.log import Log
+from distill.store.log_parts import blocks, parts, size
 from distill.types import Finish, Record
 
 __all__ = [
@@ -58,7 +58,7 @@ def rows(path: Path, on_bad: Callable[[int, str], None] | None = None) -> Iterat
 
     def counted() -> Iterator[bytes]:
         nonlocal number, line
-        for _, line in shards.lines(path):
+        for _, line in log_parts.lines(path):
             number += 1
             yield line
 
@@ -91,20 +91,20 @@ class Chunk(NamedTuple):
 
 def chunks(path: Path, size: int) -> Iterator[Chunk]:
     """Cut a log into shares of about `size` bytes; reads none of it. What is sealed is cut between frames."""
-    for start, end in shards.cuts(path, size):
+    for start, end in log_parts.cuts(path, size):
         yield Chunk(str(path), start, end)
 
 
 def lines(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
     """(place in the log, line) of a chunk; empty lines and a torn last line are skipped."""
-    for at, line in shards.lines(Path(chunk.path), chunk.start, chunk.end):
+    for at, line in log_parts.lines(Path(chunk.path), chunk.start, chunk.end):
         if line.endswith(b"\n") and not line.isspace():
             yield at, line
 
 
 def line_at(path: str, at: int) -> bytes:
     """The line at an address, which `append` returned, or a chunk's lines or `heads` gave."""
-    return shards.line_at(Path(path), at)
+    return log_parts.line_at(Path(path), at)
 
 
 def lines_at(addresses: Iterable[tuple[str, int]]) -> Iterator[bytes]:
@@ -118,7 +118,7 @@ def lines_at(addresses: Iterable[tuple[str, int]]) -> Iterator[bytes]:
     for path, at in addresses:
         behind = place + len(found)  # where the next line begins
         if path != name or not behind <= at <= behind + _NEAR:
-            name, ahead = path, shards.lines(Path(path), at)
+            name, ahead = path, log_parts.lines(Path(path), at)
         place, found = next((line for line in ahead if line[0] >= at), (-1, b""))
         yield found if place == at else line_at(path, at)
 
@@ -144,7 +144,7 @@ def heads(path: Path) -> Iterator[Head]:
         InputError: a line is no trace, or the file cannot be opened.
     """
     name = str(path)
-    for at, found in shards.heads(path):
+    for at, found in log_parts.heads(path):
         yield Head(name, at, *found)
 
 
@@ -173,7 +173,7 @@ def write(path: Path, records: Iterable[Record | dict[str, Any]]) -> int:
     Raises:
         RunError: the disk is full, for one; or the file is a log with finished parts, which may only be appended to.
     """
-    if shards.finished(path):
+    if log_parts.finished(path):
         raise RunError("has finished parts beside it", where=str(path), fix="remove them first, or write elsewhere")
     count = 0
     partial = path.with_name(path.name + ".partial")

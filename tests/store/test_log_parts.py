@@ -20,9 +20,9 @@ from filelock import SoftFileLease  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill import frames, jsonl, shards
 from distill.errors import InputError, RunError
 from distill.run import stamp
+from distill.store import jsonl, log_parts, sealed
 
 pytestmark = pytest.mark.slow  # it waits for processes, servers and disks
 
@@ -43,9 +43,9 @@ def line(number: int, size: int = 50) -> bytes:
 
 @pytest.fixture(autouse=True)
 def _small_frames() -> Iterator[None]:
-    before, frames.FRAME = frames.FRAME, 1000
+    before, sealed.FRAME = sealed.FRAME, 1000
     yield
-    frames.FRAME = before
+    sealed.FRAME = before
 
 
 def check(path: Path, expected: list[bytes]) -> None:
@@ -127,7 +127,7 @@ def test_addresses_outlive_sealing(tmp_path: Path) -> None:
         assert jsonl.line_at(str(path), at) == line(n)
     assert [text for chunk in chunks for _, text in jsonl.lines(chunk)] == [line(n) for n in range(30)]
     assert stamp(path, before) != before, "a row was added"
-    shards.rotate(path, 1)
+    log_parts.rotate(path, 1)
     assert jsonl.exists(path)
     assert [head.id for head in jsonl.heads(path)] == [f"t{n}" for n in range(31)]
 
@@ -173,8 +173,8 @@ def test_an_index_that_is_missing_or_stale_is_made_anew(tmp_path: Path, spoil: s
     if spoil == "missing":
         index.unlink()
     # as a new process finds it
-    frames._load.cache_clear()
-    shards._finished.cache_clear()
+    sealed._load.cache_clear()
+    log_parts._finished.cache_clear()
     check(path, written)
     assert index.read_bytes() == good
 
@@ -382,8 +382,8 @@ def test_a_disk_that_fills_up_while_sealing_costs_nothing(tmp_path: Path) -> Non
     written = [line(n, 4000) for n in range(20)]
 
     def work(say: Callable[[bytes], Any]) -> None:
-        full, seal = threading.Event(), shards.seal
-        shards.seal = lambda *given: (full.wait(), seal(*given))[1]  # the disk fills up before sealing begins
+        full, seal = threading.Event(), log_parts.seal
+        log_parts.seal = lambda *given: (full.wait(), seal(*given))[1]  # the disk fills up before sealing begins
         with jsonl.Log(path, seal=60_000) as log:
             for text in written[:16]:
                 log.append_bytes(text)
