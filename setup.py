@@ -1,4 +1,4 @@
-"""Which packages ship: all of distill/, found by looking, and three folders that lie beside it. The rest is in pyproject.toml."""
+"""Which packages ship: all of distill/, found by looking, and three folders that lie beside it."""
 
 from setuptools import find_packages, setup
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from distill import pipeline, slurm
+from distill import pipeline
 from distill.errors import InputError, RunError, suggest, writing
+from distill.machine import slurm
 from distill.progress import Lines
 from distill.recipe import ALL, Launcher, Recipe, StageName
 from distill.run import Run

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from distill import plugins, presets, problems
+from distill import plugins, problems
 from distill import recipe as recipes
 from distill.errors import InputError, suggest
+from distill.models import presets
 from distill.run import Run
 
 Rows = Iterator[tuple[str, ...]]

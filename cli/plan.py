@@ -11,17 +11,18 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from distill import hardware, presets
 from distill import recipe as recipes
 from distill.errors import InputError, suggest
+from distill.machine import hardware
+from distill.models import presets
+from distill.models.presets import Student
+from distill.models.shapes import Shape
 from distill.planning import choose, files, launch
 from distill.planning.choose import METHODS, Job, Option
 from distill.planning.duration import MFU, Duration, duration
 from distill.planning.memory import GIB, memory
 from distill.planning.setup import Hardware
-from distill.presets import Student
 from distill.run import Run
-from distill.shape import Shape
 from distill.stages.sft import WORKER
 from distill.stages.sft import Config as SftConfig
 from distill.training import config as settings

@@ -17,17 +17,18 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.logging import RichHandler
 
-from distill import presets, resources
+from distill import resources
 from distill.backends import Model
 from distill.backends._server import vllm_command
 from distill.errors import BackendError, InputError, from_validation, suggest, writing
+from distill.machine.slurm import Slurm
+from distill.machine.slurm import submit as submit_script
+from distill.models import presets
 from distill.progress import LOG
 from distill.serving import Serving, cluster, local, slurm
 from distill.serving.endpoints import EndpointsFile
 from distill.serving.fleet import Fleet
 from distill.serving.layout import Layout, advice
-from distill.slurm import Slurm
-from distill.slurm import submit as submit_script
 
 PLACES = ("here", "ray", "slurm")
 OUT = Console()

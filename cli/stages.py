@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.logging import RichHandler
 
-from distill import pipeline, presets
+from distill import pipeline
 from distill import recipe as recipes
 from distill.errors import InputError, closest
+from distill.models import presets
 from distill.progress import LOG, Lines, Progress, log_to
 from distill.recipe import Recipe, StageName
 from distill.run import Run

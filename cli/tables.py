@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from distill import pipeline, presets
+from distill import pipeline
+from distill.models import presets
 from distill.pipeline import Done
 from distill.progress import Lines, duration
 from distill.recipe import Recipe, StageName

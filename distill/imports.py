@@ -18,9 +18,9 @@ from typing import Any
 import orjson
 
 from distill import maps
-from distill.chat import split
 from distill.errors import InputError
 from distill.maps import TAGS, Attempt, Map, Parsed
+from distill.models.chat import split
 from distill.progress import Progress
 from distill.rows import Row, Rows
 from distill.run import Run

@@ -18,10 +18,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from distill import maps
-from distill.chat import Tags
 from distill.errors import InputError, RunError
 from distill.imports import trace_id
 from distill.maps import Attempt, Map, Parsed
+from distill.models.chat import Tags
 from distill.progress import Progress
 from distill.rows import Rows
 from distill.types import Problem, Record, content_id

@@ -16,10 +16,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distill import hardware, plugins
-from distill.chat import Tags
+from distill import plugins
 from distill.errors import DistillError, InputError
-from distill.parent import Workers, one_by_one
+from distill.machine import hardware
+from distill.machine.workers import Workers, one_by_one
+from distill.models.chat import Tags
 from distill.types import Outcome
 from distill.verifiers import Verifier
 

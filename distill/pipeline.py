@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
-from distill import presets
 from distill import recipe as recipes
 from distill.errors import RunError
+from distill.models import presets
 from distill.progress import Progress, duration
 from distill.recipe import Launcher, Recipe, StageName
 from distill.run import Run, stamp

@@ -12,9 +12,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from distill import plugins, presets, resources, rewards
+from distill import plugins, resources, rewards
 from distill.errors import InputError, from_validation, suggest
-from distill.slurm import Slurm
+from distill.machine.slurm import Slurm
+from distill.models import presets
 from distill.stages.evaluate import Config as EvalConfig
 from distill.stages.filter import Config as FilterConfig
 from distill.stages.generate import Config as GenerateConfig

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from distill import resources
-from distill.chat import Tags, split
+from distill.models.chat import Tags, split
 from distill.types import Message, Problem, Record, Sampling, Segment, Trace, Usage, content_id
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def make_trace(completion: str = GOOD, prefill: str = "<think>\n", **fields: Any
 
 def make_job(folder: Path, config: C) -> Job[C]:
     """A stage's job on the tiny models."""
-    from distill import presets
+    from distill.models import presets
     from distill.progress import Lines
     from distill.run import Run
     from distill.stages import Job

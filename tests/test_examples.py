@@ -26,8 +26,9 @@ from distill.cli.lessons import LESSONS
 from distill.cli.stages import resolve
 from typer.main import get_command
 
-from distill import maps, plugins, presets, problems, recipe
+from distill import maps, plugins, problems, recipe
 from distill.errors import InputError
+from distill.models import presets
 from distill.stages.publish import Config as PublishConfig
 from distill.types import Outcome
 from tests.judges import Answer, Server

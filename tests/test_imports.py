@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from distill import chat, imports, maps, plugins, problems
-from distill.chat import Tags
+from distill import imports, maps, plugins, problems
 from distill.errors import InputError, RunError
 from distill.filters import Context
 from distill.imports import Rejected
+from distill.models import chat
+from distill.models.chat import Tags
 from distill.progress import Lines
 from distill.run import Run
 from distill.store import jsonl

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from distill import chat
-from distill.chat import Tags, Tokenizer
 from distill.errors import InputError, RunError
 from distill.mix import Mix, Source
+from distill.models import chat
+from distill.models.chat import Tags, Tokenizer
 from distill.progress import Lines
 from distill.types import Message, TrainingRow
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from distill import pipeline, presets
+from distill import pipeline
 from distill import recipe as recipes
 from distill.errors import InputError, RunError
+from distill.models import presets
 from distill.progress import Lines
 from distill.recipe import StageName
 from distill.run import Run
@@ -141,7 +142,7 @@ def test_sft_and_eval_say_what_is_missing(tmp_path: Path, scripted_recipe: Build
 def test_a_large_student_without_gpus_stops_at_once(
     tmp_path: Path, scripted_recipe: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distill.hardware.gpus", lambda: 0)
+    monkeypatch.setattr("distill.machine.hardware.gpus", lambda: 0)
     run, recipe = Run(tmp_path), scripted_recipe([GOOD])
     go(run, recipe)
     with pytest.raises(InputError, match=r"qwen2\.5-7b \(Qwen/Qwen2\.5-7B\) needs GPUs"):

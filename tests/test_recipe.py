@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from distill import plugins, presets, problems, recipe, resources
+from distill import plugins, problems, recipe, resources
 from distill.errors import InputError
+from distill.models import presets
 
 
 @pytest.mark.parametrize("name", recipe.names())

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import SkipValidation
 
-from distill.chat import Tags
+from distill.models.chat import Tags
 from distill.types import Finish, Message, Record, Sampling
 
 Precision = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4"]

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill import kv
 from distill.backends import Completion, Model, Request
-from distill.chat import Tokenizer
 from distill.errors import BackendError, InputError
-from distill.hardware import keep_freed_memory, processors
+from distill.machine.hardware import keep_freed_memory, processors
+from distill.models import kv_cache
+from distill.models.chat import Tokenizer
 from distill.types import Finish, content_id
 
 
@@ -86,7 +86,7 @@ class Generator:
         if self._single:
             torch.set_num_threads(1)
         torch.manual_seed(int(content_id([[row.request.id, row.request.seed] for row in rows]), 16) % 2**63)
-        device, cache = self._net.device, kv.empty(self._net.config)
+        device, cache = self._net.device, kv_cache.empty(self._net.config)
         pads = [max(len(row.ids) for row in rows) - len(row.ids) for row in rows]
         ids = torch.tensor([[self._pad] * pad + row.ids for pad, row in zip(pads, rows, strict=True)], device=device)
         mask = torch.tensor([[0] * n + [1] * (ids.shape[1] - n) for n in pads], device=device)  # both (rows, length)

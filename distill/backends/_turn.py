@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from distill.backends import Completion, Refused, Request
 from distill.backends._failure import Failure
-from distill.chat import Tags
+from distill.models.chat import Tags
 
 
 class Turn:

@@ -21,8 +21,8 @@ from distill.backends._failure import Failure
 from distill.backends._hosted import Hosted, Terms
 from distill.backends._http import Gateway, allow_sockets
 from distill.backends._pool import Pool
-from distill.chat import Tokenizer
 from distill.errors import BackendError
+from distill.models.chat import Tokenizer
 
 
 class Config(Gateway):

@@ -16,8 +16,8 @@ import orjson
 from pydantic import Field, ValidationError
 
 from distill.backends import Backend, Completion, Model, Refused, Request, budget
-from distill.chat import Tokenizer
 from distill.errors import BackendError, InputError, from_validation
+from distill.models.chat import Tokenizer
 from distill.types import Record, content_id
 
 

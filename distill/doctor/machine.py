@@ -11,10 +11,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill import hardware
 from distill.doctor import limits
 from distill.doctor.finding import Finding
 from distill.errors import InputError, RunError
+from distill.machine import hardware
 
 GB = 1e9
 _TINY_DISK = 1 * GB
@@ -57,7 +57,8 @@ def disk(folder: Path) -> Iterator[Finding]:
     """
     from huggingface_hub import constants
 
-    from distill import presets, recipe
+    from distill import recipe
+    from distill.models import presets
     from distill.serving.layout import BYTES
 
     full = recipe.load(recipe.DEFAULT)

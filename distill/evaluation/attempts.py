@@ -9,10 +9,12 @@ from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
-from distill import chat, hardware, plugins
+from distill import plugins
 from distill.errors import InputError
 from distill.filters import Context, Filter, language, repetition
-from distill.parent import Workers, one_by_one
+from distill.machine import hardware
+from distill.machine.workers import Workers, one_by_one
+from distill.models import chat
 from distill.progress import Progress
 from distill.sampling import Identity
 from distill.store import jsonl

@@ -11,7 +11,7 @@ from typing import Any
 
 from distill.errors import InputError
 from distill.filtering.judge import Judge, Said, Setup, Share
-from distill.parent import Workers
+from distill.machine.workers import Workers
 from distill.store import jsonl
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from distill.chat import Tags, Tokenizer
+from distill.models.chat import Tags, Tokenizer
 from distill.types import Outcome, Problem, Trace
 from distill.verifiers import Verifiers
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from distill.chat import Tags, last_boxed, tagged
 from distill.filters import PASS, Context, Filter
+from distill.models.chat import Tags, last_boxed, tagged
 from distill.types import Outcome, Problem, Record, Trace
 
 _OPEN, _CLOSE = "<answer>", "</answer>"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from distill import presets
 from distill.filters import Context, Filter
+from distill.models import presets
 from distill.types import Outcome, Problem, Record, Trace
 
 

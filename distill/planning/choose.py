@@ -15,9 +15,9 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from distill.errors import InputError
+from distill.models.shapes import Shape
 from distill.planning.memory import GIB, Memory, memory
 from distill.planning.setup import Hardware, Method, Optimizer, Setup, Strategy
-from distill.shape import Shape
 from distill.types import Record
 
 Wanted = Literal["auto", "full", "lora", "qlora"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from distill.errors import InputError, suggest
+from distill.models.shapes import Shape
 from distill.planning.setup import Setup
-from distill.shape import Shape
 from distill.types import Record
 
 PEAK = {

@@ -8,8 +8,8 @@ the widths of the residual stream, the MLP, all query heads and all key heads, V
 
 from __future__ import annotations
 
+from distill.models.shapes import Shape
 from distill.planning.setup import Setup
-from distill.shape import Shape
 from distill.types import Record
 
 GIB = 2**30

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from distill import presets
 from distill.errors import InputError
-from distill.presets import Preset
+from distill.models import presets
+from distill.models.presets import Preset
 from distill.run import Run, stamp
 from distill.types import Sampling, Score, content_id
 

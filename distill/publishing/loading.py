@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from distill import chat
 from distill.errors import InputError, RunError
+from distill.models import chat
 from distill.publishing.text import visible
 from distill.types import Message
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill import chat
+from distill.models import chat
 from distill.progress import duration
 from distill.publishing import licences, sections
 from distill.publishing.facts import Facts

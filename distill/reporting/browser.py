@@ -17,7 +17,8 @@ from typing import Any
 import orjson
 from markupsafe import Markup
 
-from distill import chat, problems
+from distill import problems
+from distill.models import chat
 from distill.progress import Progress
 from distill.reporting.excerpts import EXAMPLES, FLOOR, Catalogue, Excerpt, Group, reasons
 from distill.reporting.packed import Packed, element

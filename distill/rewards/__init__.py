@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import Field
 
 from distill import filters, plugins
-from distill.chat import Tags, Tokenizer
 from distill.errors import InputError, suggest
+from distill.models.chat import Tags, Tokenizer
 from distill.types import Outcome, Problem, Record, Trace
 from distill.verifiers import Verifiers
 

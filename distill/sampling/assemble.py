@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import cached_property
 
 from distill.backends import Completion, Model
-from distill.chat import Prompt, Tokenizer, split
+from distill.models.chat import Prompt, Tokenizer, split
 from distill.sampling.queue import Attempt, Identity
 from distill.types import Segment, Trace, Usage, content_id, pack_ids, unpack_ids
 

@@ -8,19 +8,19 @@ from collections import deque
 
 from distill import plugins
 from distill.backends import Backend, Completion, Refused, Request
-from distill.chat import Prompt, Tokenizer
 from distill.errors import DistillError, InputError, RunError
 from distill.filters.repetition import ends_in_loop
+from distill.machine.garbage import seldom_collected
+from distill.machine.termination import until_terminated
+from distill.models.chat import Prompt, Tokenizer
 from distill.progress import EVERY_SECONDS, LOG, Progress
 from distill.sampling.assemble import Assembler
-from distill.sampling.garbage import seldom_collected
 from distill.sampling.grading import Grader
 from distill.sampling.history import Censored, Failure, Grade, History, Logs, Rate, gold_of
 from distill.sampling.preflight import preflight
 from distill.sampling.queue import Attempt, Entry, Identity, Queue
 from distill.sampling.schedule import pass_rate
 from distill.sampling.tally import Tally
-from distill.sampling.termination import until_terminated
 from distill.sampling.wanted import Wanted
 from distill.sampling.writers import Writers
 from distill.types import Problem, Trace, content_id

@@ -6,10 +6,11 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from distill import hardware, presets
 from distill.backends import Model
 from distill.backends._server import serving
 from distill.errors import InputError
+from distill.machine import hardware
+from distill.models import presets
 from distill.serving.layout import SMALL, Gpus, Layout, fit
 
 __all__ = ["SMALL", "choose", "serve_command"]

@@ -19,8 +19,8 @@ from functools import lru_cache
 
 import orjson
 
-from distill import hardware
 from distill.errors import InputError, RunError
+from distill.machine import hardware
 from distill.progress import LOG
 from distill.types import Outcome, Problem, Trace
 from distill.verifiers import Verifiers

@@ -9,8 +9,8 @@ import re
 from typing import Literal
 
 from distill.backends import Backend, Completion, Model, Refused, Request
-from distill.chat import Prompt, Tokenizer
 from distill.errors import BackendError
+from distill.models.chat import Prompt, Tokenizer
 from distill.types import Message, Problem, Record, Sampling
 
 _PROBE = 16  # tokens, of which a reasoner has its first words

@@ -21,10 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from distill import hardware
 from distill.backends import Model
 from distill.backends._server import Server, claim_port, is_cpu_build, vllm_command
 from distill.errors import BackendError, InputError
+from distill.machine import hardware
 from distill.serving import Serving
 from distill.serving.fleet import Fleet
 from distill.serving.layout import SMALL, Gpus, Layout, capacity, fit

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.backends import Model
-from distill.chat import fetch
 from distill.errors import InputError
+from distill.models.chat import fetch
 from distill.types import Record
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from distill.backends import Model
 from distill.errors import InputError
+from distill.machine.slurm import Slurm, directives, fill
 from distill.serving import Serving
 from distill.serving.layout import Gpus, Layout, capacity, fit
-from distill.slurm import Slurm, directives, fill
 from distill.types import Record
 
 _MOST_NODES = 16  # for one replica

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from distill import golds, problems
 from distill.errors import InputError
-from distill.presets import Student, Teacher
+from distill.models.presets import Student, Teacher
 from distill.progress import Progress
 from distill.run import Run
 from distill.types import Problem, Record, Sampling

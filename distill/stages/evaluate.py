@@ -10,13 +10,14 @@ from typing import Any, Literal
 import orjson
 from pydantic import Field
 
-from distill import chat, presets, problems
+from distill import problems
 from distill.backends import Model
 from distill.errors import InputError
 from distill.evaluation import attempts, lighteval, metrics, report
 from distill.evaluation.attempts import Attempts
 from distill.evaluation.lighteval import Config as Lighteval
 from distill.evaluation.protocols import PROTOCOLS, SAMPLES, Name, without_system
+from distill.models import chat, presets
 from distill.run import Run, write_json
 from distill.sampling import Identity, Logs, Rule, Wanted, choose, collect
 from distill.stages import Job, SamplingChoice, Summary, load_problems

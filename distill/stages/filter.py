@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from distill import hardware, plugins, presets
+from distill import plugins
 from distill.errors import InputError, RunError
 from distill.filtering import executors, funnel, training
 from distill.filtering.earlier import usable
@@ -22,7 +22,9 @@ from distill.filtering.ledger import Ledger
 from distill.filtering.problems import Problems
 from distill.filtering.selection import Selection, place, select
 from distill.filters import Context
+from distill.machine import hardware
 from distill.mix import Drawn, Mix, Source
+from distill.models import presets
 from distill.run import Run, write_json
 from distill.stages import Job, Summary, quantiles
 from distill.store import jsonl

@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from distill import plugins, presets, problems
+from distill import plugins, problems
 from distill.errors import InputError, RunError
-from distill.presets import Teacher
+from distill.models import presets
+from distill.models.presets import Teacher
 from distill.run import Run
 from distill.sampling import Logs, Rule, Tally, Wanted, choose, collect
 from distill.sampling import forecast as forecasts

@@ -9,9 +9,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from distill import hardware, presets, problems, rewards
+from distill import problems, rewards
 from distill.errors import InputError
-from distill.presets import Student
+from distill.machine import hardware
+from distill.models import presets
+from distill.models.presets import Student
 from distill.run import Run, stamp
 from distill.sampling.engine import SMALL
 from distill.stages import Job, Summary, load_problems

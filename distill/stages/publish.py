@@ -12,8 +12,9 @@ from typing import Any
 import orjson
 from pydantic import Field
 
-from distill import presets, problems
+from distill import problems
 from distill.errors import InputError
+from distill.models import presets
 from distill.publishing import dataset_card, facts, folder, hub, licences, loading, model_card, place, results, sections
 from distill.publishing.facts import Facts
 from distill.publishing.folder import MANIFEST, Table

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from distill import hardware, presets
 from distill.errors import InputError
+from distill.machine import hardware
+from distill.models import presets
 from distill.run import Run
 from distill.sampling.engine import SMALL
 from distill.stages import Job, Summary

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from distill import hardware, parent, pipeline
+from distill import pipeline
 from distill.errors import DistillError, RunError, Stopped, writing
+from distill.machine import hardware, workers
 from distill.progress import LOG, Lines, Progress, log_to
 from distill.run import Run
 from distill.study import plan
@@ -126,7 +127,7 @@ class _Worker:
 
 def _work(one: One, threads: int, says: Connection) -> None:
     """A worker's life: one run; tells why it failed."""
-    parent.end_with_parent()
+    workers.end_with_parent()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # before torch is there
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     screen = logging.StreamHandler(sys.stderr)

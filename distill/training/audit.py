@@ -12,9 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from distill.chat import Tokenizer
 from distill.errors import RunError
-from distill.presets import Student
+from distill.models.chat import Tokenizer
+from distill.models.presets import Student
 from distill.training import faults, rows
 from distill.training.faults import text_of
 from distill.training.renderer import IGNORED, Renderer, labels_of

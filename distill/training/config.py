@@ -8,14 +8,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from distill import hardware, presets
-from distill.chat import Tokenizer
 from distill.errors import InputError
+from distill.machine import hardware
+from distill.models import presets
+from distill.models.chat import Tokenizer
+from distill.models.presets import Student
+from distill.models.shapes import Shape
 from distill.planning import choose
 from distill.planning.setup import Hardware, Method, Optimizer, Setup, Strategy
-from distill.presets import Student
 from distill.run import Run
-from distill.shape import Shape
 from distill.training.job import Attention, Batching, Job, Lora, Schedule, Tracker
 from distill.training.launch import MASTER, NODES, number
 from distill.types import Record

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 from unicodedata import normalize
 
-from distill import chat
-from distill.chat import Prompt, Tags, Tokenizer
 from distill.errors import InputError, RunError
-from distill.presets import Student
+from distill.models import chat
+from distill.models.chat import Prompt, Tags, Tokenizer
+from distill.models.presets import Student
 from distill.training.renderer import IGNORED
 from distill.types import Message, Record
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from distill import rewards
-from distill.chat import Tags, Tokenizer
 from distill.errors import RunError
+from distill.models.chat import Tags, Tokenizer
 from distill.rewards import Context
 from distill.rewards._trl import Functions
 from distill.run import write_json

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from distill import hardware
+from distill.machine import hardware
 from distill.training import config as settings
 from distill.training import prompts
 from distill.training.watch import Limits

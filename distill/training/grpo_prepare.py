@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from distill import hardware, presets
-from distill.chat import Tokenizer
 from distill.errors import InputError
-from distill.presets import Student
+from distill.machine import hardware
+from distill.models import presets
+from distill.models.chat import Tokenizer
+from distill.models.presets import Student
 from distill.rewards import Context
 from distill.run import Run, stamp
 from distill.training import config as settings

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from distill.models.presets import Rope
 from distill.planning.setup import Setup
-from distill.presets import Rope
 from distill.types import Record, content_id
 
 Batching = Literal["packed", "grouped"]

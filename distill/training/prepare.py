@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from distill import chat, presets
-from distill.chat import Tokenizer
+from distill.models import chat, presets
+from distill.models.chat import Tokenizer
+from distill.models.presets import Student
 from distill.planning import files
-from distill.presets import Student
 from distill.progress import Progress
 from distill.run import Run, write_json
 from distill.training import audit, callbacks, lengths, rows

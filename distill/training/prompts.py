@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from distill.chat import Tags, Tokenizer
 from distill.errors import InputError, writing
+from distill.models.chat import Tags, Tokenizer
 from distill.rewards import _row
 from distill.run import Run
 from distill.store import jsonl

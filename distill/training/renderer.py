@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from distill import chat
-from distill.chat import Example, Tags, Tokenizer
 from distill.errors import InputError
+from distill.models import chat
+from distill.models.chat import Example, Tags, Tokenizer
 from distill.types import Message
 
 IGNORED = -100

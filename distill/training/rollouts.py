@@ -12,7 +12,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from distill import kv
+from distill.models import kv_cache
 
 _ALIKE = 16
 """Rows of like length that are computed together."""
@@ -86,7 +86,7 @@ def sample(net: Any, prompts: Sequence[Sequence[int]], most: int, config: Any) -
     longest, pad = max(map(len, prompts)), config.pad_token_id
     ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=net.device)
     mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=net.device)
-    cache, made, alive = kv.empty(net.config), [list[int]() for _ in prompts], list(range(len(prompts)))
+    cache, made, alive = kv_cache.empty(net.config), [list[int]() for _ in prompts], list(range(len(prompts)))
     config = copy.copy(config)
     while alive:
         config.max_new_tokens = longest + most - ids.shape[1]

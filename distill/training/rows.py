@@ -17,10 +17,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from distill import hardware
-from distill.chat import Example, Tokenizer
 from distill.errors import InputError, RunError, from_validation, writing
-from distill.presets import Student
+from distill.machine import hardware
+from distill.models.chat import Example, Tokenizer
+from distill.models.presets import Student
 from distill.progress import Progress
 from distill.run import stamp
 from distill.training.renderer import IGNORED, Rendered, Renderer

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill import hardware
 from distill.errors import RunError
+from distill.machine import hardware
 from distill.run import write_json
 from distill.training import audit, callbacks
 from distill.training.job import Job, Lora

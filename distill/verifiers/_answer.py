@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill.chat import final_answer, tagged
+from distill.models.chat import final_answer, tagged
 from distill.types import Outcome
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from distill.chat import last_boxed, tagged
+from distill.models.chat import last_boxed, tagged
 from distill.verifiers import _symbols, _units
 
 _PERCENT = re.compile(r"[\s$]*(?:\\?%|pct\b|percent\b)")

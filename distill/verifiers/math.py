@@ -14,8 +14,9 @@ from functools import lru_cache
 from typing import Any
 
 from distill.errors import InputError
+from distill.machine import killable
 from distill.types import Outcome, Record
-from distill.verifiers import _algebra, _examples, _final, _latex, _pool, _shape, _symbols, _units, choice
+from distill.verifiers import _algebra, _examples, _final, _latex, _shape, _symbols, _units, choice
 from distill.verifiers._answer import HEDGED, RIGHT, after_thought, hedged, wrong
 from distill.verifiers._examples import Examples
 from distill.verifiers._number import number
@@ -135,9 +136,9 @@ def _algebraically(gold: str, answer: str, alone: bool) -> bool | Outcome:
                 return parts
             return _ask(*sides, True)
         return _ask(gold, answer, alone)
-    except _pool.Lost as error:
-        return Outcome(passed=None, reason="timeout" if isinstance(error, _pool.Timeout) else "worker_died")
-    except _pool.Failed as error:  # the library raises nearly anything on odd LaTeX
+    except killable.Lost as error:
+        return Outcome(passed=None, reason="timeout" if isinstance(error, killable.Timeout) else "worker_died")
+    except killable.Failed as error:  # the library raises nearly anything on odd LaTeX
         return Outcome(passed=None, reason="undecidable", detail=str(error)[:200])
 
 
@@ -148,7 +149,7 @@ def _part(gold: str, part: str) -> bool:
 
 @lru_cache(1 << 16)
 def _ask(gold: str, answer: str, alone: bool) -> bool:
-    return bool(_pool.shared().call(_algebra.equal, gold, answer, alone))
+    return bool(killable.shared().call(_algebra.equal, gold, answer, alone))
 
 
 def build(config: Config) -> Math:

@@ -15,8 +15,8 @@ from distill import plugins
 from distill.backends import Completion, Model, Refused, Request
 from distill.backends._rate import Rate
 from distill.backends.chat import Config
-from distill.chat import split
 from distill.errors import BackendError, InputError
+from distill.models.chat import split
 from distill.types import Message, Sampling
 from tests.backends.fake import Answer, Fake, never, raw, status
 

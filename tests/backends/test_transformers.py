@@ -11,8 +11,8 @@ import pytest
 
 from distill import plugins
 from distill.backends import Backend, Completion, Model, Refused, Request
-from distill.chat import Tokenizer
 from distill.errors import BackendError, InputError
+from distill.models.chat import Tokenizer
 from distill.types import Sampling
 
 pytestmark = pytest.mark.slow  # importing torch and transformers alone takes seconds

@@ -26,8 +26,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from distill import plugins
-from distill.chat import Tags, Tokenizer, split
 from distill.filters import Context
+from distill.models.chat import Tags, Tokenizer, split
 from distill.types import Message, Problem, Sampling, Trace, Usage, content_id
 
 SHARED = Path(os.environ.get("DISTILL_SHARED_DATA", Path(__file__).parents[2] / "../shared/data"))

@@ -29,7 +29,7 @@ from typing import Any
 
 import yaml
 
-from distill import presets
+from distill.models import presets
 from distill.progress import Lines
 from distill.run import Run
 from distill.stages import Job, filter

@@ -63,7 +63,7 @@ def serve(port: int) -> None:
     from aiohttp import web
 
     from distill import resources
-    from distill.chat import Tokenizer
+    from distill.models.chat import Tokenizer
 
     close = Tokenizer(str(resources.folder("data") / "tiny" / "teacher")).encode("</think>")
     now = peak = 0
@@ -114,7 +114,8 @@ def ours(url: str, requests: int, profile: bool) -> dict[str, float]:
     from distill.cli.progress import Bar
     from rich.console import Console
 
-    from distill import presets, problems
+    from distill import problems
+    from distill.models import presets
     from distill.sampling import Logs, Rule, Wanted, collect
     from distill.types import Sampling
 
@@ -155,8 +156,9 @@ def openai(url: str, requests: int) -> dict[str, float]:
     """The official client, which does nothing with a reply."""
     from openai import AsyncOpenAI
 
-    from distill import presets, problems
-    from distill.chat import Tags, Tokenizer
+    from distill import problems
+    from distill.models import presets
+    from distill.models.chat import Tags, Tokenizer
 
     model = presets.as_model(presets.teacher("tiny"))
     tokenizer = Tokenizer(model.path)

@@ -26,7 +26,7 @@ from distill.cli.progress import Bar
 from rich.console import Console
 
 from distill import problems
-from distill.chat import Tags, Tokenizer
+from distill.models.chat import Tags, Tokenizer
 from distill.sampling import Logs, Rule, Wanted, collect
 from distill.store import jsonl
 from distill.types import Problem, Trace

@@ -30,8 +30,8 @@ def rows(run: Path, folder: Path) -> tuple[Path, Path]:
     """Rows to train on and rows held out, as the sft stage writes them."""
     import pyarrow.parquet as pq
 
-    from distill import presets
-    from distill.chat import Tokenizer
+    from distill.models import presets
+    from distill.models.chat import Tokenizer
     from distill.progress import Lines
     from distill.training import rows as training_rows
 
@@ -49,8 +49,8 @@ def rows(run: Path, folder: Path) -> tuple[Path, Path]:
 
 
 def job(train: Path, folder: Path, epochs: float) -> Any:
-    from distill import presets
-    from distill.chat import Tokenizer
+    from distill.models import presets
+    from distill.models.chat import Tokenizer
     from distill.training.job import Job
 
     student = presets.student("tiny")
@@ -90,7 +90,7 @@ def reference(train: Path, held: Path, folder: Path, epochs: float) -> dict[str,
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    from distill import hardware
+    from distill.machine import hardware
 
     hardware.keep_freed_memory()
     told = job(train, folder, epochs)

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from distill.machine import killable
 from distill.types import Message, Problem, Trace
-from distill.verifiers import Verifiers, _pool
+from distill.verifiers import Verifiers
 from tests.conftest import make_trace
 
 FOLDER = Path(os.environ.get("DISTILL_SHARED_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -48,7 +49,7 @@ def copies(count: int) -> Iterator[tuple[Problem, Trace]]:
 
 def rate(work: Callable[[], int]) -> float:
     """Traces a second of processor time, the worker's included."""
-    worker = _pool.shared()
+    worker = killable.shared()
     start = time.process_time() + worker.call(time.process_time)
     done = work()
     return done / (time.process_time() + worker.call(time.process_time) - start)

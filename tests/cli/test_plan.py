@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from distill import hardware, presets
 from distill import recipe as recipes
+from distill.machine import hardware
+from distill.models import presets
 from distill.planning.setup import Hardware
 from distill.training import config as settings
 from tests.cli.conftest import Run

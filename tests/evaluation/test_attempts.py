@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from distill import hardware
 from distill.evaluation import attempts
 from distill.evaluation.attempts import Attempts
+from distill.machine import hardware
 from distill.progress import Lines
 from distill.sampling import Identity
 from distill.store import jsonl

@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from distill.chat import Tokenizer
+from distill.models.chat import Tokenizer
 from distill.run import Run
 from distill.stages import filter
 from distill.store import jsonl

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from distill.chat import Tags, split
 from distill.filters import Context
+from distill.models.chat import Tags, split
 from distill.types import Message, Problem, Sampling, Trace, Usage
 
 Make = Callable[..., Trace]

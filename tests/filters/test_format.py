@@ -5,8 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill import plugins
-from distill.chat import Tags
 from distill.filters import Context
+from distill.models.chat import Tags
 
 
 def reason(make_trace, make_problem, text, prefill="", answer="any"):

@@ -17,8 +17,8 @@ import pytest
 
 from distill import plugins, resources
 from distill.backends import Backend, Completion, Model, Refused, Request
-from distill.chat import Tags, Tokenizer
 from distill.errors import BackendError, InputError
+from distill.models.chat import Tags, Tokenizer
 from distill.types import Message, Sampling
 
 TEACHER = resources.folder("data") / "tiny" / "teacher"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from distill import hardware
+from distill.machine import hardware
 from tests.integration import test_training as training
 from tests.integration.test_training import filtered, losses, trained
 

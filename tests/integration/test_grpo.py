@@ -88,8 +88,8 @@ def unbroken(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_leaves_a_student_metrics_prompts_and_samples(unbroken: Path) -> None:
-    from distill import presets
-    from distill.chat import Tokenizer
+    from distill.models import presets
+    from distill.models.chat import Tokenizer
 
     run = unbroken / "run"
     found = rows(unbroken)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.hardware import installed
+from distill.machine.hardware import installed
 
 pytestmark = [
     pytest.mark.vllm,

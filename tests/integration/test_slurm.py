@@ -23,11 +23,12 @@ from typing import Any
 import pytest
 import yaml
 
-from distill import presets, slurm
-from distill.hardware import installed
+from distill.machine import slurm
+from distill.machine.hardware import installed
+from distill.machine.slurm import Slurm
+from distill.models import presets
 from distill.serving import Serving
 from distill.serving import slurm as serving
-from distill.slurm import Slurm
 from tests.conftest import GOOD
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch")

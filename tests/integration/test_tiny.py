@@ -14,7 +14,7 @@ from typing import Any
 import datasets
 import pytest
 
-from distill.hardware import installed
+from distill.machine.hardware import installed
 from tests.integration.processes import living_in
 
 needs_vllm = pytest.mark.skipif(not installed("vllm"), reason="vLLM is not installed")

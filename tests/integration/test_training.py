@@ -100,7 +100,7 @@ def test_adapters_are_trained_and_merged(filtered: Path, tmp_path: Path) -> None
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from distill import presets
+    from distill.models import presets
 
     summary = trained(filtered, tmp_path, "lora", "method=lora", "lora.rank=8", "learning_rate=2e-2")
     assert summary["last_loss"] < summary["first_loss"]

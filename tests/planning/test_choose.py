@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from distill import presets
 from distill.errors import InputError
+from distill.models import presets
+from distill.models.shapes import Shape
 from distill.planning.choose import Job, choose, options, pick
 from distill.planning.setup import Hardware
-from distill.shape import Shape
 
 
 def shape(name: str) -> Shape:

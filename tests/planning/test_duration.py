@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from distill import presets
 from distill.errors import InputError
+from distill.models import presets
 from distill.planning.duration import duration, flops_per_token
 from distill.planning.setup import Setup
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from distill import presets
+from distill.models import presets
+from distill.models.shapes import Shape
 from distill.planning import files, launch
 from distill.planning.memory import SUB_GROUP, memory
 from distill.planning.setup import Setup
-from distill.shape import Shape
 
 pytestmark = pytest.mark.integration
 SMALL = Shape(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from distill import presets
+from distill.models import presets
+from distill.models.shapes import Shape
 from distill.planning.choose import MARGIN, Option, weigh
 from distill.planning.memory import GIB, adapters, memory
 from distill.planning.setup import Hardware, Setup
-from distill.shape import Shape
 
 H100 = 80 * GIB * (1 - MARGIN)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from distill.cli.settings import build
 
-from distill import presets
+from distill.models import presets
 from distill.publishing import licences
 from distill.publishing.licences import Finding, check, notices, of_card, stopping
 from distill.stages import publish

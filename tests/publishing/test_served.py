@@ -14,7 +14,7 @@ import pytest
 
 from distill import plugins
 from distill.backends import Backend, Model, Request
-from distill.chat import Tags, Tokenizer
+from distill.models.chat import Tags, Tokenizer
 from distill.run import Run
 from distill.types import Message, Sampling
 from tests.publishing.hub import TOKEN, Hub

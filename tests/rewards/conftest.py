@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.chat import Tokenizer
+from distill.models.chat import Tokenizer
 from distill.rewards import Context
 
 

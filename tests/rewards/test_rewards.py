@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from distill import plugins, rewards
-from distill.chat import Tokenizer
 from distill.errors import InputError
+from distill.models.chat import Tokenizer
 from distill.rewards import Context, _row
 from distill.rewards._trl import Batch, Functions
 from distill.types import Problem

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from distill import presets, problems
+from distill import problems
 from distill.errors import BackendError, Stopped
+from distill.models import presets
 from distill.progress import Lines
 from distill.sampling import Logs, Rule, Tally, Wanted, collect
 from distill.sampling.history import Censored, Grade, Rate

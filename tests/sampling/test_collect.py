@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from distill import presets, problems
+from distill import problems
 from distill.errors import BackendError, InputError, RunError
+from distill.models import presets
 from distill.progress import Lines
 from distill.sampling import Failure, Logs, Rule, Tally, Wanted, choose, collect, serve_command
 from distill.store import jsonl
@@ -110,7 +111,7 @@ def test_a_failing_engine_keeps_what_was_finished(tmp_path: Path) -> None:
 
 
 def test_choose_says_how_to_serve_a_teacher_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.hardware.gpus", lambda: 0)
+    monkeypatch.setattr("distill.machine.hardware.gpus", lambda: 0)
     big = presets.as_model(presets.teacher("deepseek-r1"))
     with pytest.raises(
         InputError, match=r"needs GPUs \(8 × H200[\s\S]*vllm serve deepseek-ai/DeepSeek-R1[\s\S]*--endpoint"

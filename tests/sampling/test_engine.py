@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from distill import presets
 from distill.errors import InputError
+from distill.models import presets
 from distill.sampling import choose, serve_command
 
 
 def test_gpus_that_are_too_small_are_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.hardware.gpu_memory", lambda: {str(i): 80 << 30 for i in range(8)})
+    monkeypatch.setattr("distill.machine.hardware.gpu_memory", lambda: {str(i): 80 << 30 for i in range(8)})
     r1, qwq = (presets.as_model(presets.teacher(name)) for name in ("deepseek-r1", "qwq-32b"))
     wanted = (
         r"(?s)does not fit on 8 × 86 GB.*; it needs 8 × H200.*distill serve --teacher deepseek-r1 --host.*--endpoint"

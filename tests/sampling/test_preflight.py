@@ -11,7 +11,7 @@ from aiohttp import web
 
 from distill import plugins
 from distill.backends import Model
-from distill.chat import Tags, Tokenizer
+from distill.models.chat import Tags, Tokenizer
 from distill.sampling.preflight import Finding, preflight
 from distill.types import Message, Problem, Sampling
 from tests.backends.fake import Answer, Fake, reply, status

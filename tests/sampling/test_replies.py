@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from distill import presets, problems
+from distill import problems
+from distill.models import presets
 from distill.progress import Lines
 from distill.sampling import Logs, Rule, Wanted, collect
 from distill.sampling.price import Price

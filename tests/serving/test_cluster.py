@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from distill import presets
 from distill.backends import Model
 from distill.errors import InputError
+from distill.models import presets
 from distill.serving import Serving
 from distill.serving.cluster import place
 from distill.serving.layout import Gpus

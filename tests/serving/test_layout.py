@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from distill import presets
 from distill.backends import Model
 from distill.errors import InputError
+from distill.models import presets
 from distill.serving.layout import Gpus, Layout, advice, capacity, fit
 
 GIB = 1 << 30

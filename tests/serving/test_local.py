@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from distill import hardware, presets
 from distill.backends import Model
 from distill.errors import InputError
+from distill.machine import hardware
+from distill.models import presets
 from distill.serving import Serving, local
 
 

@@ -15,11 +15,11 @@ from tempfile import TemporaryDirectory
 import pytest
 from pydantic import ValidationError
 
-from distill import presets
 from distill.errors import InputError
+from distill.machine.slurm import Slurm
+from distill.models import presets
 from distill.serving import Serving, slurm
 from distill.serving.slurm import Job
-from distill.slurm import Slurm
 from tests.shell import asked, directives, run
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from distill import presets, problems
+from distill import problems
 from distill.errors import InputError, RunError
 from distill.evaluation import lighteval
+from distill.models import presets
 from distill.run import Run
 from distill.stages import Job, evaluate
 from distill.store import jsonl

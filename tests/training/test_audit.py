@@ -15,9 +15,9 @@ from rich.console import Console
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Fast
 
-from distill import presets
-from distill.chat import Tags, Tokenizer
 from distill.errors import InputError, RunError
+from distill.models import presets
+from distill.models.chat import Tags, Tokenizer
 from distill.progress import Lines
 from distill.training import audit, faults, rows
 from distill.training.renderer import IGNORED, Renderer, labels_of

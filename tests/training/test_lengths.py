@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill import presets
-from distill.chat import Tokenizer
 from distill.errors import RunError
+from distill.models import presets
+from distill.models.chat import Tokenizer
 from distill.progress import Lines
 from distill.training import lengths, rows
 from distill.training.rows import bin_of, round_up

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from distill import presets
 from distill.errors import InputError
+from distill.models import presets
 from distill.progress import Lines
 from distill.run import Run
 from distill.training import config as settings

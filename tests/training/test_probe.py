@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from distill.chat import Tokenizer
 from distill.errors import InputError
+from distill.models.chat import Tokenizer
 from distill.rewards import Context
 from distill.training import probe
 from distill.types import Problem

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from distill.chat import Tags, Tokenizer
 from distill.errors import InputError
+from distill.models.chat import Tags, Tokenizer
 from distill.rewards import _row
 from distill.run import Run
 from distill.training import prompts

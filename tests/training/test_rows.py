@@ -9,9 +9,9 @@ import pyarrow
 import pyarrow.parquet as pq
 import pytest
 
-from distill import chat, presets
-from distill.chat import Tags, Tokenizer
 from distill.errors import InputError, RunError
+from distill.models import chat, presets
+from distill.models.chat import Tags, Tokenizer
 from distill.progress import Lines
 from distill.training import rows
 from distill.training.renderer import IGNORED

@@ -14,8 +14,8 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Fast
 
 from distill import resources
-from distill.chat import Tokenizer
 from distill.filtering import training
+from distill.models.chat import Tokenizer
 from distill.types import TrainingRow
 
 SPECIALS = {

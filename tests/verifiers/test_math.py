@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from distill.machine import killable
 from distill.types import Message, Problem
-from distill.verifiers import _pool, math
+from distill.verifiers import math
 from tests.conftest import make_trace as a_trace
 
 VERIFIER = math.build(math.Config())
@@ -146,7 +147,7 @@ def test_more_that_is_different(gold, answer):
     ("gold", "answer"), [("5", "x \\geq 5"), ("m < 3", "3"), ("1", "a >= 1"), ("\\frac12", "x \\ne 1")]
 )
 def test_a_range_is_no_number_which_takes_no_algebra(monkeypatch, gold, answer):
-    monkeypatch.setattr(_pool, "shared", lambda: pytest.fail("the library was asked"))
+    monkeypatch.setattr(killable, "shared", lambda: pytest.fail("the library was asked"))
     assert VERIFIER.verify(gold, f"\\boxed{{{answer}}}").passed is False
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from distill.errors import RunError
-from distill.verifiers import _pool
+from distill.machine import killable
 from distill.verifiers import math as maths
 
 pytestmark = pytest.mark.slow  # it waits for processes, servers and disks
@@ -29,7 +29,7 @@ EXPANDED = ("(x+2)^2", "\\boxed{x^2+4x+4}")  # takes algebra
 
 @pytest.fixture(scope="module")
 def worker():
-    made = _pool.Worker(seconds=0.3, memory=256)
+    made = killable.Worker(seconds=0.3, memory=256)
     yield made
     made.close()
 
@@ -53,13 +53,13 @@ def test_calls_give_results_and_share_one_worker(worker):
     first = worker.pid
     assert worker.call(math.comb, 5, 2) == 10
     assert worker.pid == first != os.getpid()
-    with pytest.raises(_pool.Failed, match="ZeroDivisionError"):
+    with pytest.raises(killable.Failed, match="ZeroDivisionError"):
         worker.call(operator.truediv, 1, 0)
     assert worker.pid == first
 
 
 def test_a_call_that_holds_the_interpreter_is_killed_and_costs_only_itself(worker):
-    with pytest.raises(_pool.Timeout):
+    with pytest.raises(killable.Timeout):
         worker.call(pow, 9, 10**8)
     assert worker.call(operator.add, 1, 1) == 2
 
@@ -72,34 +72,34 @@ def test_a_worker_that_is_killed_while_idle_costs_nothing(worker):
 
 
 def test_memory_is_limited(worker):
-    with pytest.raises(_pool.Died):
+    with pytest.raises(killable.Died):
         worker.call(operator.mul, [0], 10**9)
     assert worker.call(operator.add, 1, 1) == 2
 
 
 @pytest.mark.parametrize("end", [os.abort, os._exit])
 def test_a_crash_costs_one_call(worker, end):
-    with pytest.raises(_pool.Died):
+    with pytest.raises(killable.Died):
         worker.call(end, *([3] if end is os._exit else []))
     assert worker.call(operator.add, 1, 1) == 2
 
 
 def test_a_worker_that_cannot_start_is_said_so():
     with pytest.raises(RunError, match="no_such_module"):
-        _pool.Worker(warm=("no_such_module",)).call(operator.add, 1, 1)
+        killable.Worker(warm=("no_such_module",)).call(operator.add, 1, 1)
 
 
 def test_a_call_that_sleeps_is_ended_by_the_clock(monkeypatch):
-    monkeypatch.setattr(_pool, "_SLOW", 2.0)
-    worker = _pool.Worker(seconds=0.2)
-    with pytest.raises(_pool.Timeout):
+    monkeypatch.setattr(killable, "_SLOW", 2.0)
+    worker = killable.Worker(seconds=0.2)
+    with pytest.raises(killable.Timeout):
         worker.call(time.sleep, 30)
     worker.close()
 
 
 def test_a_worker_is_replaced_after_many_calls(monkeypatch):
-    monkeypatch.setattr(_pool, "_CALLS", 2)
-    worker = _pool.Worker()
+    monkeypatch.setattr(killable, "_CALLS", 2)
+    worker = killable.Worker()
     pids = []
     for _ in range(3):
         assert worker.call(operator.add, 1, 1) == 2
@@ -189,7 +189,7 @@ def test_bombs_neither_hang_nor_grow_nor_spoil_their_neighbours():
             assert VERIFIER.verify(f"(x+{number})^2", wrong).passed is False
     assert {"too_costly", "timeout"} <= reasons
     assert time.monotonic() - began < len(BOMBS) * 2 * 30
-    _pool.shared().close()
+    killable.shared().close()
     ended = json.loads(subprocess.check_output([sys.executable, "-c", PEAK]))
     assert ended < 700 * 1024
 

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from distill import presets
 from distill.backends import Model
 from distill.backends._server import vllm_command
 from distill.errors import InputError
-from distill.hardware import installed
+from distill.machine.hardware import installed
+from distill.models import presets
 from distill.serving.layout import Gpus, fit
 
 NAMES = presets.names("teacher")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from distill import presets, recipe
+from distill import recipe
 from distill.errors import InputError
+from distill.models import presets
 from distill.planning.choose import Job, options
 from distill.planning.setup import Hardware
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill import kv
+from distill.models import kv_cache
 
 pytestmark = pytest.mark.slow  # it loads torch
 HEADS, SIZE = 2, 3
@@ -42,7 +42,7 @@ def test_it_holds_what_a_dynamic_cache_holds(deeds: list[tuple[str, Any]]) -> No
     import torch
     from transformers import DynamicCache
 
-    ours, theirs, rows = kv.empty(config()), DynamicCache(config=config()), 3
+    ours, theirs, rows = kv_cache.empty(config()), DynamicCache(config=config()), 3
     assert type(ours.layers[0]) is not type(theirs.layers[0])
     for step, (deed, what) in enumerate(deeds):
         held = theirs.get_seq_length()
@@ -69,7 +69,7 @@ def test_it_holds_what_a_dynamic_cache_holds(deeds: list[tuple[str, Any]]) -> No
 
 
 def test_a_token_more_is_written_beside_the_others() -> None:
-    cache = kv.empty(config())
+    cache = kv_cache.empty(config())
     places = []
     for step in range(200):
         keys, _ = cache.update(*states(2, 1, step), 0)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill import chat, presets, resources
-from distill.chat import Tags, Tokenizer
-from distill.hardware import installed
+from distill import resources
+from distill.machine.hardware import installed
+from distill.models import chat, presets
+from distill.models.chat import Tags, Tokenizer
 from distill.types import Message
 
 TAGS = Tags()

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from distill.sampling.garbage import seldom_collected
+from distill.machine.garbage import seldom_collected
 
 
 def test_the_collector_is_put_off_and_comes_back() -> None:

@@ -14,10 +14,10 @@ import pytest
 from pydantic import ValidationError
 
 from distill import recipe as recipes
-from distill import slurm
 from distill.errors import InputError
+from distill.machine import slurm
+from distill.machine.slurm import Slurm
 from distill.run import Run
-from distill.slurm import Slurm
 from tests.conftest import GOOD
 from tests.shell import asked, directives, run
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from distill import shape
 from distill.errors import InputError
-from distill.shape import Shape
+from distill.models import shapes
+from distill.models.shapes import Shape
 
 QWEN: dict[str, Any] = {
     "model_type": "qwen2",
@@ -35,7 +35,7 @@ def weights(model: Path) -> int:
 
 @pytest.mark.parametrize("role", ["base", "teacher"])
 def test_the_count_is_what_the_file_holds(tiny: Path, role: str) -> None:
-    found = shape.of_model(str(tiny / role))
+    found = shapes.of_model(str(tiny / role))
     assert found.parameters == weights(tiny / role)
     assert found.tie_word_embeddings
 
@@ -60,25 +60,25 @@ def test_the_count_is_what_transformers_builds(facts: dict[str, Any]) -> None:
     config = {**QWEN, **facts}
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
-    assert shape.of_config(config, "x").parameters == sum(p.numel() for p in model.parameters())
+    assert shapes.of_config(config, "x").parameters == sum(p.numel() for p in model.parameters())
 
 
 def test_both_spellings_of_rope_are_read() -> None:
-    older = shape.of_config({**QWEN, "rope_theta": 5e5, "rope_scaling": LLAMA3}, "x")
-    newer = shape.of_config({**QWEN, "rope_parameters": {**LLAMA3, "rope_theta": 5e5}}, "x")
+    older = shapes.of_config({**QWEN, "rope_theta": 5e5, "rope_scaling": LLAMA3}, "x")
+    newer = shapes.of_config({**QWEN, "rope_parameters": {**LLAMA3, "rope_theta": 5e5}}, "x")
     assert older == newer
     assert (older.rope_theta, older.rope_scaling) == (5e5, LLAMA3)
     oldest = {"type": "yarn", "factor": 4.0}
-    assert shape.of_config({**QWEN, "rope_scaling": oldest}, "x").rope_scaling == oldest
-    plain = shape.of_config({**QWEN, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}, "x")
+    assert shapes.of_config({**QWEN, "rope_scaling": oldest}, "x").rope_scaling == oldest
+    plain = shapes.of_config({**QWEN, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}, "x")
     assert (plain.rope_theta, plain.rope_scaling) == (1e6, None)
 
 
 def test_what_is_left_out_is_transformers_default() -> None:
-    assert shape.of_config(QWEN, "x").head_dim == 16
-    assert shape.of_config({**QWEN, "model_type": "qwen3"}, "x").head_dim == 128
-    assert not shape.of_config(QWEN, "x").tie_word_embeddings
-    assert shape.of_config({**QWEN, "num_key_value_heads": None}, "x").num_key_value_heads == 4
+    assert shapes.of_config(QWEN, "x").head_dim == 16
+    assert shapes.of_config({**QWEN, "model_type": "qwen3"}, "x").head_dim == 128
+    assert not shapes.of_config(QWEN, "x").tie_word_embeddings
+    assert shapes.of_config({**QWEN, "num_key_value_heads": None}, "x").num_key_value_heads == 4
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_what_is_left_out_is_transformers_default() -> None:
 )
 def test_a_config_that_cannot_be_counted_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        shape.of_config({**QWEN, **change}, "mine")
+        shapes.of_config({**QWEN, **change}, "mine")
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_a_folder_without_a_readable_config_is_named(tmp_path: Path, text: str |
     if text is not None:
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(InputError, match=message):
-        shape.of_model(str(tmp_path))
+        shapes.of_model(str(tmp_path))
 
 
 def test_a_shape_holds_only_what_it_knows() -> None:
     with pytest.raises(ValueError, match="hidden_sise"):
-        Shape.model_validate({**shape.of_config(QWEN, "x").model_dump(), "hidden_sise": 3})
+        Shape.model_validate({**shapes.of_config(QWEN, "x").model_dump(), "hidden_sise": 3})

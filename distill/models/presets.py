@@ -15,9 +15,9 @@ from pydantic import Field, ValidationError
 
 from distill import resources
 from distill.backends import Model, Precision
-from distill.chat import Tags, fetch
 from distill.errors import InputError, from_validation, suggest
-from distill.shape import Shape, of_model
+from distill.models.chat import Tags, fetch
+from distill.models.shapes import Shape, of_model
 from distill.types import Record, Sampling
 
 

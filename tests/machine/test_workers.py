@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from distill.errors import RunError
-from distill.parent import Workers, one_by_one
+from distill.machine.workers import Workers, one_by_one
 
 SCRIPT = """
 import os, time
-from distill.parent import Workers
+from distill.machine.workers import Workers
 def pid(item):
     return os.getpid()
 if __name__ == "__main__":
