@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.console import Console
 
-from distill import imports, maps
 from distill.progress import Lines, Progress, duration
 from distill.run import Run
+from distill.sources import field_maps, imported
 
 from .progress import Bar
 from .stages import messages_to
@@ -17,12 +17,12 @@ from .stages import messages_to
 
 def execute(source: str, ref: str | None, folder: Path | None, limit: int | None) -> None:
     """Import `source` by the map `ref` into a run folder, by default the map's own."""
-    found = maps.find(ref, source)
+    found = field_maps.find(ref, source)
     run = Run(folder or Path("runs") / found.name)
     out = Console()
     progress: Progress = Bar(Console(stderr=True)) if Console(stderr=True).is_terminal else Lines()
     messages_to(run)
-    summary = imports.run(source, found, run, limit, progress)
+    summary = imported.run(source, found, run, limit, progress)
     for line in _lines(summary, found.name, run):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -40,7 +40,7 @@ def _lines(s: dict[str, Any], name: str, run: Run) -> list[str]:
         "found": "attempts were there from an earlier import",
         "repeats": "attempts repeat another of this source, word for word, and were left out",
         "left_out": "rows were not wanted by the map's `where`",
-        "rejected": f"rows or attempts set aside in {run.folder / imports.REJECTED}",
+        "rejected": f"rows or attempts set aside in {run.folder / imported.REJECTED}",
     }
     lines += [f"  {s[key]:,} {note}" for key, note in notes.items() if s[key]]
     lines += [f"    {count:,} × {reason}" for reason, count in list(s["reasons"].items())[:5]]

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from distill import plugins, problems
+from distill import plugins
 from distill import recipe as recipes
 from distill.errors import InputError, suggest
 from distill.models import presets
+from distill.problems import sets
 from distill.run import Run
 
 Rows = Iterator[tuple[str, ...]]
@@ -56,8 +57,8 @@ def _students() -> Rows:
 
 
 def _problems() -> Rows:
-    for name in problems.known():
-        found, _, _ = problems.find(name)
+    for name in sets.known():
+        found, _, _ = sets.find(name)
         yield name, ", ".join(found.splits), found.verifier["kind"], found.licence or "", found.description
 
 

@@ -26,9 +26,11 @@ from distill.cli.lessons import LESSONS
 from distill.cli.stages import resolve
 from typer.main import get_command
 
-from distill import maps, plugins, problems, recipe
+from distill import plugins, recipe
 from distill.errors import InputError
 from distill.models import presets
+from distill.problems import sets
+from distill.sources import field_maps
 from distill.stages.publish import Config as PublishConfig
 from distill.types import Outcome
 from tests.judges import Answer, Server
@@ -86,7 +88,7 @@ def look_up(name: str, given: dict[str, Any]) -> None:
     changes = list(given.get("set_") or ())
     named = {key: given[key] for key in ("teacher", "student") if given.get(key)}
     if given.get("problems"):
-        problems.find(given["problems"])
+        sets.find(given["problems"])
         named["generate.problems"] = given["problems"]
     if name in STAGES:
         resolved(given.get("recipe"), tuple(changes), tuple(sorted(named.items())))
@@ -98,7 +100,7 @@ def look_up(name: str, given: dict[str, Any]) -> None:
     if name == "publish":
         settings.build(PublishConfig, "publish", {"to": given["to"]}, changes)
     if given.get("map_"):
-        maps.find(given["map_"])
+        field_maps.find(given["map_"])
     if name == "verify":
         plugins.load("verifiers", given["kind"])
     if name == "ls" and given["what"] not in LISTS:
@@ -195,7 +197,7 @@ def test_a_recipe_in_the_guides_is_one(block: str, tmp_path: Path, monkeypatch: 
 def test_a_problem_set_in_the_guide_is_one() -> None:
     first, *others = (yaml.safe_load(block) for block in yamls(ROOT / "data/README.md"))
     for fields in ({}, *others):
-        problems.Set.model_validate({**first, **fields})
+        sets.Set.model_validate({**first, **fields})
 
 
 def test_links_between_the_guides_lead_somewhere() -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from distill import imports, maps, plugins
+from distill import plugins
 from distill.filters import Context
 from distill.progress import Lines
 from distill.run import Run
+from distill.sources import field_maps, imported
 from distill.store import jsonl
 from distill.types import Outcome, Problem, Trace
 
@@ -41,7 +42,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     if not source.is_file():
         pytest.skip(f"no real_traces.jsonl in {folder} (set DISTILL_SHARED_DATA)")
     run = Run(tmp_path_factory.mktemp("run"))
-    summary = imports.run(str(source), maps.find("real-traces"), run, None, Lines())
+    summary = imported.run(str(source), field_maps.find("real-traces"), run, None, Lines())
     assert (summary["rows"], summary["traces"], summary["problems"], summary["rejected"]) == (463, 463, 333, 0)
     problems = {problem.id: problem for problem in jsonl.read(run.problems, Problem)}
     context = Context(student="none is needed")
@@ -120,6 +121,6 @@ def test_none_of_the_labels_reaches_the_run(judged: Judged, tmp_path: Path) -> N
         folder.mkdir()
         (folder / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
         run = Run(folder / "run")
-        imports.run(str(folder / "x.jsonl"), maps.find("real-traces"), run, None, Lines())
+        imported.run(str(folder / "x.jsonl"), field_maps.find("real-traces"), run, None, Lines())
         contents.append(run.problems.read_bytes() + run.traces.read_bytes())
     assert contents[0] == contents[1]

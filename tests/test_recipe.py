@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from distill import plugins, problems, recipe, resources
+from distill import plugins, recipe, resources
 from distill.errors import InputError
 from distill.models import presets
+from distill.problems import sets
 
 
 @pytest.mark.parametrize("name", recipe.names())
@@ -21,7 +22,7 @@ def test_every_shipped_recipe_loads_and_its_names_exist(name: str) -> None:
         assert preset.recipe in recipe.names()
     for ref in (loaded.generate.problems or presets.teacher(loaded.teacher).problems, loaded.eval.problems):
         if ref:
-            problems.find(ref)
+            sets.find(ref)
     assert recipe.build(loaded.model_dump(mode="json")) == loaded, "run.json brings the same recipe back"
 
 
@@ -116,12 +117,12 @@ def test_presets_resolve_ids_paths_and_typos(tiny: Path) -> None:
         presets.teacher(str(tiny))
 
 
-@pytest.mark.parametrize("name", problems.known())
+@pytest.mark.parametrize("name", sets.known())
 def test_every_problem_set_is_well_formed(name: str) -> None:
-    found, _, folder = problems.find(name)
+    found, _, folder = sets.find(name)
     assert found.name == name
     plugins.configure("verifiers", found.verifier)
-    for path in problems.files(name, "train"):
+    for path in sets.files(name, "train"):
         assert path.is_file(), folder
 
 

@@ -14,10 +14,10 @@ from functools import cache, lru_cache
 
 from pydantic import Field
 
-from distill import problems
 from distill.errors import InputError
 from distill.filters import PASS, Context, Filter
 from distill.filters._overlap import Match, Overlap
+from distill.problems import sets
 from distill.types import Outcome, Problem, Record, Trace, content_id
 
 _LISTED = 3  # matches spelled out in a detail
@@ -39,9 +39,7 @@ class Config(Record):
 def basis(config: Config, context: Context) -> list[str]:
     """The benchmarks' content: local files by their bytes, others by name."""
     refs = context.benchmarks if config.against is None else config.against
-    return [
-        content_id(ref, *(path.read_text(encoding="utf-8") for path in problems.files(ref, "test"))) for ref in refs
-    ]
+    return [content_id(ref, *(path.read_text(encoding="utf-8") for path in sets.files(ref, "test"))) for ref in refs]
 
 
 def build(config: Config, context: Context) -> Filter:
@@ -51,7 +49,7 @@ def build(config: Config, context: Context) -> Filter:
         InputError: there is nothing to compare with, or a set cannot be read.
     """
     refs = context.benchmarks if config.against is None else config.against
-    found = [(ref, [*problems.load(ref, "test", on_bad=lambda bad: None)]) for ref in dict.fromkeys(refs)]
+    found = [(ref, [*sets.load(ref, "test", on_bad=lambda bad: None)]) for ref in dict.fromkeys(refs)]
     names = [f"{ref} {problem.id}" for ref, known in found for problem in known]
     if not names:
         raise InputError(

@@ -29,9 +29,8 @@ _CALLS = 20_000  # that one worker answers: a library's caches grow, and each ca
 _REPLY = 1 << 16  # bytes; more than that is no answer of ours
 _START = 300.0  # seconds of the clock that starting may take, on a machine with many others starting
 _SLOW = 20.0  # times the processor time that a call may take by the clock, if it waits for the processor
-_MAIN = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from distill.machine import killable_worker; killable_worker.serve()"
-)
+_SERVE = "from distill.machine import killable_worker; killable_worker.serve()"
+_MAIN = f"import sys, json; sys.path[:] = json.loads(sys.argv[1]); {_SERVE}"
 
 
 class Lost(Exception):

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from distill import problems
 from distill.errors import InputError
-from distill.problems import Set
+from distill.problems import sets
+from distill.problems.sets import Set
 from distill.publishing.facts import Facts
 from distill.types import Score
 
@@ -39,10 +39,10 @@ def files(facts: Facts) -> dict[str, str]:
 
 def _set(name: str) -> Set | None:
     """The shipped set of this name, if it is a dataset on the Hub."""
-    if name not in problems.known():
+    if name not in sets.known():
         return None
     try:
-        found = problems.find(name)[0]
+        found = sets.find(name)[0]
     except InputError:
         return None
     return found if found.source == "hub" and found.dataset else None

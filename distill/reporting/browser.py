@@ -17,8 +17,8 @@ from typing import Any
 import orjson
 from markupsafe import Markup
 
-from distill import problems
 from distill.models import chat
+from distill.problems import sets
 from distill.progress import Progress
 from distill.reporting.excerpts import EXAMPLES, FLOOR, Catalogue, Excerpt, Group, reasons
 from distill.reporting.packed import Packed, element
@@ -179,7 +179,7 @@ def private(problem: Problem) -> bool:
 
 @cache
 def _private(name: str) -> bool:
-    return name in problems.known() and problems.find(name)[0].private
+    return name in sets.known() and sets.find(name)[0].private
 
 
 def _line(place: tuple[Path, int]) -> bytes:

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from distill import golds, problems
 from distill.errors import InputError
 from distill.models.presets import Student, Teacher
+from distill.problems import gold_checks, sets
 from distill.progress import Progress
 from distill.run import Run
 from distill.types import Problem, Record, Sampling
@@ -46,14 +46,14 @@ class SamplingChoice(Record):
         return Sampling.model_validate({**advice.model_dump(), **self.model_dump(exclude_none=True)})
 
 
-def load_problems(ref: str, split: str, limit: int | None) -> tuple[list[Problem], list[problems.Rejected]]:
+def load_problems(ref: str, split: str, limit: int | None) -> tuple[list[Problem], list[sets.Rejected]]:
     """Problems of a set, and the rows that could not become one or whose gold fails its self-check.
 
     Raises:
         InputError: no problem is left.
     """
-    rejected: list[problems.Rejected] = []
-    loaded = list(problems.load(ref, split, limit, rejected.append, golds.screen(Verifiers())))
+    rejected: list[sets.Rejected] = []
+    loaded = list(sets.load(ref, split, limit, rejected.append, gold_checks.screen(Verifiers())))
     if not loaded:
         reasons = f": {rejected[0].reason} (line {rejected[0].line})" if rejected else ""
         raise InputError(f"no usable problem{reasons}", where=ref)

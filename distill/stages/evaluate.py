@@ -10,7 +10,6 @@ from typing import Any, Literal
 import orjson
 from pydantic import Field
 
-from distill import problems
 from distill.backends import Model
 from distill.errors import InputError
 from distill.evaluation import attempts, lighteval, metrics, report
@@ -18,6 +17,7 @@ from distill.evaluation.attempts import Attempts
 from distill.evaluation.lighteval import Config as Lighteval
 from distill.evaluation.protocols import PROTOCOLS, SAMPLES, Name, without_system
 from distill.models import chat, presets
+from distill.problems import sets as problems
 from distill.run import Run, write_json
 from distill.sampling import Identity, Logs, Rule, Wanted, choose, collect
 from distill.stages import Job, SamplingChoice, Summary, load_problems

@@ -23,9 +23,9 @@ from distill.filtering.problems import Problems
 from distill.filtering.selection import Selection, place, select
 from distill.filters import Context
 from distill.machine import hardware
-from distill.mix import Drawn, Mix, Source
 from distill.models import presets
 from distill.run import Run, write_json
+from distill.sources.mix import Drawn, Mix, Source
 from distill.stages import Job, Summary, quantiles
 from distill.store import jsonl
 from distill.types import Message, Record, TrainingRow

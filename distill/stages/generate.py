@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from distill import plugins, problems
+from distill import plugins
 from distill.errors import InputError, RunError
 from distill.models import presets
 from distill.models.presets import Teacher
+from distill.problems import sets
 from distill.run import Run
 from distill.sampling import Logs, Rule, Tally, Wanted, choose, collect
 from distill.sampling import forecast as forecasts
@@ -71,7 +72,7 @@ def problem_set(config: Config, teacher: Teacher) -> str:
 
 
 def inputs(job: Job[Config]) -> dict[str, Path]:
-    return {str(path): path for path in problems.files(problem_set(job.config, job.teacher), "train")}
+    return {str(path): path for path in sets.files(problem_set(job.config, job.teacher), "train")}
 
 
 def outputs(run: Run) -> list[Path]:
@@ -148,7 +149,7 @@ def _notes(wanted: Wanted, watch: Stopwatch, pilot: Pilot) -> list[str]:
     return notes
 
 
-def _prepared(job: Job[Config]) -> tuple[Wanted, Logs, list[problems.Rejected]]:
+def _prepared(job: Job[Config]) -> tuple[Wanted, Logs, list[sets.Rejected]]:
     """What to sample, where the logs are, and the rows that are no problem; writes the problems down."""
     config, folder = job.config, job.run
     model = presets.as_model(job.teacher)

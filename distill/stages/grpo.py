@@ -9,11 +9,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from distill import problems, rewards
+from distill import rewards
 from distill.errors import InputError
 from distill.machine import hardware
 from distill.models import presets
 from distill.models.presets import Student
+from distill.problems import sets
 from distill.run import Run, stamp
 from distill.sampling.engine import SMALL
 from distill.stages import Job, Summary, load_problems
@@ -37,7 +38,7 @@ class Config(grpo_config.Config):
 
 def inputs(job: Job[Config]) -> dict[str, Path]:
     source = _source(job)
-    paths = problems.files(job.config.problems, "train") if job.config.problems else [source.problems, source.rates]
+    paths = sets.files(job.config.problems, "train") if job.config.problems else [source.problems, source.rates]
     model = Path(_beginner(job).model)
     return {str(path): path for path in [*paths, *([model] if model.is_dir() or job.config.start == "student" else [])]}
 

@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 from pydantic import Field
 
-from distill import problems
 from distill.errors import InputError
 from distill.models import presets
+from distill.problems import sets
 from distill.publishing import dataset_card, facts, folder, hub, licences, loading, model_card, place, results, sections
 from distill.publishing.facts import Facts
 from distill.publishing.folder import MANIFEST, Table
@@ -141,9 +141,7 @@ def findings_of(found: Facts, config: Config) -> list[Finding]:
     kind = "dataset" if config.dataset else "model"
     told = licences.check(teachers, base, found.rows.licences, config.name, kind=kind)  # type: ignore[arg-type]
     if config.dataset:
-        told += [
-            _private(name) for name in found.rows.sets if name in problems.known() and problems.find(name)[0].private
-        ]
+        told += [_private(name) for name in found.rows.sets if name in sets.known() and sets.find(name)[0].private]
     return told
 
 

@@ -27,7 +27,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from distill import problems
+from distill.problems import sets
 from distill.progress import Lines
 from distill.sampling import Logs, Rule, Tally, Wanted, collect
 from distill.sampling.history import Grade, History
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--endpoint", help="a server of the tiny teacher that runs already")
     parser.add_argument("--keep", type=Path, help="an empty folder for the logs")
     given = parser.parse_args()
-    some = list(problems.load("countdown-tiny", "train", given.problems))
+    some = list(sets.load("countdown-tiny", "train", given.problems))
     rule = Rule(samples=N, stop_at=K, give_up=given.give_up)
     with tempfile.TemporaryDirectory() as folder, teacher(given.endpoint) as url:
         fixed = arm(url, (given.keep or Path(folder)) / "fixed", some, Rule(samples=N))

@@ -114,8 +114,8 @@ def ours(url: str, requests: int, profile: bool) -> dict[str, float]:
     from distill.cli.progress import Bar
     from rich.console import Console
 
-    from distill import problems
     from distill.models import presets
+    from distill.problems import sets
     from distill.sampling import Logs, Rule, Wanted, collect
     from distill.types import Sampling
 
@@ -123,7 +123,7 @@ def ours(url: str, requests: int, profile: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         logs = Logs(*(Path(folder) / f"{name}.jsonl" for name in names))
         wanted = Wanted(
-            problems=list(problems.load("countdown-tiny", "train", requests // SAMPLES)),
+            problems=list(sets.load("countdown-tiny", "train", requests // SAMPLES)),
             model=presets.as_model(presets.teacher("tiny")).model_copy(update={"context": CONTEXT}),
             sampling=Sampling(temperature=0.6, top_p=0.95, max_tokens=CONTEXT // 2),
             rule=Rule(samples=SAMPLES),
@@ -156,13 +156,13 @@ def openai(url: str, requests: int) -> dict[str, float]:
     """The official client, which does nothing with a reply."""
     from openai import AsyncOpenAI
 
-    from distill import problems
     from distill.models import presets
     from distill.models.chat import Tags, Tokenizer
+    from distill.problems import sets
 
     model = presets.as_model(presets.teacher("tiny"))
     tokenizer = Tokenizer(model.path)
-    some = problems.load("countdown-tiny", "train", requests // SAMPLES)
+    some = sets.load("countdown-tiny", "train", requests // SAMPLES)
     prompts = [tokenizer.prompt(problem.messages, Tags()).ids for problem in some]
 
     async def go() -> None:

@@ -25,8 +25,8 @@ from pathlib import Path
 from distill.cli.progress import Bar
 from rich.console import Console
 
-from distill import problems
 from distill.models.chat import Tags, Tokenizer
+from distill.problems import sets
 from distill.sampling import Logs, Rule, Wanted, collect
 from distill.store import jsonl
 from distill.types import Problem, Trace
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--endpoint", help="a server of the tiny teacher that runs already")
     given = parser.parse_args()
-    some = list(problems.load("countdown-tiny", "train", given.problems))
+    some = list(sets.load("countdown-tiny", "train", given.problems))
     rates: dict[str, list[float]] = {"ours": [], "theirs": []}
     with tempfile.TemporaryDirectory() as folder, teacher(given.endpoint) as url:
         _, lengths = ours(url, some, given.places, Path(folder) / "first")

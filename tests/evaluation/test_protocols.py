@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from distill import problems
 from distill.evaluation.protocols import PROTOCOLS, without_system
+from distill.problems import sets
 from distill.types import Message, Problem, Sampling
 
 ADVICE = Sampling(temperature=0.7, top_p=0.8, top_k=20, max_tokens=4096)
@@ -17,7 +17,7 @@ def test_r1_samples_as_the_paper_says() -> None:
     wanted = {"aime24": 64, "gpqa-diamond": 64, "math500": 16, "livecodebench": 8}
     assert {name: r1.samples_on(name) for name in wanted} == wanted
     assert r1.samples_on("mine") == 4
-    assert set(r1.samples_of) <= set(problems.known()), "they are names of sets"
+    assert set(r1.samples_of) <= set(sets.known()), "they are names of sets"
     assert not r1.system_prompt
 
 

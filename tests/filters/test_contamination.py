@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill import plugins, problems
+from distill import plugins
 from distill.errors import InputError
 from distill.filters import Context
+from distill.problems import sets
 
 STORY = (
     "Mia sold 48 paper lanterns to her neighbours in April, and then she sold half as many lanterns in May."
@@ -134,9 +135,9 @@ def test_countdown_problems_with_other_numbers_are_no_leaks(judge):
     context = Context(student="none", benchmarks=("countdown-tiny:test",))
     check = plugins.build("filters", {}, context, name="contamination")
     text = "We need 29 from the numbers 3, 7, 8. Use each number exactly once, with + - * / and parentheses."
-    for problem in problems.load("countdown-tiny:train", "train", 700):
+    for problem in sets.load("countdown-tiny:train", "train", 700):
         assert judge(check, problem.messages[0].content, text).passed
-    for problem in problems.load("countdown-tiny:test", "test", 100):
+    for problem in sets.load("countdown-tiny:test", "test", 100):
         assert not judge(check, problem.messages[0].content).passed
 
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill import plugins, problems
+from distill import plugins
 from distill.filters import PASS, Candidate, Context
 from distill.filters._hashes import ngrams, sequence
 from distill.filters._text import tokens
+from distill.problems import sets
 from distill.types import content_id
 
 CONTEXT = Context(student="none")
@@ -240,7 +241,7 @@ def test_real_problems(of_problems, shared):
 
 
 def test_countdown_problems_are_all_different(of_problems):
-    texts = [problem.messages[0].content for problem in problems.load("countdown-tiny:train", "train", 1500)]
+    texts = [problem.messages[0].content for problem in sets.load("countdown-tiny:train", "train", 1500)]
     assert not of_problems(texts)
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from distill import problems
 from distill.errors import BackendError, Stopped
 from distill.models import presets
+from distill.problems import sets
 from distill.progress import Lines
 from distill.sampling import Logs, Rule, Tally, Wanted, collect
 from distill.sampling.history import Censored, Grade, Rate
@@ -35,7 +35,7 @@ def yes_or_no(folder: Path, count: int) -> list[Problem]:
     path = folder / "p.jsonl"
     rows = [{"problem": f"{n}: is it so?", "answer": "yes", "verifier": {"kind": "exact"}} for n in range(count)]
     path.write_text("\n".join(json.dumps(row) for row in rows))
-    return list(problems.load(str(path), "train"))
+    return list(sets.load(str(path), "train"))
 
 
 def wanted(folder: Path, count: int = 12, **changes: Any) -> Wanted:

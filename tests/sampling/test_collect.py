@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from distill import problems
 from distill.errors import BackendError, InputError, RunError
 from distill.models import presets
+from distill.problems import sets
 from distill.progress import Lines
 from distill.sampling import Failure, Logs, Rule, Tally, Wanted, choose, collect, serve_command
 from distill.store import jsonl
@@ -21,7 +21,7 @@ REPLY = "Try 3 * 7 = 21.\n</think>\n\n<answer>1</answer>"
 
 def wanted(count: int = 5, samples: int = 2, **changes: Any) -> Wanted:
     fields: dict[str, Any] = {
-        "problems": list(problems.load("countdown-tiny", "train", count)),
+        "problems": list(sets.load("countdown-tiny", "train", count)),
         "model": presets.as_model(presets.teacher("tiny")),
         "sampling": Sampling(temperature=0.6, top_p=0.95, max_tokens=300),
         "rule": Rule(samples=samples),
@@ -95,7 +95,7 @@ def test_refused_requests_are_recorded_and_the_rest_goes_on(tmp_path: Path) -> N
     rows = tmp_path / "p.jsonl"
     long = "word " * 3000
     rows.write_text(f'{{"problem": "{long}", "answer": "1"}}\n{{"problem": "short", "answer": "1"}}\n')
-    what = wanted(problems=list(problems.load(str(rows), "train")))
+    what = wanted(problems=list(sets.load(str(rows), "train")))
     tally = sample(tmp_path, what)
     assert (tally.sampled, tally.failed) == (2, 2)
     assert len(list(jsonl.read(tmp_path / "failures.jsonl", Failure))) == 2

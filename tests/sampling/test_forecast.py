@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from distill import pipeline, problems, recipe
+from distill import pipeline, recipe
+from distill.problems import sets
 from distill.progress import Lines
 from distill.run import Run
 from distill.sampling.forecast import Forecast, Pilot, Spent, draw, forecast, read
@@ -179,7 +180,7 @@ def test_a_pilot_is_kept_and_the_stage_is_not_done(tmp_path: Path) -> None:
     assert found
     kept = [trace.id for trace in jsonl.read(run.traces, Trace)]
     assert {trace.problem_id for trace in jsonl.read(run.traces, Trace)} == {
-        problem.id for problem in draw(list(problems.load(str(source), "train")), 30)
+        problem.id for problem in draw(list(sets.load(str(source), "train")), 30)
     }
     assert run.stage("generate") == {}
     assert Forecast.model_validate(run.state()["forecast"]) == found

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from distill import problems
 from distill.models import presets
+from distill.problems import sets
 from distill.progress import Lines
 from distill.sampling import Logs, Rule, Wanted, collect
 from distill.sampling.price import Price
@@ -56,7 +56,7 @@ def test_replies_are_kept_until_they_are_read(tmp_path: Path, caplog: pytest.Log
     logs = Logs(*(tmp_path / f"{name}.jsonl" for name in names))
     with running(Fake(raw("nonsense"), reply(RIGHT, tokens=13), context=2048)) as url:
         wanted = Wanted(
-            problems=list(problems.load(str(source), "train")),
+            problems=list(sets.load(str(source), "train")),
             model=presets.as_model(presets.teacher("tiny")),
             sampling=presets.teacher("tiny").sampling,
             rule=Rule(samples=2),

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from distill import problems
 from distill.errors import InputError, RunError
 from distill.evaluation import lighteval
 from distill.models import presets
+from distill.problems import sets
 from distill.run import Run
 from distill.stages import Job, evaluate
 from distill.store import jsonl
@@ -192,7 +192,7 @@ def test_a_protocol_sets_sampling_and_what_the_recipe_says_wins(folder: Path) ->
     (model,) = report(folder)["sets"][0]["models"]
     assert (model["sampling"]["temperature"], model["sampling"]["max_tokens"], model["n"]) == (0, 480, 1)
     traces = list(jsonl.read(folder / "run" / "eval" / "teacher.jsonl", Trace))
-    shown = {problem.id: problem.messages for problem in problems.load(asked["problems"], "test")}
+    shown = {problem.id: problem.messages for problem in sets.load(asked["problems"], "test")}
     assert traces[0].problem_id not in shown, "r1 has no system prompt: what it says stands in the user's turn"
     assert traces[-1].problem_id in shown
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from distill import livecodebench, problems, resources
-from distill.problems import Rejected
+from distill import resources
+from distill.problems import livecodebench, sets
+from distill.problems.sets import Rejected
 from distill.types import Problem
 from distill.verifiers import Verifiers
 
@@ -65,7 +66,7 @@ def load(folder: Path, *rows: dict[str, Any]) -> tuple[list[Problem], list[Rejec
     (folder / "test5.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows[1:]))
     (folder / "lcb.yaml").write_text(yaml.safe_dump({**facts, "dataset": str(folder)}))
     bad: list[Rejected] = []
-    return list(problems.load(str(folder / "lcb.yaml"), "test", on_bad=bad.append)), bad
+    return list(sets.load(str(folder / "lcb.yaml"), "test", on_bad=bad.append)), bad
 
 
 def test_a_program_that_reads_its_input(tmp_path: Path) -> None:

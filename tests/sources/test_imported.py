@@ -13,14 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from distill import imports, maps, plugins, problems
+from distill import plugins
 from distill.errors import InputError, RunError
 from distill.filters import Context
-from distill.imports import Rejected
 from distill.models import chat
 from distill.models.chat import Tags
+from distill.problems import sets
 from distill.progress import Lines
 from distill.run import Run
+from distill.sources import field_maps, imported
+from distill.sources.imported import Rejected
 from distill.store import jsonl
 from distill.types import Problem, Trace, Usage
 
@@ -116,8 +118,8 @@ def as_jsonl(path: Path, *rows: Any) -> str:
 
 
 def load(source: str, map_: Any, run: Run, limit: int | None = None) -> dict[str, Any]:
-    found = map_ if isinstance(map_, maps.Map) else maps.find(map_)
-    return imports.run(source, found, run, limit, Lines())
+    found = map_ if isinstance(map_, field_maps.Map) else field_maps.find(map_)
+    return imported.run(source, found, run, limit, Lines())
 
 
 def traces(run: Run) -> list[Trace]:
@@ -129,20 +131,20 @@ def golds(run: Run) -> dict[str, Any]:
 
 
 def rejected(run: Run) -> list[tuple[int, int | None, str]]:
-    return [(r.row, r.attempt, r.reason) for r in jsonl.read(run.folder / imports.REJECTED, Rejected)]
+    return [(r.row, r.attempt, r.reason) for r in jsonl.read(run.folder / imported.REJECTED, Rejected)]
 
 
-def simple(**fields: Any) -> maps.Map:
-    return maps.build({"name": "own", "prompt": "{q}", "text": "a", "answer": "gold", **fields}, "test")
+def simple(**fields: Any) -> field_maps.Map:
+    return field_maps.build({"name": "own", "prompt": "{q}", "text": "a", "answer": "gold", **fields}, "test")
 
 
 def test_every_shipped_map_has_a_row_here() -> None:
-    assert set(ROWS) == set(EXPECTED) == set(maps.names())
+    assert set(ROWS) == set(EXPECTED) == set(field_maps.names())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["parquet", "folder", "jsonl", "zst"])
-@pytest.mark.parametrize("name", maps.names())
+@pytest.mark.parametrize("name", field_maps.names())
 def test_shipped_maps_read_rows_of_their_data_set(name: str, form: str, tmp_path: Path) -> None:
     row = ROWS[name]
     if form in ("parquet", "folder"):
@@ -176,17 +178,17 @@ def test_shipped_maps_read_rows_of_their_data_set(name: str, form: str, tmp_path
 
 def test_labels_of_others_are_never_read() -> None:
     labels = ("truth", "status", "flags", "_grade", "correct", "complete", "peer_label")
-    for name in maps.names():
-        fields = maps.find(name).fields()
+    for name in field_maps.names():
+        fields = field_maps.find(name).fields()
         assert fields <= set(ROWS[name])
         assert not [field for field in fields - {"ground_truth_solution"} if any(label in field for label in labels)]
-    assert maps.find("real-traces").fields() == {"problem", "reference", "text", "id"}
+    assert field_maps.find("real-traces").fields() == {"problem", "reference", "text", "id"}
 
 
 def test_a_problem_of_openr1_is_the_one_that_generate_asks(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     load(as_jsonl(tmp_path / "x.jsonl", ROWS["openr1-math"]), "openr1-math", run)
-    prompt = problems.find("openr1-math")[0].prompt.format(problem="2+2?")
+    prompt = sets.find("openr1-math")[0].prompt.format(problem="2+2?")
     (problem,) = jsonl.read(run.problems, Problem)
     assert problem.messages[0].content == prompt
 
@@ -197,7 +199,7 @@ def test_importing_again_adds_nothing_and_more_rows_append(tmp_path: Path) -> No
     bad = {"q": "no attempt", "gold": "1"}
     first = as_jsonl(tmp_path / "first.jsonl", *rows[:4], bad)
     assert load(first, simple(), run)["traces"] == 4
-    content = {path.name: path.read_bytes() for path in (run.problems, run.traces, run.folder / imports.REJECTED)}
+    content = {path.name: path.read_bytes() for path in (run.problems, run.traces, run.folder / imported.REJECTED)}
     again = load(first, simple(), run)
     assert (again["traces"], again["problems"], again["found"], again["rejected"]) == (0, 0, 4, 1)
     assert content == {name: (run.folder / name).read_bytes() for name in content}
@@ -232,7 +234,7 @@ def test_a_cut_import_goes_on_where_it_stopped(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        imports.run(source, simple(), run, None, Stopped())
+        imported.run(source, simple(), run, None, Stopped())
     with run.traces.open("ab") as file:
         file.write(b'{"schema_version":1,"id":"torn')  # as power loss leaves it
     summary = load(source, simple(), run)
@@ -284,15 +286,15 @@ def test_rows_that_cannot_become_traces_are_kept_aside(tmp_path: Path) -> None:
     ],
 )
 def test_conversations_of_another_shape_are_refused(messages: Any, reason: str) -> None:
-    found = maps.build({"name": "own", "messages": "turns"}, "test")
+    found = field_maps.build({"name": "own", "messages": "turns"}, "test")
     with pytest.raises(ValueError, match=reason):
-        maps.parse(found, {"turns": messages})
+        field_maps.parse(found, {"turns": messages})
 
 
 def test_a_long_conversation_keeps_its_earlier_turns() -> None:
     turns = [("system", "s"), ("human", "a"), ("gpt", "b"), ("human", "c"), ("gpt", THINK)]
     row = {"turns": [{"from": role, "value": text} for role, text in turns]}
-    parsed = maps.parse(maps.build({"name": "own", "messages": "turns"}, "test"), row)
+    parsed = field_maps.parse(field_maps.build({"name": "own", "messages": "turns"}, "test"), row)
     assert [(m.role, m.content) for m in parsed.problem.messages] == [
         ("system", "s"),
         ("user", "a"),
@@ -321,7 +323,7 @@ LONG = "So far we have seen that the sum of the two numbers cannot be odd, and t
     ],
 )
 def test_the_text_tells_what_was_cut(text: str, finish: str) -> None:
-    attempt = maps.parse(simple(), {"q": "?", "a": text}).attempts[0]
+    attempt = field_maps.parse(simple(), {"q": "?", "a": text}).attempts[0]
     assert attempt.finish == finish
 
 
@@ -333,7 +335,7 @@ def test_the_sources_own_word_on_the_end_counts_first() -> None:
         (None, "<think>\nand then"),
         (None, THINK),
     ]
-    finishes = [maps.parse(found, {"q": "?", "a": text, "status": end}).attempts[0].finish for end, text in ends]
+    finishes = [field_maps.parse(found, {"q": "?", "a": text, "status": end}).attempts[0].finish for end, text in ends]
     assert finishes == ["length", "stop", "length", "stop"]
 
 
@@ -357,7 +359,7 @@ def test_texts_are_kept_to_the_letter(tmp_path: Path) -> None:
 
 def test_golds_of_all_forms() -> None:
     def gold(value: Any, **fields: Any) -> Any:
-        return maps.parse(simple(**fields), {"q": "?", "a": THINK, "gold": value}).problem.answer
+        return field_maps.parse(simple(**fields), {"q": "?", "a": THINK, "gold": value}).problem.answer
 
     assert gold(" 4 ") == "4"
     assert gold(["4", "5"]) == ["4", "5"]
@@ -415,7 +417,7 @@ def test_a_folder_laid_out_like_a_data_set_has_configurations(tmp_path: Path) ->
     assert list(golds(run)) == ["2+2?"]
     assert traces(run)[0].source == "open-r1/Mixture-of-Thoughts: s"
     with pytest.raises(InputError, match="Bad split"):
-        load(str(tmp_path / "set"), maps.find("mixture-of-thoughts").model_copy(update={"split": "test"}), run)
+        load(str(tmp_path / "set"), field_maps.find("mixture-of-thoughts").model_copy(update={"split": "test"}), run)
 
 
 @pytest.mark.parametrize(
@@ -461,17 +463,17 @@ def test_a_source_that_breaks_off_keeps_what_came_before(tmp_path: Path) -> None
 )
 def test_a_wrong_map_is_told_with_its_place(raw: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        maps.build(raw, "own.yaml")
+        field_maps.build(raw, "own.yaml")
 
 
 def test_maps_are_found_by_name_path_and_data_set(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("prompt: '{q}'\ntext: a\n")
-    assert maps.find(str(tmp_path / "own.yaml")).name == "own"
-    assert maps.find(None, "simplescaling/s1K").name == "s1k"
+    assert field_maps.find(str(tmp_path / "own.yaml")).name == "own"
+    assert field_maps.find(None, "simplescaling/s1K").name == "s1k"
     with pytest.raises(InputError, match=r"no map is known for x\.jsonl"):
-        maps.find(None, "x.jsonl")
+        field_maps.find(None, "x.jsonl")
     with pytest.raises(InputError, match="did you mean s1k"):
-        maps.find("s1kk")
+        field_maps.find("s1kk")
 
 
 def test_one_log_has_one_writer(tmp_path: Path) -> None:

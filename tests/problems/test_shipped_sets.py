@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from distill import golds, problems, resources
+from distill import resources
 from distill.errors import InputError
-from distill.problems import Rejected
+from distill.problems import gold_checks, sets
+from distill.problems.sets import Rejected
 from distill.types import Problem
 from distill.verifiers import Verifiers
 
@@ -76,7 +77,7 @@ def local(name: str, folder: Path, split: str, row: dict[str, Any]) -> str:
 
 
 def read(ref: str) -> Problem:
-    (found,) = problems.load(ref, "test", fault=golds.screen(Verifiers()))
+    (found,) = sets.load(ref, "test", fault=gold_checks.screen(Verifiers()))
     return found
 
 
@@ -103,9 +104,9 @@ def test_a_benchmark_of_its_looked_up_columns(name: str, tmp_path: Path) -> None
 
 def test_all_benchmarks_are_pointers_that_can_be_read() -> None:
     wanted = {*ROWS, "livecodebench", "countdown-tiny"}
-    assert wanted <= set(problems.known())
+    assert wanted <= set(sets.known())
     for name in wanted - {"countdown-tiny"}:
-        found, _, _ = problems.find(f"{name}:test")
+        found, _, _ = sets.find(f"{name}:test")
         assert found.source == "hub"
         assert found.dataset
         assert found.revision is None or len(found.revision) == 40
@@ -121,8 +122,8 @@ def test_options_are_shuffled_by_content_and_the_letter_follows(tmp_path: Path) 
         choices = {**facts["choices"], "shuffle": seed}
         own = {**facts, "source": "jsonl", "splits": {"test": "rows.jsonl"}, "choices": choices}
         path.write_text(yaml.safe_dump(own))
-        found = list(problems.load(str(path), "test"))
-        assert found == list(problems.load(str(path), "test"))
+        found = list(sets.load(str(path), "test"))
+        assert found == list(sets.load(str(path), "test"))
         assert all(problem.metadata == {"private": True} for problem in found)
         for number, problem in enumerate(found):
             assert letter_of(problem, f"right {number}") == problem.answer
@@ -141,7 +142,7 @@ def test_rows_without_a_right_option_are_set_aside(tmp_path: Path) -> None:
         "choices: {options: o, right: i}\nverifier: {kind: choice}\n"
     )
     bad: list[Rejected] = []
-    assert [problem.answer for problem in problems.load(str(path), "test", on_bad=bad.append)] == ["B"]
+    assert [problem.answer for problem in sets.load(str(path), "test", on_bad=bad.append)] == ["B"]
     assert [row.reason for row in bad] == [
         "its right option is 2 of 2",
         "its right option is -1 of 2",
@@ -151,14 +152,14 @@ def test_rows_without_a_right_option_are_set_aside(tmp_path: Path) -> None:
 
 
 def test_a_commit_is_pinned_asked_for_or_unknown_and_never_made_up(tmp_path: Path) -> None:
-    assert problems.commit("mmlu-pro") == "3373e0b32277875b8db2aa555a333b78a08477ea"
-    assert problems.commit("aime24") is None, "the Hub cannot be reached from a test"
-    assert problems.commit("countdown-tiny") is None
-    assert problems.commit(local("gsm8k", tmp_path, *ROWS["gsm8k"][:2])) is None
+    assert sets.commit("mmlu-pro") == "3373e0b32277875b8db2aa555a333b78a08477ea"
+    assert sets.commit("aime24") is None, "the Hub cannot be reached from a test"
+    assert sets.commit("countdown-tiny") is None
+    assert sets.commit(local("gsm8k", tmp_path, *ROWS["gsm8k"][:2])) is None
 
 
 def test_a_set_that_cannot_be_loaded_says_so(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(f"name: own\nsource: hub\ndataset: {tmp_path / 'nowhere'}\nsplits: {{test: test}}\n")
     with pytest.raises(InputError, match=r"cannot load dataset[\s\S]*give a local \.jsonl"):
-        list(problems.load(str(path), "test"))
+        list(sets.load(str(path), "test"))

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from distill import resources
 from distill.errors import InputError, from_validation
 from distill.models.chat import Tags, last_boxed, tagged
-from distill.rows import Row
+from distill.sources.rows import Row
 from distill.types import Finish, Message, Problem, Record, Sampling
 
 TAGS = Tags()

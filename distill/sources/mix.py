@@ -17,13 +17,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from distill import maps
 from distill.errors import InputError, RunError
-from distill.imports import trace_id
-from distill.maps import Attempt, Map, Parsed
 from distill.models.chat import Tags
 from distill.progress import Progress
-from distill.rows import Rows
+from distill.sources import field_maps
+from distill.sources.field_maps import Attempt, Map, Parsed
+from distill.sources.imported import trace_id
+from distill.sources.rows import Rows
 from distill.types import Problem, Record, content_id
 
 Count = Callable[[str], int]
@@ -131,7 +131,11 @@ class Mix:
     def _open(self, name: str, source: Source) -> _Draw:
         where = f"mix.{name}.map"
         inline = source.map if isinstance(source.map, dict) else None
-        found = maps.build({"thinks": False, **inline}, where) if inline is not None else maps.find(str(source.map))
+        found = (
+            field_maps.build({"thinks": False, **inline}, where)
+            if inline is not None
+            else field_maps.find(str(source.map))
+        )
         found = found.model_copy(update={"name": name})
         place = Rows(source.path, found.fields(), config=found.config, split=found.split, revision=found.revision)
         return _Draw(name, source, found, place)
@@ -236,11 +240,11 @@ class Mix:
             refused["is not a JSON object"] += 1
 
         for _, row in islice(draw.place.read(broken), draw.source.limit):
-            if not maps.wanted(draw.found, row):
+            if not field_maps.wanted(draw.found, row):
                 continue
             draw.read += tally
             try:
-                parsed = maps.parse(draw.found, row)
+                parsed = field_maps.parse(draw.found, row)
             except ValueError as error:
                 refused[str(error)] += 1
                 continue
@@ -255,8 +259,8 @@ class Mix:
 
     def _content(self, draw: _Draw, attempt: Attempt) -> str:
         """The assistant's turn: with the row's own reasoning, with an empty think block, or plain."""
-        reasoning, closed, answer = (attempt.prefill + attempt.text).partition(maps.TAGS.close)
-        own = reasoning.partition(maps.TAGS.open)[2].strip() if closed else ""
+        reasoning, closed, answer = (attempt.prefill + attempt.text).partition(field_maps.TAGS.close)
+        own = reasoning.partition(field_maps.TAGS.open)[2].strip() if closed else ""
         answer = answer.lstrip() if closed else reasoning
         kept = own if draw.source.reasoning == "keep" else ""
         if not kept and not self._thinks:
@@ -286,9 +290,9 @@ def _unfit(attempt: Attempt) -> str:
         return "its attempt is empty"
     if attempt.finish != "stop":
         return "was cut before it ended"
-    before, closed, answer = attempt.text.partition(maps.TAGS.close)
+    before, closed, answer = attempt.text.partition(field_maps.TAGS.close)
     if closed and not answer.strip():
         return "has no answer after its reasoning"
-    tags = (maps.TAGS.open, maps.TAGS.close)
-    stray = any(tag in answer for tag in tags) or before.count(maps.TAGS.open) > 1
+    tags = (field_maps.TAGS.open, field_maps.TAGS.close)
+    stray = any(tag in answer for tag in tags) or before.count(field_maps.TAGS.open) > 1
     return "has more than one think block" if stray else ""

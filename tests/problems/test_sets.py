@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from distill import problems
 from distill.errors import InputError
-from distill.problems import Rejected
+from distill.problems import sets
+from distill.problems.sets import Rejected
 
 
 def write(path: Path, *rows: object) -> str:
@@ -18,7 +18,7 @@ def write(path: Path, *rows: object) -> str:
 
 
 def test_countdown_splits_share_no_multiset_and_all_are_solvable_sizes() -> None:
-    train, test = (list(problems.load("countdown-tiny:" + split, split)) for split in ("train", "test"))
+    train, test = (list(sets.load("countdown-tiny:" + split, split)) for split in ("train", "test"))
     assert len(train) + len(test) >= 10_000
     seen = {tuple(sorted(p.answer["numbers"])) for p in train}
     assert not seen & {tuple(sorted(p.answer["numbers"])) for p in test}
@@ -42,7 +42,7 @@ def test_own_jsonl_with_broken_rows(tmp_path: Path) -> None:
         {"messages": [{"role": "user", "content": "2+2?"}], "answer": "4", "verifier": {"kind": "exact"}, "set": "s"},
     )
     bad: list[Rejected] = []
-    found = list(problems.load(ref, "train", None, bad.append))
+    found = list(sets.load(ref, "train", None, bad.append))
     assert [p.answer for p in found] == ["2", "4"]
     assert found[1].verifier == {"kind": "exact"}
     assert found[1].set == "s"
@@ -54,16 +54,16 @@ def test_own_jsonl_with_broken_rows(tmp_path: Path) -> None:
         (6, "role"),
     ]
     with pytest.raises(InputError, match="line 2: is not a JSON object"):
-        list(problems.load(ref, "train"))
+        list(sets.load(ref, "train"))
 
 
 def test_ids_are_content_and_survive_reordering(tmp_path: Path) -> None:
     rows = [{"problem": f"{i}?", "answer": str(i)} for i in range(5)]
-    forward = {p.id: p.answer for p in problems.load(write(tmp_path / "a.jsonl", *rows), "train")}
-    backward = {p.id: p.answer for p in problems.load(write(tmp_path / "b.jsonl", *rows[::-1]), "train")}
+    forward = {p.id: p.answer for p in sets.load(write(tmp_path / "a.jsonl", *rows), "train")}
+    backward = {p.id: p.answer for p in sets.load(write(tmp_path / "b.jsonl", *rows[::-1]), "train")}
     assert forward == backward
     corrected = write(tmp_path / "c.jsonl", {"problem": "0?", "answer": "zero"})
-    assert next(problems.load(corrected, "train")).id in forward
+    assert next(sets.load(corrected, "train")).id in forward
 
 
 def test_the_gold_after_a_mark(tmp_path: Path) -> None:
@@ -73,22 +73,22 @@ def test_the_gold_after_a_mark(tmp_path: Path) -> None:
         "name: gsm\nsource: jsonl\nsplits: {train: rows.jsonl}\nprompt: '{q}'\nanswer: solution\nanswer_after: '####'\n"
     )
     bad: list[Rejected] = []
-    assert [p.answer for p in problems.load(str(path), "train", None, bad.append)] == ["42"]
+    assert [p.answer for p in sets.load(str(path), "train", None, bad.append)] == ["42"]
     assert "lacks the mark" in bad[0].reason
 
 
 def test_unknown_sets_and_splits_are_named() -> None:
     with pytest.raises(InputError, match=r"did you mean countdown-tiny"):
-        problems.find("countdown-tinny")
+        sets.find("countdown-tinny")
     with pytest.raises(InputError, match=r"no split 'tset'[\s\S]*did you mean test"):
-        problems.find("countdown-tiny:tset")
+        sets.find("countdown-tiny:tset")
     with pytest.raises(InputError, match="no such problem file"):
-        problems.find("nowhere.jsonl")
+        sets.find("nowhere.jsonl")
 
 
 def test_limit_takes_the_first() -> None:
-    three = list(problems.load("countdown-tiny", "train", 3))
-    assert three == list(problems.load("countdown-tiny", "train", 5))[:3]
+    three = list(sets.load("countdown-tiny", "train", 3))
+    assert three == list(sets.load("countdown-tiny", "train", 5))[:3]
 
 
 @pytest.mark.slow
@@ -99,6 +99,6 @@ def test_reasoning_gym_tasks(tmp_path: Path) -> None:
         "name: gym\nsource: reasoning_gym\ndataset: basic_arithmetic\noptions: {size: 3, seed: 1}\n"
         "prompt: '{question}'\nverifier: {kind: exact}\n"
     )
-    found = list(problems.load(str(path), "train"))
+    found = list(sets.load(str(path), "train"))
     assert len(found) == 3
     assert all(p.answer for p in found)

@@ -17,13 +17,13 @@ from typing import Any
 
 import orjson
 
-from distill import maps
 from distill.errors import InputError
-from distill.maps import TAGS, Attempt, Map, Parsed
 from distill.models.chat import split
 from distill.progress import Progress
-from distill.rows import Row, Rows
 from distill.run import Run
+from distill.sources import field_maps
+from distill.sources.field_maps import TAGS, Attempt, Map, Parsed
+from distill.sources.rows import Row, Rows
 from distill.store import jsonl
 from distill.types import Problem, Record, Trace, Usage, content_id
 
@@ -142,7 +142,7 @@ class _Import:
         for number, row in islice(self._wanted(), limit):
             self.tally.rows += 1
             try:
-                parsed = maps.parse(self._map, row)
+                parsed = field_maps.parse(self._map, row)
             except ValueError as error:
                 self._reject(number, None, str(error), row)
             else:
@@ -154,7 +154,7 @@ class _Import:
 
     def _wanted(self) -> Iterator[tuple[int, Row]]:
         for number, row in self._rows.read(self._broken):
-            if maps.wanted(self._map, row):
+            if field_maps.wanted(self._map, row):
                 yield number, row
             else:
                 self.tally.left_out += 1

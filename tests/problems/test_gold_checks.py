@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from distill import golds, problems
 from distill.errors import InputError
+from distill.problems import gold_checks, sets
 from distill.stages import load_problems
 from distill.types import Message, Problem
 from distill.verifiers import Verifiers
@@ -19,7 +19,7 @@ VERIFIERS = Verifiers()
 
 def checked(answer, kind="math", **options):
     problem = Problem.make((Message(role="user", content="?"),), answer=answer, verifier={"kind": kind, **options})
-    return golds.check(problem, VERIFIERS)
+    return gold_checks.check(problem, VERIFIERS)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_bad_golds_are_set_aside_and_do_not_count_towards_the_limit(tmp_path):
     loaded, rejected = load_problems(write(tmp_path / "a.jsonl", *rows), "train", 3)
     assert [problem.answer for problem in loaded] == ["1", None, "\\text{east}"]
     assert [(row.line, row.reason.split(":")[0]) for row in rejected] == [(2, "its gold fails")]
-    assert len(list(problems.load(str(tmp_path / "a.jsonl"), "train"))) == 5
+    assert len(list(sets.load(str(tmp_path / "a.jsonl"), "train"))) == 5
 
 
 def test_no_problem_left_is_an_error_with_the_first_reason(tmp_path):
@@ -142,7 +142,7 @@ def test_an_unknown_verifier_is_the_users_error(tmp_path):
 
 @pytest.mark.slow
 def test_ten_thousand_golds_cost_about_a_second():
-    loaded = list(problems.load("countdown-tiny", "train"))
+    loaded = list(sets.load("countdown-tiny", "train"))
     start = time.process_time()
-    assert all(golds.check(problem, VERIFIERS).ok for problem in loaded)
+    assert all(gold_checks.check(problem, VERIFIERS).ok for problem in loaded)
     assert time.process_time() - start < 2.0

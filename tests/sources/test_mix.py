@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from distill.errors import InputError, RunError
-from distill.mix import Mix, Source
 from distill.models import chat
 from distill.models.chat import Tags, Tokenizer
 from distill.progress import Lines
+from distill.sources.mix import Mix, Source
 from distill.types import Message, TrainingRow
 
 CHAT = {"messages": "messages", "licence": "cc-by-4.0"}

@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from distill import livecodebench, resources
+from distill import resources
 from distill.errors import InputError, from_validation, suggest
+from distill.problems import livecodebench
 from distill.store import jsonl
 from distill.types import Message, Problem, Record, content_id
 
