@@ -19,16 +19,16 @@ from rich.logging import RichHandler
 
 from distill import resources
 from distill.backends import Model
-from distill.backends._server import vllm_command
+from distill.endpoints.address_file import EndpointsFile
 from distill.errors import BackendError, InputError, from_validation, suggest, writing
 from distill.machine.slurm import Slurm
 from distill.machine.slurm import submit as submit_script
 from distill.models import presets
 from distill.progress import LOG
 from distill.serving import Serving, cluster, local, slurm
-from distill.serving.endpoints import EndpointsFile
 from distill.serving.fleet import Fleet
 from distill.serving.layout import Layout, advice
+from distill.serving.server_process import vllm_command
 
 PLACES = ("here", "ray", "slurm")
 OUT = Console()

@@ -22,9 +22,9 @@ from pydantic import Field, ValidationError, field_validator
 
 from distill.backends import Refused
 from distill.backends._chat import Chat, Reply
-from distill.backends._failure import Failure
-from distill.backends._http import Gateway, allow_sockets
-from distill.backends._roster import address
+from distill.endpoints.addresses import address
+from distill.endpoints.failures import Failure
+from distill.endpoints.http import Gateway, allow_sockets
 from distill.errors import BackendError, RunError
 from distill.question import LONGEST, Question
 from distill.store import jsonl

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from distill.backends._failure import Failure, rejection
-from distill.backends._http import Gateway, Http
+from distill.endpoints.failures import Failure, rejection
+from distill.endpoints.http import Gateway, Http
 
 
 class Reply(NamedTuple):

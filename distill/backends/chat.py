@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from distill.backends import Backend, Completion, Model, Request
-from distill.backends._failure import Failure
-from distill.backends._hosted import Hosted, Terms
-from distill.backends._http import Gateway, allow_sockets
-from distill.backends._pool import Pool
+from distill.endpoints.failures import Failure
+from distill.endpoints.hosted import Hosted, Terms
+from distill.endpoints.http import Gateway, allow_sockets
+from distill.endpoints.pool import Pool
 from distill.errors import BackendError
 from distill.models.chat import Tokenizer
 

@@ -15,11 +15,11 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from distill.backends import Backend, Completion, Model, Request
-from distill.backends._endpoint import Endpoint
-from distill.backends._failure import Failure
-from distill.backends._http import Gateway, allow_sockets
-from distill.backends._pool import Pool
-from distill.backends._roster import Roster, address
+from distill.endpoints.addresses import Roster, address
+from distill.endpoints.failures import Failure
+from distill.endpoints.http import Gateway, allow_sockets
+from distill.endpoints.pool import Pool
+from distill.endpoints.vllm_server import Endpoint
 from distill.errors import BackendError, InputError
 from distill.serving import Serving, local
 from distill.serving.fleet import Fleet

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.backends._server import is_cpu_build
 from distill.doctor import child
 from distill.doctor.finding import Finding
 from distill.doctor.packages import version
 from distill.machine import hardware
+from distill.serving.server_process import is_cpu_build
 
 _FOREIGN = ("torchvision", "torchaudio", "torchcodec")
 """Packages that text models do not need and that break transformers where they do not fit torch."""

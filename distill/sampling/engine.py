@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill.backends import Model
-from distill.backends._server import serving
 from distill.errors import InputError
 from distill.machine import hardware
 from distill.models import presets
 from distill.serving.layout import SMALL, Gpus, Layout, fit
+from distill.serving.server_process import serving
 
 __all__ = ["SMALL", "choose", "serve_command"]
 

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from distill.backends import Model
-from distill.backends._server import Server, claim_port, is_cpu_build, vllm_command
 from distill.errors import BackendError, InputError
 from distill.machine import hardware
 from distill.serving import Serving
 from distill.serving.fleet import Fleet
 from distill.serving.layout import SMALL, Gpus, Layout, capacity, fit
+from distill.serving.server_process import Server, claim_port, is_cpu_build, vllm_command
 
 _JOINING = 300.0  # seconds that the nodes of a cluster may take to come together
 _PATIENCE = 60.0  # seconds for a small question to a node

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from distill.backends import Model
-from distill.backends._server import Server, claim_port, is_cpu_build, vllm_command
 from distill.errors import InputError
 from distill.machine import hardware
 from distill.serving import Serving
 from distill.serving.fleet import Fleet
 from distill.serving.layout import SMALL, Gpus, Layout, capacity, fit
+from distill.serving.server_process import Server, claim_port, is_cpu_build, vllm_command
 from distill.types import Record
 
 

@@ -13,8 +13,8 @@ from aiohttp import web
 
 from distill import plugins
 from distill.backends import Completion, Model, Refused, Request
-from distill.backends._rate import Rate
 from distill.backends.chat import Config
+from distill.endpoints.rate_limit import Rate
 from distill.errors import BackendError, InputError
 from distill.models.chat import split
 from distill.types import Message, Sampling

@@ -15,9 +15,9 @@ from aiohttp.test_utils import TestServer
 
 from distill import plugins
 from distill.backends import Backend, Completion, Model, Refused, Request
-from distill.backends._server import Server, claim_port, vllm_command
 from distill.backends.vllm import Config
 from distill.errors import BackendError, InputError
+from distill.serving.server_process import Server, claim_port, vllm_command
 from tests.backends.fake import MODEL, Answer, Fake, after, half, never, raw, reply, request, status
 
 
@@ -168,7 +168,7 @@ def test_a_slow_healthy_server_is_waited_for() -> None:
 
 
 def test_a_request_that_always_fails_is_refused_while_others_succeed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.backends._pool._ATTEMPTS", 2)
+    monkeypatch.setattr("distill.endpoints.pool._ATTEMPTS", 2)
 
     async def poisoned(web_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         return await (status(500, "poison") if len(body["prompt"]) == 6 else reply())(web_request, body)
@@ -376,7 +376,7 @@ def test_last_words(tmp_path: Path) -> None:
 
 
 def test_a_stubborn_server_and_its_children_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.backends._server._GRACE", -1.5)
+    monkeypatch.setattr("distill.serving.server_process._GRACE", -1.5)
     code = (
         "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.fork(); "
         f"open({str(tmp_path / 'pid')!r} + str(os.getpid()), 'w').close(); time.sleep(60)"

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from distill.backends._server import Server, claim_port, is_cpu_build, vllm_command
 from distill.models import presets
+from distill.serving.server_process import Server, claim_port, is_cpu_build, vllm_command
 
 MODEL = presets.as_model(presets.teacher("tiny"))
 _TOKENS = re.compile(r"^vllm:generation_tokens_total(?:\{.*\})? ([\d.e+]+)$", re.MULTILINE)

@@ -7,11 +7,11 @@ import re
 import pytest
 
 from distill.backends import Model
-from distill.backends._server import vllm_command
 from distill.errors import InputError
 from distill.machine.hardware import installed
 from distill.models import presets
 from distill.serving.layout import Gpus, fit
+from distill.serving.server_process import vllm_command
 
 NAMES = presets.names("teacher")
 LARGE = [name for name in NAMES if name != "tiny"]

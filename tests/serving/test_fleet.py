@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from distill.backends._server import claim_port
 from distill.serving import fleet as watch
 from distill.serving.fleet import Fleet, healthy
 from distill.serving.local import Launch, LocalReplica
+from distill.serving.server_process import claim_port
 
 pytestmark = pytest.mark.slow  # it waits for processes, servers and disks
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from distill.backends import Completion, Model, Refused, Request, budget
-from distill.backends._failure import Failure, rejection
-from distill.backends._http import Gateway, Http
-from distill.backends._rate import Rate
-from distill.backends._turn import Turn
-from distill.backends._window import Gauge
+from distill.endpoints.assistant_turn import Turn
+from distill.endpoints.failures import Failure, rejection
+from distill.endpoints.http import Gateway, Http
+from distill.endpoints.rate_limit import Rate
+from distill.endpoints.window import Gauge
 from distill.errors import BackendError, InputError
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import orjson
 from pydantic import ValidationError
 
 from distill.backends import Completion, Model, Refused, Request, budget
-from distill.backends._failure import Failure, rejection
-from distill.backends._http import Gateway, Http
-from distill.backends._window import Gauge, read_gauge
+from distill.endpoints.failures import Failure, rejection
+from distill.endpoints.http import Gateway, Http
+from distill.endpoints.window import Gauge, read_gauge
 from distill.errors import BackendError, InputError
 from distill.types import pack_ids
 

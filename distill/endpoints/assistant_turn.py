@@ -9,7 +9,7 @@ import orjson
 from pydantic import ValidationError
 
 from distill.backends import Completion, Refused, Request
-from distill.backends._failure import Failure
+from distill.endpoints.failures import Failure
 from distill.models.chat import Tags
 
 

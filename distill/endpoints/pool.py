@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from distill.backends import Completion, Refused, Request
-from distill.backends._failure import Failure
-from distill.backends._line import Line
-from distill.backends._member import Member, Served
-from distill.backends._warden import RESUME, Warden
+from distill.endpoints.failures import Failure
+from distill.endpoints.health import RESUME, Warden
+from distill.endpoints.state import Member, Served
+from distill.endpoints.waiting import Line
 from distill.errors import BackendError, DistillError
 
 _ATTEMPTS = 6  # failures of one request while others succeed, after which it is given up

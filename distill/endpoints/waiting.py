@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 
-from distill.backends._member import Member
+from distill.endpoints.state import Member
 from distill.errors import BackendError
 
 _MARGIN = 0.25  # more load than the least loaded that an endpoint may have to be kept for its cached prefix

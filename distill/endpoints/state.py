@@ -7,8 +7,8 @@ import time
 from typing import Any, Literal, Protocol
 
 from distill.backends import Completion, Request
-from distill.backends._failure import Failure
-from distill.backends._window import Gauge, Window
+from distill.endpoints.failures import Failure
+from distill.endpoints.window import Gauge, Window
 
 _LONGEST = 10.0  # seconds of rest that we choose ourselves
 _SUSPICIOUS = 5  # failures in a row, or signs of life missed

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from distill.backends._failure import Failure
-from distill.backends._line import Line
-from distill.backends._member import Member, Served
+from distill.endpoints.failures import Failure
+from distill.endpoints.state import Member, Served
+from distill.endpoints.waiting import Line
 from distill.errors import BackendError, DistillError
 
 _POLL = 2.0  # seconds between two looks at an endpoint

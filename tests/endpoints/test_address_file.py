@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.backends._roster import Roster
-from distill.serving.endpoints import EndpointsFile
+from distill.endpoints.address_file import EndpointsFile
+from distill.endpoints.addresses import Roster
 
 
 def read(path: Path) -> list[str]:
@@ -54,7 +54,7 @@ def test_what_a_dead_process_left_is_dropped(tmp_path: Path) -> None:
 def test_many_writers_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "endpoints.txt"
     code = (
-        "import sys, time; from pathlib import Path; from distill.serving.endpoints import EndpointsFile\n"
+        "import sys, time; from pathlib import Path; from distill.endpoints.address_file import EndpointsFile\n"
         "file = EndpointsFile(Path(sys.argv[1]))\n"
         "for n in range(15): file.put([f'http://{sys.argv[2]}:{n + 1}'])\n"
         "time.sleep(60)"  # a dead writer's section would be dropped by the others

@@ -52,7 +52,7 @@ class Server:
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
         self.log = log
-        guard = [sys.executable, "-m", "distill.backends._server", str(os.getpid()), *command]
+        guard = [sys.executable, "-m", "distill.serving.server_process", str(os.getpid()), *command]
         with writing(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("wb") as out:

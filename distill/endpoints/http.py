@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from distill.backends._failure import Failure
+from distill.endpoints.failures import Failure
 from distill.errors import InputError
 from distill.types import Record
 
