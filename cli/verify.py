@@ -12,8 +12,8 @@ from typing import IO
 
 from rich.console import Console
 
-from distill import pairs
 from distill.errors import InputError, RunError, writing
+from distill.evaluation import answer_pairs
 from distill.progress import LOG, Lines, Progress
 
 from .progress import Bar
@@ -29,11 +29,11 @@ def execute(source: Path, out: Path | None, kind: str) -> None:
     LOG.setLevel(logging.INFO)
     LOG.handlers = [logging.StreamHandler()]
     progress: Progress = Bar(screen) if screen.is_terminal else Lines()
-    summary = pairs.Summary()
+    summary = answer_pairs.Summary()
     progress.start("verify", _rows(source), unit="pairs")
     try:
         with _replacing(out) if out else _stdout() as file:
-            for judged in pairs.verify(source, kind):
+            for judged in answer_pairs.verify(source, kind):
                 with writing(out) if out else nullcontext():  # a closed stdout is no error
                     file.write(judged.json)
                 summary.add(judged)
@@ -78,7 +78,7 @@ def _stdout() -> Iterator[IO[bytes]]:
     sys.stdout.buffer.flush()
 
 
-def _told(summary: pairs.Summary) -> list[str]:
+def _told(summary: answer_pairs.Summary) -> list[str]:
     bad = summary.reasons[None]["bad_row"]
     lines = [
         f"{summary.total:,} pairs: {summary.count(True):,} right, {summary.count(False):,} wrong, "

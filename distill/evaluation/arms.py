@@ -9,9 +9,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from distill import scoring
 from distill.errors import RunError
-from distill.evaluation import report, seeds
+from distill.evaluation import report, scoring, seeds
 from distill.evaluation.attempts import Attempt, Attempts
 from distill.evaluation.metrics import Values
 from distill.evaluation.report import Point

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from distill import scoring
 from distill.errors import RunError
+from distill.evaluation import scoring
 from distill.evaluation.attempts import Attempt, Attempts
 from distill.types import Metric
 

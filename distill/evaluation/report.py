@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from distill import scoring
+from distill.evaluation import scoring
 from distill.evaluation.attempts import Attempts
 from distill.evaluation.metrics import Values, rerun
 from distill.sampling import Identity

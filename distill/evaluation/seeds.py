@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from distill import scoring
+from distill.evaluation import scoring
 from distill.types import Metric, Record
 
 if TYPE_CHECKING:

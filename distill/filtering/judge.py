@@ -19,8 +19,8 @@ from distill.filtering.earlier import Earlier
 from distill.filtering.ledger import Judged, Spoken, masks, pack, speak
 from distill.filtering.problems import Problems
 from distill.filters import Context, Filter, SetFilter
-from distill.filters._text import tokens
 from distill.store import jsonl
+from distill.text.tokens import tokens
 from distill.types import Outcome, Problem, Trace, content_id
 
 _BATCH = 64  # traces that one check after the other looks at: its code and tables stay in the processor's caches

@@ -16,8 +16,8 @@ from pydantic import Field
 
 from distill.errors import InputError
 from distill.filters import PASS, Context, Filter
-from distill.filters._overlap import Match, Overlap
 from distill.problems import sets
+from distill.text.overlap import Match, Overlap
 from distill.types import Outcome, Problem, Record, Trace, content_id
 
 _LISTED = 3  # matches spelled out in a detail

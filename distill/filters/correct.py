@@ -17,10 +17,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from distill import judge
 from distill.errors import InputError
 from distill.filters import Candidate, Candidates, Context, Filter, SetFilter
-from distill.question import Question, said
+from distill.judges import judge
+from distill.judges.questions import Question, said
 from distill.types import Outcome, Problem, Record, Trace
 
 _COMPUTED = frozenset({"code", "countdown", "reasoning_gym", "judge"})

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from distill.filters import PASS, Candidates, Context, SetFilter
-from distill.filters._hashes import among, ngrams, sequence
-from distill.filters._minhash import Match, repeats, signatures
-from distill.filters._text import DIGITS, SIGN, tokens
+from distill.text.hashes import among, ngrams, sequence
+from distill.text.minhash import Match, repeats, signatures
+from distill.text.tokens import DIGITS, SIGN, tokens
 from distill.types import Outcome, Problem, Record, Trace
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from distill.filters import PASS, Candidates, Context, SetFilter
-from distill.filters._hashes import ngrams, sequence
-from distill.filters._minhash import SIZE, estimate, repeats, signatures
-from distill.filters._text import tokens
+from distill.text.hashes import ngrams, sequence
+from distill.text.minhash import SIZE, estimate, repeats, signatures
+from distill.text.tokens import tokens
 from distill.types import Outcome, Problem, Record, Trace
 
 

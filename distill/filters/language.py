@@ -13,7 +13,7 @@ import re
 from pydantic import Field
 
 from distill.filters import PASS, Context, Filter
-from distill.filters._scripts import HOMES, SCRIPTS, UNSPACED, count, function_words, present, words
+from distill.text.scripts import HOMES, SCRIPTS, UNSPACED, count, function_words, present, words
 from distill.types import Outcome, Problem, Record, Trace
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|</?\w+>", re.DOTALL)

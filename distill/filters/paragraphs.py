@@ -11,7 +11,7 @@ import re
 from pydantic import Field
 
 from distill.filters import PASS, Context, Filter
-from distill.filters._scripts import SCRIPTS, UNSPACED
+from distill.text.scripts import SCRIPTS, UNSPACED
 from distill.types import Outcome, Problem, Record, Trace
 
 _UNSPACED = re.compile("[" + "".join(SCRIPTS[script] for script in sorted(UNSPACED)) + "]")

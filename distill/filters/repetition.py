@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from distill.filters import Context, Filter
-from distill.filters._hashes import Split, ngrams
+from distill.text.hashes import Split, ngrams
 from distill.types import Outcome, Problem, Record, Trace
 
 if TYPE_CHECKING:
-    from distill.filters._hashes import Hashes
+    from distill.text.hashes import Hashes
 
 Unit = tuple[str, int]  # what repeats, and how often
 _DIGITS = re.compile(r"\d+")

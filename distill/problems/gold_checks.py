@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from distill.answers.variants import Examples
 from distill.errors import InputError
 from distill.types import Problem, Record
 from distill.verifiers import Verifier, Verifiers
-from distill.verifiers._examples import Examples
 
 _TYPES = {"countdown": "numbers", "code": "tests", "reasoning_gym": "task", "judge": "text"}
 

@@ -42,7 +42,7 @@ def prove(sandbox: Sandbox) -> None:
     Raises:
         BackendError: it did, or it could not be run; says why and what to do.
     """
-    probe = Path(__file__).with_name("_probe.py").read_text(encoding="utf-8")
+    probe = (Path(__file__).parent / "inside" / "probe.py").read_text(encoding="utf-8")
     with tempfile.NamedTemporaryFile() as secret, socket.create_server(("127.0.0.1", 0)) as server:
         told = {
             "port": server.getsockname()[1],

@@ -19,12 +19,12 @@ from typing import Any
 from pydantic import Field
 
 from distill import plugins
+from distill.answers.plain import RIGHT
 from distill.errors import BackendError, InputError
-from distill.sandbox import Interactive, Limits, Sandbox, _asserts
+from distill.programs import assert_tests, output_tests
+from distill.programs.gold import Asserts, gold, normal, program
+from distill.sandbox import Interactive, Limits, Sandbox
 from distill.types import Outcome, Record, content_id
-from distill.verifiers import _pairs
-from distill.verifiers._answer import RIGHT
-from distill.verifiers._program import Asserts, gold, normal, program
 
 _MEMORIES = 20_000
 """Verdicts that are remembered."""
@@ -55,11 +55,11 @@ class Code:
         return sandbox
 
     @cached_property
-    def _examiner(self) -> _asserts.Examiner:
+    def _examiner(self) -> assert_tests.Examiner:
         if not isinstance(self._sandbox, Interactive):
             kind = self._config.sandbox.get("kind")
             raise InputError(f"assert tests cannot run in sandbox {kind!r}", fix="use sandbox kind bubblewrap for them")
-        return _asserts.Examiner(self._sandbox)
+        return assert_tests.Examiner(self._sandbox)
 
     def verify(self, gold_answer: Any, text: str) -> Outcome:
         """Judge the program in `text`.
@@ -79,7 +79,7 @@ class Code:
                 if isinstance(tests, Asserts):
                     outcome = self._by_asserts(tests, code)
                 else:
-                    outcome = _pairs.outcome(sandbox, code, tests, self._limits(), self._config.tolerance)
+                    outcome = output_tests.outcome(sandbox, code, tests, self._limits(), self._config.tolerance)
             except BackendError as error:
                 return Outcome(passed=None, reason="sandbox_error", detail=error.what[:200])
             if len(self._known) >= _MEMORIES:

@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from distill.answers.arithmetic import Expression
+from distill.answers.plain import HEDGED, RIGHT, hedged, marked, stated, wrong
 from distill.errors import InputError
 from distill.types import Outcome, Record
-from distill.verifiers._answer import HEDGED, RIGHT, hedged, marked, stated, wrong
-from distill.verifiers._expression import Expression
 
 
 class Config(Record):

@@ -9,10 +9,10 @@ import unicodedata
 from collections.abc import Hashable
 from typing import Any
 
+from distill.answers.plain import HEDGED, RIGHT, hedged, stated, wrong
+from distill.answers.variants import Examples
 from distill.errors import InputError
 from distill.types import Outcome, Record
-from distill.verifiers._answer import HEDGED, RIGHT, hedged, stated, wrong
-from distill.verifiers._examples import Examples
 
 _EDGES = " .,;:!?\"'`*。，；：！？“”‘’「」"
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import Field
 
-from distill import judge
+from distill.answers.plain import HEDGED, hedged, stated, wrong
 from distill.errors import InputError
-from distill.question import Question, said
+from distill.judges import judge
+from distill.judges.questions import Question, said
 from distill.types import Outcome, Problem
-from distill.verifiers._answer import HEDGED, hedged, stated, wrong
 
 
 class Config(judge.Config):

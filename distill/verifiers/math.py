@@ -13,13 +13,14 @@ from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any
 
+from distill.answers import algebra, final, latex, quantities, structure, symbols, variants
+from distill.answers.numbers import number
+from distill.answers.plain import HEDGED, RIGHT, after_thought, hedged, wrong
+from distill.answers.variants import Examples
 from distill.errors import InputError
 from distill.machine import killable
 from distill.types import Outcome, Record
-from distill.verifiers import _algebra, _examples, _final, _latex, _shape, _symbols, _units, choice
-from distill.verifiers._answer import HEDGED, RIGHT, after_thought, hedged, wrong
-from distill.verifiers._examples import Examples
-from distill.verifiers._number import number
+from distill.verifiers import choice
 
 
 class Config(Record):
@@ -46,18 +47,18 @@ class Math:
         text = after_thought(text)
         if hedged(text) or not text.strip():
             return None
-        answer = _final.answer(text)[0][-_latex.LONGEST :]
-        answer = _latex.unlabelled(answer, "")[0]
-        quantity = _units.split(answer)
-        return _key(_latex.normal(quantity.value if quantity and quantity.sure else answer))
+        answer = final.answer(text)[0][-latex.LONGEST :]
+        answer = latex.unlabelled(answer, "")[0]
+        quantity = quantities.split(answer)
+        return _key(latex.normal(quantity.value if quantity and quantity.sure else answer))
 
     def examples(self, gold: Any) -> Examples:
-        return _examples.of(_gold(_read(gold)[0]))
+        return variants.of(_gold(_read(gold)[0]))
 
 
 def _key(plain: str) -> Hashable:
     value = number(plain)
-    shape = _shape.read(plain) if value is None else None
+    shape = structure.read(plain) if value is None else None
     if shape and not shape.ordered:
         return frozenset(map(_key, shape.parts))
     return plain if value is None else value
@@ -73,15 +74,15 @@ def _read(gold: Any) -> list[str]:
 
 @lru_cache(1 << 14)
 def _gold(gold: str) -> str:
-    return _final.gold(gold)
+    return final.gold(gold)
 
 
 def _compare(gold: str, text: str) -> Outcome:
     gold = _gold(gold)
-    answer, alone = _final.answer(text, percent=_latex.normal(gold).endswith("%"))
-    if alone and len(answer) > _latex.LONGEST:
+    answer, alone = final.answer(text, percent=latex.normal(gold).endswith("%"))
+    if alone and len(answer) > latex.LONGEST:
         return Outcome(passed=None, reason="too_costly", detail=answer[:80])
-    same: bool | Outcome | None = _plainly(gold, answer, alone) if len(answer) <= _latex.LONGEST else None
+    same: bool | Outcome | None = _plainly(gold, answer, alone) if len(answer) <= latex.LONGEST else None
     if same is None:
         if unfit := _unfit(gold, answer, alone):
             return unfit
@@ -95,28 +96,28 @@ def _compare(gold: str, text: str) -> Outcome:
 def _plainly(gold: str, answer: str, alone: bool) -> bool | None:
     """The verdict of strings, exact fractions and units; None where it takes algebra."""
     if not alone:
-        left, right = _latex.normal(gold), _latex.normal(answer)
-        return left == right or (False if _latex.conflict(left, right) else None)
-    gold, answer = _latex.unlabelled(_symbols.latex(gold), _symbols.latex(answer))
-    sides = _units.without(gold, answer)
+        left, right = latex.normal(gold), latex.normal(answer)
+        return left == right or (False if latex.conflict(left, right) else None)
+    gold, answer = latex.unlabelled(symbols.latex(gold), symbols.latex(answer))
+    sides = quantities.without(gold, answer)
     if isinstance(sides, bool):
         return sides
-    left, right = map(_latex.normal, sides)
+    left, right = map(latex.normal, sides)
     letters = choice.letter(gold), choice.letter(answer)
     if letters[0] and letters[1]:
         return letters[0] == letters[1]
     if letters[0] and len(left) > 3:  # "(C) Cecile": the option's text will do as well
         left = re.sub(r"^\(?[A-J][).:]\s*", "", left, flags=re.IGNORECASE)
-    return _latex.decide(left, _latex.clock(right) if number(left) is not None else right)
+    return latex.decide(left, latex.clock(right) if number(left) is not None else right)
 
 
 def _unfit(gold: str, answer: str, alone: bool) -> Outcome | None:
     """Why a pair is kept from the library: it costs too much, or the library would only guess."""
-    if _latex.explosive(answer):
+    if latex.explosive(answer):
         return Outcome(passed=None, reason="too_costly", detail=answer[:80])
-    if not alone and _final.CODE.search(answer):
+    if not alone and final.CODE.search(answer):
         return wrong("not_an_answer", answer)
-    if not alone and _latex.words(_latex.normal(gold)):
+    if not alone and latex.words(latex.normal(gold)):
         return wrong("no_answer", answer[-80:])  # a word that prose does not state as its answer
     if alone and any(sign in gold + answer for sign in ("...", "dots", "…")):
         return Outcome(passed=None, reason="undecidable", detail=f"ellipsis: {answer:.80}")
@@ -129,10 +130,10 @@ def _algebraically(gold: str, answer: str, alone: bool) -> bool | Outcome:
     try:
         if not alone:
             return _ask(gold, answer.replace("−", "-"), False)
-        sides = _units.without(_symbols.latex(gold), _symbols.latex(answer))
+        sides = quantities.without(symbols.latex(gold), symbols.latex(answer))
         if not isinstance(sides, bool):
-            shapes = [_shape.read(_latex.normal(side)) for side in sides]
-            if shapes[0] and shapes[1] and (parts := _shape.same(shapes[0], shapes[1], _part)) is not None:
+            shapes = [structure.read(latex.normal(side)) for side in sides]
+            if shapes[0] and shapes[1] and (parts := structure.same(shapes[0], shapes[1], _part)) is not None:
                 return parts
             return _ask(*sides, True)
         return _ask(gold, answer, alone)
@@ -143,13 +144,13 @@ def _algebraically(gold: str, answer: str, alone: bool) -> bool | Outcome:
 
 
 def _part(gold: str, part: str) -> bool:
-    plain = _latex.decide(gold, part)
+    plain = latex.decide(gold, part)
     return _ask(gold, part, True) if plain is None else plain
 
 
 @lru_cache(1 << 16)
 def _ask(gold: str, answer: str, alone: bool) -> bool:
-    return bool(killable.shared().call(_algebra.equal, gold, answer, alone))
+    return bool(killable.shared().call(algebra.equal, gold, answer, alone))
 
 
 def build(config: Config) -> Math:

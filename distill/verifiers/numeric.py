@@ -12,12 +12,12 @@ from typing import Any
 
 from pydantic import Field
 
+from distill.answers import variants
+from distill.answers.numbers import number
+from distill.answers.plain import HEDGED, RIGHT, hedged, marked, stated, wrong
+from distill.answers.variants import Examples
 from distill.errors import InputError
 from distill.types import Outcome, Record
-from distill.verifiers import _examples
-from distill.verifiers._answer import HEDGED, RIGHT, hedged, marked, stated, wrong
-from distill.verifiers._examples import Examples
-from distill.verifiers._number import number
 
 
 class Config(Record):
@@ -46,7 +46,7 @@ class Numeric:
     def examples(self, gold: Any) -> Examples:
         value = _read(gold)
         far = 2 * max(Fraction(self._config.absolute), abs(value) * Fraction(self._config.relative)) + 1
-        return Examples(_examples.number_type(str(gold)), [str(gold), str(value)], [str(value + far), str(value - far)])
+        return Examples(variants.number_type(str(gold)), [str(gold), str(value)], [str(value + far), str(value - far)])
 
 
 def _read(gold: Any) -> Fraction:

@@ -22,11 +22,12 @@ from typing import Any
 from pydantic import Field
 
 from distill import plugins
+from distill.answers.plain import HEDGED, RIGHT, hedged, stated, wrong
 from distill.errors import BackendError, InputError
 from distill.sandbox import Ended, Interactive, Limits, Session
+from distill.sandbox.inside import gym
 from distill.types import Outcome, Record
-from distill.verifiers import _gym_worker, countdown, exact
-from distill.verifiers._answer import HEDGED, RIGHT, hedged, stated, wrong
+from distill.verifiers import countdown, exact
 
 _LONGEST = 20_000
 """Characters of an answer; the longest gold of any task has a few thousand."""
@@ -121,7 +122,7 @@ class ReasoningGym:
         with self._lock:
             worker, wait = self._worker, 3 * seconds + 5.0  # others may want the processor, too
             if worker is None or not worker.alive:
-                files = {"gym.py": Path(_gym_worker.__file__).read_bytes()}
+                files = {"gym.py": Path(gym.__file__).read_bytes()}
                 limits = Limits(seconds=_FOREVER, memory=self._config.memory)
                 worker = self._sandbox.open(files, ["python", "-I", "gym.py", self._package], limits)
                 self._worker, wait = worker, wait + _START

@@ -22,10 +22,10 @@ import numpy as np
 from datasketch import MinHash, MinHashLSH
 
 from distill.filters import PASS, Candidate, duplicates
-from distill.filters._hashes import ngrams
-from distill.filters._overlap import Overlap
-from distill.filters._text import tokens
 from distill.filters.contamination import Config as Contamination
+from distill.text.hashes import ngrams
+from distill.text.overlap import Overlap
+from distill.text.tokens import tokens
 from distill.types import Problem, content_id
 from tests.benchmarks.filter_checks import SHARED, trace
 

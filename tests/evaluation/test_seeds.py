@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from distill import scoring
-from distill.evaluation import seeds
+from distill.evaluation import scoring, seeds
 
 
 def test_one_seed_is_what_a_run_says_itself() -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from distill import plugins
 from distill.filters import PASS, Candidate, Context
-from distill.filters._hashes import ngrams, sequence
-from distill.filters._text import tokens
 from distill.problems import sets
+from distill.text.hashes import ngrams, sequence
+from distill.text.tokens import tokens
 from distill.types import content_id
 
 CONTEXT = Context(student="none")
@@ -184,8 +184,8 @@ def test_long_texts_have_small_features(make_problem, make_trace):
 def test_features_are_the_same_in_every_process():
     code = (
         "from tests.filters.test_duplicates import ONE\n"
-        "from distill.filters._hashes import ngrams\nfrom distill.filters._text import tokens\n"
-        "from distill.filters._minhash import signatures\n"
+        "from distill.text.hashes import ngrams\nfrom distill.text.tokens import tokens\n"
+        "from distill.text.minhash import signatures\n"
         "from distill.types import content_id\nimport numpy as np\n"
         "runs = ngrams(tokens(ONE + '多少 x² \\\\dfrac{1}{2}').hashes, 5)\n"
         "print(content_id(signatures(runs, np.array([0, len(runs)], np.uint64)).tolist()))"

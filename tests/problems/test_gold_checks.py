@@ -98,7 +98,7 @@ def test_faulty_golds_say_why(kind, answer, reason):
 
 LENIENT = """
 from distill.types import Outcome, Record
-from distill.verifiers._examples import Examples
+from distill.answers.variants import Examples
 class Config(Record): pass
 class Lenient:
     def verify(self, gold, text): return Outcome(passed=bool(text) or gold == "all")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.sandbox import _wire
+from distill.sandbox.inside import wire
 
 hashable = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(max_size=20),
@@ -25,7 +25,7 @@ values = st.recursive(
 
 
 def there_and_back(value: Any) -> Any:
-    return _wire.decode(json.loads(json.dumps(_wire.encode(value))))
+    return wire.decode(json.loads(json.dumps(wire.encode(value))))
 
 
 def shape(value: Any) -> Any:
@@ -67,9 +67,9 @@ class Equal(int):
 @pytest.mark.parametrize("value", [Equal(3), object(), len, type("S", (str,), {})("x"), iter([]), (lambda: 1)])
 def test_anything_else_is_opaque_and_equals_nothing(value: Any) -> None:
     arrived = there_and_back(value)
-    assert isinstance(arrived, _wire.Opaque)
+    assert isinstance(arrived, wire.Opaque)
     assert arrived != value
-    assert isinstance(there_and_back([value])[0], _wire.Opaque)
+    assert isinstance(there_and_back([value])[0], wire.Opaque)
 
 
 def test_a_generator_without_end_is_opaque() -> None:
@@ -77,7 +77,7 @@ def test_a_generator_without_end_is_opaque() -> None:
         while True:
             yield 1
 
-    assert isinstance(there_and_back(forever()), _wire.Opaque)
+    assert isinstance(there_and_back(forever()), wire.Opaque)
 
 
 @pytest.mark.parametrize(
@@ -85,17 +85,17 @@ def test_a_generator_without_end_is_opaque() -> None:
 )
 def test_what_is_no_data_is_an_error_of_a_few_kinds(sent: Any) -> None:
     with pytest.raises((ValueError, TypeError, LookupError)):
-        _wire.decode(sent)
+        wire.decode(sent)
 
 
 def test_arguments_are_changed_in_place() -> None:
     inner = [1]
     old = [inner, {"a": 1}, 3]
-    _wire.restore(old, [[1, 2], {"b": 2}, 4, 5])
+    wire.restore(old, [[1, 2], {"b": 2}, 4, 5])
     assert old == [[1, 2], {"b": 2}, 4, 5]
     same = [inner, 7]
-    _wire.restore(same, [[9], 8])
+    wire.restore(same, [[9], 8])
     assert (same, inner) == ([[9], 8], [9])
     items = {1, 2}
-    _wire.restore(items, {3})
+    wire.restore(items, {3})
     assert items == {3}

@@ -21,7 +21,7 @@ import pytest
 
 from distill import plugins
 from distill.errors import InputError
-from distill.verifiers._program import normal, program, same_output
+from distill.programs.gold import normal, program, same_output
 
 pytestmark = pytest.mark.slow
 
@@ -213,7 +213,7 @@ CHEATS = {
     "def square(x): return 0",
     "patching json": "import json, sys\njson.dumps = lambda *a, **k: '{\"passed\": true, \"value\": 4}'\n"
     "json.loads = lambda *a, **k: {'call': 'square', 'args': ['t', 2], 'kwargs': ['d']}\ndef square(x): return 0",
-    "patching the codec": "import sys\nwire = sys.modules['distill.sandbox._wire']\n"
+    "patching the codec": "import sys\nwire = sys.modules['distill.sandbox.inside.wire']\n"
                           "wire.encode = lambda value: ['o', 'x']\n"
     "wire.write_line = lambda fd, line: __import__('os').write(fd, b'={\"passed\": true, \"right\": 3, "
     "\"total\": 3}\\n')\n"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill.answers.arithmetic import Expression
 from distill.errors import InputError
 from distill.verifiers import countdown
-from distill.verifiers._expression import Expression
 
 VERIFIER = countdown.build(countdown.Config())
 GOLD = {"target": 29, "numbers": [3, 7, 9]}

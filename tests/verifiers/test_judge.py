@@ -73,7 +73,7 @@ def test_its_cache_outlives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     server, trace = Server(compares), make_trace("hm\n</think>\n\n5")
     with server.running() as url:
         for _ in range(2):
-            monkeypatch.setattr("distill.judge._SHARED", {})  # as in another process
+            monkeypatch.setattr("distill.judges.judge._SHARED", {})  # as in another process
             assert Verifiers().judge(problem(url, cache=str(tmp_path / "j.jsonl")), trace).passed is True
     assert len(server.prompts) == 1
 

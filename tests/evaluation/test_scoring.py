@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill import scoring
+from distill.evaluation import scoring
 
 ANSWERS = st.lists(
     st.sampled_from([("right", True), ("other", True), ("a", False), ("b", False), (None, False)]),

@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from distill.filters._hashes import among, ngrams, sequence
-from distill.filters._text import DIGITS, SIGN, Tokens, tokens_of
+from distill.text.hashes import among, ngrams, sequence
+from distill.text.tokens import DIGITS, SIGN, Tokens, tokens_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from distill.filters._hashes import Hashes
+    from distill.text.hashes import Hashes
 
 _COMMON = 3  # problems of a set at least that share what is to be its template
 

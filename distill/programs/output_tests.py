@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from distill.sandbox import Limits, Sandbox, _batch
+from distill.answers.plain import RIGHT
+from distill.programs.gold import Pairs, same_output
+from distill.sandbox import Limits, Sandbox
+from distill.sandbox.inside import batch
 from distill.types import Outcome
-from distill.verifiers._answer import RIGHT
-from distill.verifiers._program import Pairs, same_output
 
 _MIB = 1 << 20
 _TESTS, _INPUT = 20, 16 * _MIB
@@ -64,7 +65,7 @@ def _portion(inputs: list[str]) -> list[str]:
 def _run(sandbox: Sandbox, code: str, inputs: list[str], limits: Limits) -> tuple[list[dict[str, Any]], bool]:
     """At least one result, for the first inputs in order, and whether it makes sense to go on with the rest."""
     told = json.dumps({"inputs": inputs, "seconds": limits.seconds, "output": limits.output * _MIB})
-    files: dict[str, str | bytes] = {"batch.py": Path(_batch.__file__).read_bytes(), "program.py": code}
+    files: dict[str, str | bytes] = {"batch.py": Path(batch.__file__).read_bytes(), "program.py": code}
     whole = sandbox.run(
         files,
         ["python", "-I", "batch.py", "program.py"],

@@ -12,15 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distill.filters._hashes import among, ngrams, sequence
-from distill.filters._template import own_tokens, shared_paragraphs, shared_runs, words_of
-from distill.filters._text import SIGN, Tokens, tokens, tokens_of
+from distill.text.hashes import among, ngrams, sequence
+from distill.text.shared_phrases import own_tokens, shared_paragraphs, shared_runs, words_of
+from distill.text.tokens import SIGN, Tokens, tokens, tokens_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from distill.filters._hashes import Hashes
+    from distill.text.hashes import Hashes
 
 _NUMBER = re.compile(r"\d+(?:\{?,\}?\d{3}(?!\d))*(?:\.\d+)?")
 _SLOTS = 16  # of the table that is asked first, a known run: most words of a text end there

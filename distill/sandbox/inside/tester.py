@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Any
 
-from distill.sandbox import _wire
+from distill.sandbox.inside import wire
 
 
 class Gone(BaseException):
@@ -72,34 +72,34 @@ class Exam:
             if "function" in found or "class" in found:
                 space[name] = self._stub(name, "class" in found)
             elif "value" in found:
-                space[name] = _wire.decode(found["value"])
+                space[name] = wire.decode(found["value"])
             elif name == entry:
                 raise NameError(f"the program does not define {name}")
 
     def _stub(self, name: str, makes_objects: bool) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
-            sent = {"call": name, "args": _wire.encode(args), "kwargs": _wire.encode(kwargs)}
+            sent = {"call": name, "args": wire.encode(args), "kwargs": wire.encode(kwargs)}
             if _opaque(sent["args"]) or _opaque(sent["kwargs"]):
                 raise Unsupported(f"{name} is called with more than plain data")
             found = self._ask(sent)
             if "raise" in found:
                 raise _exception(str(found["raise"]), str(found.get("text", "")))
             if "left" in found:
-                left_args, left_kwargs = _wire.decode(found["left"])
+                left_args, left_kwargs = wire.decode(found["left"])
                 for old, new in zip(args, left_args, strict=False):
-                    _wire.restore(old, new)
+                    wire.restore(old, new)
                 for key, old in kwargs.items():
-                    _wire.restore(old, left_kwargs.get(key))
+                    wire.restore(old, left_kwargs.get(key))
             if makes_objects and _opaque(found["value"]):
                 raise Unsupported(f"the tests make objects of the class {name}")
-            return _wire.decode(found["value"])
+            return wire.decode(found["value"])
 
         call.__name__ = name
         return call
 
     def _ask(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        _wire.write_line(self._told, b">" + json.dumps(wanted).encode())
-        line = _wire.read_line(self._asked)
+        wire.write_line(self._told, b">" + json.dumps(wanted).encode())
+        line = wire.read_line(self._asked)
         if not line.strip():
             raise Gone
         found = json.loads(line)
@@ -187,11 +187,11 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1):
         os.dup2(nowhere, fd)
-    while line := _wire.read_line(asked):
+    while line := wire.read_line(asked):
         if (child := os.fork()) == 0:
             try:
                 report = Exam(asked, told).run(json.loads(line))
-                _wire.write_line(told, b"=" + json.dumps(report).encode())
+                wire.write_line(told, b"=" + json.dumps(report).encode())
             finally:
                 os._exit(0)
         os.waitpid(child, 0)

@@ -11,7 +11,7 @@ from collections import Counter
 from fractions import Fraction
 from typing import NamedTuple
 
-from distill.verifiers._number import number
+from distill.answers.numbers import number
 
 # base dimension: name = how much of it one is; names without a plural s
 _SIZES = {

@@ -13,7 +13,7 @@ import sys
 import types
 from typing import Any
 
-from distill.sandbox import _wire
+from distill.sandbox.inside import wire
 
 
 def main(path: str) -> None:
@@ -24,16 +24,16 @@ def main(path: str) -> None:
     module = types.ModuleType("program")
     sys.modules["program"] = module
     reply = _load(path, module)
-    while line := _wire.read_line(asked):
+    while line := wire.read_line(asked):
         if reply is None:
             try:
                 wanted = json.loads(line)
                 answer = _get(module, wanted["get"]) if "get" in wanted else _call(module, wanted)
             except RecursionError:
                 answer = {"value": ["o", "recursion"]}
-            _wire.write_line(told, json.dumps(answer).encode())
+            wire.write_line(told, json.dumps(answer).encode())
         else:
-            _wire.write_line(told, json.dumps(reply).encode())
+            wire.write_line(told, json.dumps(reply).encode())
 
 
 def _load(path: str, module: types.ModuleType) -> dict[str, Any] | None:
@@ -57,17 +57,17 @@ def _get(module: types.ModuleType, name: str) -> dict[str, Any]:
     value = module.__dict__[name]
     if isinstance(value, type):
         return {"class": name}
-    return {"function": name} if builtins.callable(value) else {"value": _wire.encode(value)}
+    return {"function": name} if builtins.callable(value) else {"value": wire.encode(value)}
 
 
 def _call(module: types.ModuleType, wanted: dict[str, Any]) -> dict[str, Any]:
-    args, kwargs = _wire.decode(wanted["args"]), _wire.decode(wanted["kwargs"])
+    args, kwargs = wire.decode(wanted["args"]), wire.decode(wanted["kwargs"])
     try:
         value = module.__dict__[wanted["call"]](*args, **kwargs)
-        sent = _wire.encode(value)
+        sent = wire.encode(value)
     except BaseException as error:  # noqa: BLE001  a named boundary: the program may raise anything at all
         return {"raise": type(error).__name__, "text": f"{error}"[:200]}
-    left = _wire.encode([args, kwargs])
+    left = wire.encode([args, kwargs])
     return {"value": sent} if left == ["l", wanted["args"], wanted["kwargs"]] else {"value": sent, "left": left}
 
 

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from distill.filters._hashes import BASE, CHUNK, codes_of, powers_of, scramble, sums
-from distill.filters._scripts import SCRIPTS, UNSPACED
+from distill.text.hashes import BASE, CHUNK, codes_of, powers_of, scramble, sums
+from distill.text.scripts import SCRIPTS, UNSPACED
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from distill.filters._hashes import Hashes
+    from distill.text.hashes import Hashes
 
 LETTERS, DIGITS, CHARACTER, SIGN = 1, 2, 3, 4
 """Kinds of token; a separator is 0."""

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from distill import pairs, plugins
+from distill import plugins
 from distill.errors import InputError, RunError
-from distill.pairs import Judged, Summary, after_reasoning
+from distill.evaluation import answer_pairs
+from distill.evaluation.answer_pairs import Judged, Summary, after_reasoning
 
 COUNTDOWN = {"target": 29, "numbers": [3, 7, 8]}
 
@@ -25,7 +26,7 @@ def verify(folder: Path, *rows: Any, **options: Any) -> list[dict[str, Any]]:
 def judge(folder: Path, *rows: Any, **options: Any) -> list[Judged]:
     path = folder / "pairs.jsonl"
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-    return list(pairs.verify(path, **options))
+    return list(answer_pairs.verify(path, **options))
 
 
 def test_a_verdict_a_row_in_their_order(tmp_path: Path) -> None:
@@ -190,7 +191,7 @@ def test_reading_stays_only_a_little_ahead(tmp_path: Path, workers: int) -> None
                     file.write(line)
         finally:
             os._exit(0)
-    verdicts = pairs.verify(pipe, "exact", workers)
+    verdicts = answer_pairs.verify(pipe, "exact", workers)
     start = time.monotonic()
     assert all(judged.passed for judged in itertools.islice(verdicts, 3000))
     verdicts.close()  # type: ignore[attr-defined]
@@ -200,11 +201,11 @@ def test_reading_stays_only_a_little_ahead(tmp_path: Path, workers: int) -> None
 
 def test_what_cannot_be_read_or_holds_nothing_is_wrong_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot be read"):
-        list(pairs.verify(tmp_path / "none.jsonl"))
+        list(answer_pairs.verify(tmp_path / "none.jsonl"))
     for text in ("", "\n \n"):
         (tmp_path / "empty.jsonl").write_text(text)
         with pytest.raises(InputError, match=r"empty\.jsonl: holds no rows"):
-            list(pairs.verify(tmp_path / "empty.jsonl"))
+            list(answer_pairs.verify(tmp_path / "empty.jsonl"))
     with pytest.raises(InputError, match="unknown kind 'maths'"):
         verify(tmp_path, {"gold": "1", "pred": "1"}, kind="maths")
     with pytest.raises(InputError, match="endpoint: is required"):
@@ -261,7 +262,7 @@ def test_the_answers_of_public_graders(tmp_path: Path) -> None:
     if not (folder / "answer_pairs.jsonl").is_file():
         pytest.skip(f"no answer_pairs.jsonl in {folder} (set DISTILL_SHARED_DATA)")
     summary = Summary()
-    for judged in pairs.verify(folder / "answer_pairs.jsonl"):
+    for judged in answer_pairs.verify(folder / "answer_pairs.jsonl"):
         summary.add(judged)
     assert summary.total == summary.labelled == 125
     assert summary.agreed >= 0.95 * 125

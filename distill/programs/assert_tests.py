@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import BackendError
-from distill.sandbox import Ended, Interactive, Limits, Session
+from distill.sandbox import Ended, Interactive, Limits, Session, inside
 
 _FOREVER = 1e7
 """Seconds that the tester's session may last; each exam has a limit of its own."""
@@ -24,10 +24,11 @@ REASONS = {"wrong_output", "runtime_error", "syntax_error", "memory", "unsupport
 
 
 def _files(*names: str) -> dict[str, str | bytes]:
-    """Modules of this package as they lie in a sandbox, where nothing else of distill exists."""
-    here = Path(__file__).parent
-    modules = {f"distill/sandbox/{name}.py": (here / f"{name}.py").read_bytes() for name in (*names, "_wire")}
-    return {"distill/__init__.py": b"", "distill/sandbox/__init__.py": b"", **modules}
+    """Modules of `sandbox/inside` as they lie in a sandbox, where nothing else of distill exists."""
+    folder = Path(inside.__file__).parent
+    modules = {f"distill/sandbox/inside/{name}.py": (folder / f"{name}.py").read_bytes() for name in (*names, "wire")}
+    packages = dict.fromkeys(("distill", "distill/sandbox", "distill/sandbox/inside"), b"")
+    return {**{f"{package}/__init__.py": text for package, text in packages.items()}, **modules}
 
 
 class Examiner:
@@ -47,8 +48,8 @@ class Examiner:
         Raises:
             BackendError: a sandbox failed; says nothing of the program.
         """
-        files = {**_files("_candidate"), "program.py": program}
-        command = ["python", "-E", "-s", "-m", "distill.sandbox._candidate", "program.py"]
+        files = {**_files("candidate"), "program.py": program}
+        command = ["python", "-E", "-s", "-m", "distill.sandbox.inside.candidate", "program.py"]
         with self._lock:
             candidate = self._sandbox.open(files, command, limits)
             try:
@@ -87,7 +88,7 @@ class Examiner:
 
     def _running(self) -> Session:
         if self._tester is None or not self._tester.alive:
-            command = ["python", "-E", "-s", "-m", "distill.sandbox._tester"]
+            command = ["python", "-E", "-s", "-m", "distill.sandbox.inside.tester"]
             limits = Limits(seconds=_FOREVER, memory=1024, output=64)
-            self._tester = self._sandbox.open(_files("_tester"), command, limits)
+            self._tester = self._sandbox.open(_files("tester"), command, limits)
         return self._tester

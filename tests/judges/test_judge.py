@@ -18,8 +18,8 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from distill.errors import BackendError, InputError
-from distill.judge import Config, Entry, Judge, shared
-from distill.question import Question
+from distill.judges.judge import Config, Entry, Judge, shared
+from distill.judges.questions import Question
 from distill.store import jsonl
 from distill.types import Outcome
 from tests.judges import Answer, Server, breaks_off, compares, fails, raw, resets, says, section
@@ -29,7 +29,7 @@ RIGHT, WRONG = says("The same.\nVERDICT: RIGHT"), says("Another.\nVERDICT: WRONG
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.judge._PAUSE", 0.01)
+    monkeypatch.setattr("distill.judges.judge._PAUSE", 0.01)
 
 
 @contextmanager

@@ -6,8 +6,8 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from distill.verifiers import _latex, _shape, _symbols, _units
-from distill.verifiers._number import number
+from distill.answers import latex, quantities, structure, symbols
+from distill.answers.numbers import number
 
 _CHOICE = re.compile(r"\(?[A-J]\)?|\\text(?:bf)?\{\s*\(?[A-J]\)?\s*\}")
 _RELATION = re.compile(r"=|<|>|\\le|\\ge|\\ne|\\in(?![a-zA-Z])|\\equiv")
@@ -27,8 +27,8 @@ class Examples(NamedTuple):
 
 def of(gold: str) -> Examples:
     """Examples for a gold of `math`; all are decided without the library, so that they cost microseconds."""
-    quantity = _units.split(_symbols.latex(gold))
-    plain = _latex.normal(quantity.value if quantity else gold)
+    quantity = quantities.split(symbols.latex(gold))
+    plain = latex.normal(quantity.value if quantity else gold)
     value = number(plain)
     if value is not None:
         name = "quantity" if quantity else number_type(gold)
@@ -39,12 +39,12 @@ def of(gold: str) -> Examples:
         return Examples("choice", [gold, letter, f"({letter})"], [other])
     if len(_WORD.findall(gold)) > _LONGEST_TEXT:
         return Examples("prose", [gold], [])
-    if _latex.words(plain):
+    if latex.words(plain):
         return Examples("text", [gold, f" {gold.upper() if '{' not in gold else gold}."], [f"not{plain}"])
-    return _formula(gold, plain, _shape.read(plain), "quantity" if quantity else "expression")
+    return _formula(gold, plain, structure.read(plain), "quantity" if quantity else "expression")
 
 
-def _formula(gold: str, plain: str, shape: _shape.Shape | None, name: str) -> Examples:
+def _formula(gold: str, plain: str, shape: structure.Shape | None, name: str) -> Examples:
     looks = [gold, _spaced(gold), gold.replace("\\frac", "\\dfrac"), gold.replace("\\dfrac", "\\frac")]
     if shape and shape.ordered:
         name = "matrix" if "matrix" in shape.kind else "tuple" if shape.kind == "()" else "interval"
@@ -99,7 +99,7 @@ def _sized(gold: str) -> str:
     return f"\\left{text[0]}{text[1:-1]}\\right{text[-1]}" if text[:1] in "([" and text[-1:] in ")]" else gold
 
 
-def _changed(plain: str, shape: _shape.Shape) -> list[str]:
+def _changed(plain: str, shape: structure.Shape) -> list[str]:
     """The same with its first number one larger; none without a number among its parts."""
     for part in shape.parts:
         if (value := number(part)) is not None and plain.count(part) == 1:

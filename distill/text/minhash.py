@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from distill.filters._hashes import scramble
+from distill.text.hashes import scramble
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from distill.filters._hashes import Hashes
+    from distill.text.hashes import Hashes
 
     Signatures = NDArray[np.uint32]  # rows × SIZE
 

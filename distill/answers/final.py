@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from distill.answers import quantities, symbols
 from distill.models.chat import last_boxed, tagged
-from distill.verifiers import _symbols, _units
 
 _PERCENT = re.compile(r"[\s$]*(?:\\?%|pct\b|percent\b)")
 _STATED = re.compile(r"(?:\banswer(?:\s+is\b)?|答案?(?:是|为)?)\s*[:：]?[\s*]*([^\s:：*][^\n]{0,60})$", re.IGNORECASE)
@@ -47,7 +47,7 @@ def answer(text: str, percent: bool = False) -> tuple[str, bool]:
     tail = text.strip()[-_TAIL:]  # a final answer stands at the end
     said = _STATED.search(tail[-100:])
     for candidate in (said[1] if said else "", tail if len(tail) <= 200 else ""):
-        if candidate and (formula(candidate) or _units.split(candidate)):
+        if candidate and (formula(candidate) or quantities.split(candidate)):
             return candidate.strip(), True
     concluded = conclusion(tail)
     return (concluded, True) if concluded else (said[1] if said else tail, False)
@@ -120,6 +120,6 @@ def conclusion(text: str) -> str | None:
 
 def _lone(text: str) -> str | None:
     """The only number of a sentence; None for several, or where it is part of something larger."""
-    text = _symbols.latex(text)
+    text = symbols.latex(text)
     found: list[str] = _LONE.findall(text)
     return found[0].strip() if len(found) == 1 and len(re.findall(r"\d+(?:[.,]\d+)*", text)) == 1 else None

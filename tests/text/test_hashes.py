@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distill.filters._hashes import BASE, Split, ngrams
+from distill.text.hashes import BASE, Split, ngrams
 
 TEXTS = [
     "",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.question import Question, clean, said
+from distill.judges.questions import Question, clean, said
 from distill.types import Message, Problem
 from tests.judges import section
 

@@ -21,12 +21,12 @@ from typing import Any, TypeVar
 from pydantic import Field, ValidationError, field_validator
 
 from distill.backends import Refused
-from distill.backends._chat import Chat, Reply
 from distill.endpoints.addresses import address
 from distill.endpoints.failures import Failure
 from distill.endpoints.http import Gateway, allow_sockets
 from distill.errors import BackendError, RunError
-from distill.question import LONGEST, Question
+from distill.judges.endpoint import Chat, Reply
+from distill.judges.questions import LONGEST, Question
 from distill.store import jsonl
 from distill.types import Outcome, Record, content_id
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from distill.verifiers import _shape, _symbols, _value
-from distill.verifiers._number import number
+from distill.answers import floating, structure, symbols
+from distill.answers.numbers import number
 
 LONGEST = 1000
 _DROPPED = re.compile(
@@ -40,7 +40,7 @@ _BOMB = re.compile(r"\^\s*\{?\s*\(?\s*\d+\s*\}?\s*\)?\s*\^|\^\s*\{?\s*\d{7,}|\d{
 @lru_cache(1 << 14)
 def normal(text: str) -> str:
     """LaTeX without what changes only its looks; blanks, and the case of bare words, do not count either."""
-    plain = _symbols.latex(text)
+    plain = symbols.latex(text)
     plain = _GLUED.sub(",", plain)
     plain = _TEXT.sub(r" \1 ", _SPACES.sub(" ", _DROPPED.sub("", plain)))
     plain = plain.replace("\\%", "%").strip(" \n*").rstrip("\\. ")
@@ -73,11 +73,11 @@ def decide(left: str, right: str) -> bool | None:
     range_and_number = values != (None, None) and any(map(_INEQUALITY.fullmatch, (left, right)))
     if range_and_number or conflict(left, right):
         return False
-    shapes = _shape.read(left), _shape.read(right)
+    shapes = structure.read(left), structure.read(right)
     if shapes[0] and shapes[1]:
-        return _shape.same(shapes[0], shapes[1], decide)
+        return structure.same(shapes[0], shapes[1], decide)
     by_parts = _one_sided(left, right) if shapes[0] or shapes[1] else None
-    return False if by_parts is None and _value.different(left, right) else by_parts
+    return False if by_parts is None and floating.different(left, right) else by_parts
 
 
 def unlabelled(gold: str, other: str) -> tuple[str, str]:
@@ -92,10 +92,10 @@ def unlabelled(gold: str, other: str) -> tuple[str, str]:
 
 def _one_sided(left: str, right: str) -> bool | None:
     """One side has parts: an inequality may be an interval, but no number is several."""
-    intervals = _shape.interval(left), _shape.interval(right)
+    intervals = structure.interval(left), structure.interval(right)
     if intervals != (left, right):
         return decide(*intervals)
-    several = any(shape and len(shape.parts) > 1 for shape in (_shape.read(left), _shape.read(right)))
+    several = any(shape and len(shape.parts) > 1 for shape in (structure.read(left), structure.read(right)))
     return False if several and (number(left) is not None or number(right) is not None) else None
 
 
