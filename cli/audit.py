@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from distill.training.audit import Audit
+from distill.training.sft.audit import Audit
 
 from .show import plain
 

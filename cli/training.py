@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from distill.training import lengths
+from distill.training.sft import lengths
 
 from . import audit
 

@@ -30,7 +30,7 @@ def command(
 
     Args:
         config: the file of `files.accelerate_config`.
-        words: what each process runs, such as `-m distill.training.worker job.json`.
+        words: what each process runs, such as `-m distill.training.sft.worker job.json`.
         rank: of this node, from 0; a shell variable will do where the line is only printed.
 
     Raises:

@@ -107,7 +107,7 @@ def kind_of(name: str, settings: Any) -> str:
 
 def for_trl(rewards: dict[str, Any], context: Context) -> tuple[list[Callable[..., list[float | None]]], list[float]]:
     """`reward_funcs` and `reward_weights` for a GRPOTrainer of one's own, on the rows of prompts.parquet."""
-    from distill.rewards._trl import Functions
+    from distill.rollouts.trl import Functions
 
     made = Functions(build(rewards, context), context)
     return made.all(), made.weights
@@ -128,11 +128,13 @@ def compute_score(
     Returns:
         `score`, the weighted sum, and each reward.
     """
-    from distill.rewards import _rollout, _row, accuracy, format
+    from distill.rewards import accuracy, format
+    from distill.rollouts import prompt_rows
+    from distill.rollouts import rollout as _rollout
 
     if not extra_info or "verifier" not in extra_info:
         raise InputError("the row names no verifier", where="extra_info", fix="use the grpo/prompts.parquet of a run")
-    problem = _row.problem([{"role": "user", "content": ""}], data_source, ground_truth, extra_info)
+    problem = prompt_rows.problem([{"role": "user", "content": ""}], data_source, ground_truth, extra_info)
     rollout = _rollout.of_text(problem, solution_str, extra_info["prefill"], Tags(), 0, "stop", _VERIFIERS)
     right = float(bool(rollout.outcome.passed))
     form = format.scored(rollout, format.checker(format.Config(), filters.Context(student="")))

@@ -19,11 +19,13 @@ from distill.run import Run, stamp
 from distill.sampling.engine import SMALL
 from distill.stages import Job, Summary, load_problems
 from distill.store import jsonl
-from distill.training import callbacks, finish, grpo_config, grpo_prepare, launch, prompts
-from distill.training.grpo import Job as Training
+from distill.training import callbacks, launch, saving
+from distill.training.grpo import config as grpo_config
+from distill.training.grpo import prepare, prompts
+from distill.training.grpo.trainer import Job as Training
 from distill.types import Problem
 
-WORKER = "distill.training.grpo_worker"
+WORKER = "distill.training.grpo.worker"
 
 
 class Config(grpo_config.Config):
@@ -73,11 +75,11 @@ def run(job: Job[Config]) -> Summary:
         Path(training.samples).unlink(missing_ok=True)  # of an earlier training
     outcome = launch.run(training, lambda _: _here(training), WORKER, job.progress, "grpo")
     if training.setup.method != "full" and training.lora.merge:
-        finish.merge(training)
+        saving.merge(training)
     for path in (Path(training.rows), Path(training.samples)):
         if path.is_file():
             shutil.copy2(path, training.trained / path.name)
-    finish.swap(training, job.run.grpo)
+    saving.swap(training, job.run.grpo)
     return {
         "model": training.model,
         "prompts": chosen.model_dump(),
@@ -98,9 +100,9 @@ def preview(job: Job[Config]) -> Summary:
 
 
 def _here(training: Training) -> None:
-    from distill.training import grpo
+    from distill.training.grpo import trainer
 
-    grpo.train(training)
+    trainer.train(training)
 
 
 def _source(job: Job[Config]) -> Run:
@@ -130,7 +132,7 @@ def _beginner(job: Job[Config]) -> Student:
     )
 
 
-def _prepared(job: Job[Config], *, keep: bool = True) -> grpo_prepare.Prepared:
+def _prepared(job: Job[Config], *, keep: bool = True) -> prepare.Prepared:
     config = job.config
     if config.start == "student" and not (job.run.student / "config.json").is_file():
         raise InputError(
@@ -139,4 +141,4 @@ def _prepared(job: Job[Config], *, keep: bool = True) -> grpo_prepare.Prepared:
             fix="run `distill sft` first, or --set grpo.start=base to learn from rewards alone",
         )
     rates = prompts.rates_of(_source(job))
-    return grpo_prepare.prepare(job.run, _beginner(job), config, _problems(job), rates, keep=keep)
+    return prepare.prepare(job.run, _beginner(job), config, _problems(job), rates, keep=keep)

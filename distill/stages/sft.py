@@ -14,14 +14,15 @@ from distill.models import presets
 from distill.run import Run
 from distill.sampling.engine import SMALL
 from distill.stages import Job, Summary
-from distill.training import finish, launch, prepare, sft_config
+from distill.training import launch, saving
 from distill.training.job import Job as Training
+from distill.training.sft import config, prepare
 
 LOG = logging.getLogger("distill")
-WORKER = "distill.training.worker"
+WORKER = "distill.training.sft.worker"
 
 
-class Config(sft_config.Config):
+class Config(config.Config):
     data: str | None = None
     """Another run folder whose sft set to train on instead of this run's."""
     stop_check: int = Field(4, ge=0)
@@ -57,9 +58,9 @@ def run(job: Job[Config]) -> Summary:
     training, built, checked = _prepared(job)
     outcome = launch.run(training, _here, WORKER, job.progress, "sft")
     if training.setup.method != "full" and training.lora.merge:
-        finish.merge(training)
+        saving.merge(training)
     stopping = _stopping(job, training)
-    finish.swap(training, job.run.student)
+    saving.swap(training, job.run.student)
     return {
         "rows": built.rows,
         "dropped_too_long": built.dropped,
@@ -106,17 +107,17 @@ def _prepared(job: Job[Config], *, keep: bool = True) -> prepare.Prepared:
 
 
 def _here(training: Training) -> None:
-    from distill.training import trainer
+    from distill.training.sft import trainer
 
     trainer.train(training)
 
 
-def _stopping(job: Job[Config], training: Training) -> finish.Stops | None:
+def _stopping(job: Job[Config], training: Training) -> saving.Stops | None:
     plain = training.setup.method == "full" or training.lora.merge
     if not job.config.stop_check or not plain:
         return None
     asked, room = prepare.starts(training, _set(job), job.student, job.config.stop_check)
-    found = finish.stops(training.trained, asked, room)
+    found = saving.stops(training.trained, asked, room)
     if found.ended < found.asked:
         LOG.warning(
             "sft: %d of %d replies did not end: train longer or on more traces; `distill eval` tells the cut rate",

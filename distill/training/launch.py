@@ -18,7 +18,7 @@ from typing import Any
 from distill.errors import InputError, RunError, Stopped
 from distill.planning import launch
 from distill.progress import Progress
-from distill.training import extensions
+from distill.training import build_locks
 from distill.training.callbacks import Files
 from distill.training.job import Job
 
@@ -140,7 +140,7 @@ def command(job: Job, module: str) -> list[str]:
 
 def _start(job: Job, module: str) -> None:
     if job.setup.zero:
-        extensions.check()
+        build_locks.check()
     log = Path(job.folder) / "launch.log"
     words = command(job, module)
     LOG.info("%s", " ".join(words))

@@ -33,7 +33,7 @@ def rows(run: Path, folder: Path) -> tuple[Path, Path]:
     from distill.models import presets
     from distill.models.chat import Tokenizer
     from distill.progress import Lines
-    from distill.training import rows as training_rows
+    from distill.training.sft import rows as training_rows
 
     student = presets.student("tiny")
     tokenizer = Tokenizer(student.model, student.revision, presets.template(student))
@@ -79,7 +79,7 @@ def job(train: Path, folder: Path, epochs: float) -> Any:
 
 
 def ours(train: Path, held: Path, folder: Path, epochs: float) -> dict[str, float]:
-    from distill.training import trainer
+    from distill.training.sft import trainer
 
     built = trainer.build(job(train, folder, epochs))
     return measured(built, train, held, epochs)

@@ -12,8 +12,9 @@ import pytest
 from distill import plugins, rewards
 from distill.errors import InputError
 from distill.models.chat import Tokenizer
-from distill.rewards import Context, _row
-from distill.rewards._trl import Batch, Functions
+from distill.rewards import Context
+from distill.rollouts import prompt_rows
+from distill.rollouts.trl import Batch, Functions
 from distill.types import Problem
 from tests.conftest import GOOD, make_problem
 from tests.training import worlds
@@ -42,7 +43,7 @@ def call(context: Context, names: dict[str, Any], problem: Problem, texts: list[
     """Through the functions that TRL is given; what they say of each completion."""
     tokenizer, seen = context.tokenizer, []
     prompt = tokenizer.prompt(problem.messages, context.tags)
-    row = _row.of(problem, prompt.prefill, 0.5)
+    row = prompt_rows.of(problem, prompt.prefill, 0.5)
     functions = Functions(rewards.build(names, context), context, seen.append)
     # what TRL would pass as text, without special tokens; the rewards must not read it
     ids = [tokenizer.encode(text + context.eos) for text in texts]
@@ -104,7 +105,7 @@ def test_special_think_tags_do_not_kill_the_format_reward(tiny: Path, tmp_path: 
 
 
 def test_a_cut_completion_is_not_in_format_and_a_loop_is_punished(context: Context) -> None:
-    row = _row.of(make_problem(), "<think>\n", None)
+    row = prompt_rows.of(make_problem(), "<think>\n", None)
     functions = Functions(rewards.build({"format": {}, "repetition": {}, "overlong": {}}, context), context).all()
     loop = context.tokenizer.encode("wait, that is not it. let me try that again. " * 30)[:400]
     cut = context.tokenizer.encode(GOOD)
@@ -139,7 +140,7 @@ def test_groups_are_those_of_one_prompt(context: Context) -> None:
 def test_a_trainer_of_ones_own_can_use_them(context: Context) -> None:
     functions, weights = rewards.for_trl({"accuracy": {}, "format": {"weight": 0.3}}, context)
     assert weights == [1.0, 0.3]
-    row = _row.of(make_problem(), "<think>\n", None)
+    row = prompt_rows.of(make_problem(), "<think>\n", None)
     columns = {key: [row[key]] for key in ("data_source", "reward_model", "extra_info")}
     ids = [context.tokenizer.encode(GOOD + context.eos)]
     assert [f(prompts=[row["prompt"]], completions=[""], completion_ids=ids, **columns) for f in functions] == [
@@ -149,7 +150,7 @@ def test_a_trainer_of_ones_own_can_use_them(context: Context) -> None:
 
 
 def test_verl_asks_for_the_same(context: Context) -> None:
-    row = _row.of(make_problem(), "<think>\n", 0.25)
+    row = prompt_rows.of(make_problem(), "<think>\n", 0.25)
     told = (row["data_source"], row["reward_model"]["ground_truth"], row["extra_info"])
     assert rewards.compute_score(told[0], GOOD, told[1], told[2]) == {"score": 1.1, "accuracy": 1, "format": 1}
     assert rewards.compute_score(told[0], WRONG, told[1], told[2])["score"] == pytest.approx(0.1)

@@ -16,8 +16,8 @@ from distill import recipe as recipes
 from distill.errors import InputError
 from distill.progress import Lines
 from distill.run import Run
-from distill.training import grpo_config
-from distill.training.grpo import Job
+from distill.training.grpo import config as grpo_config
+from distill.training.grpo.trainer import Job
 from tests.conftest import make_problem
 
 
@@ -55,7 +55,7 @@ def test_what_it_would_do(run: Run) -> None:
     made = found["job"]
     assert made.steps == 3  # 18 groups, 8 a step
     assert found["rewards"] == {"accuracy": [0, 1], "format": [0, 1]}
-    assert found["command"][1:3] == ["-m", "distill.training.grpo_worker"]
+    assert found["command"][1:3] == ["-m", "distill.training.grpo.worker"]
     assert made.model == str(run.student)
     assert made.setup.batch == 64
     assert made.arguments["loss_type"] == "grpo"

@@ -13,11 +13,13 @@ from distill import rewards
 from distill.errors import RunError
 from distill.models.chat import Tags, Tokenizer
 from distill.rewards import Context
-from distill.rewards._trl import Functions
+from distill.rollouts.trl import Functions
 from distill.run import write_json
-from distill.training import callbacks, prompts, rollouts, samples, trainer
+from distill.training import callbacks
+from distill.training.grpo import lean_trainer, prompts, samples
+from distill.training.grpo.guards import Limits, Watch
 from distill.training.job import Job as Training
-from distill.training.watch import Limits, Watch
+from distill.training.sft import trainer
 from distill.types import Message
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ def build(job: Job) -> Any:
     rows = rows.select(prompts.order(rates, count, job.order, job.seed))
     functions = Functions(rewards.build(job.rewards, context(job)), context(job), _reader(job, arguments))
     arguments.reward_weights = functions.weights
-    made = rollouts.trainer()(
+    made = lean_trainer.trainer()(
         model=trainer.load_model(job),
         reward_funcs=functions.all(),
         args=arguments,

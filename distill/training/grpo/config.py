@@ -8,8 +8,8 @@ from pydantic import Field
 
 from distill.machine import hardware
 from distill.training import config as settings
-from distill.training import prompts
-from distill.training.watch import Limits
+from distill.training.grpo import prompts
+from distill.training.grpo.guards import Limits
 from distill.types import Record
 
 _TRL = (

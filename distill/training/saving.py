@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.training.job import Job
-from distill.training.trainer import model_config
+from distill.training.sft.trainer import model_config
 from distill.types import Record
 
 LOG = logging.getLogger("distill")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distill.training.watch import Limits, Watch
+from distill.training.grpo.guards import Limits, Watch
 
 WELL: dict[str, Any] = {
     "reward": 0.6,

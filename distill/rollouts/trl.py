@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distill.rewards import Context, Reward, Rollout, _rollout, _row
+from distill.rewards import Context, Reward, Rollout
+from distill.rollouts import prompt_rows, rollout
 
 Function = Callable[..., list[float | None]]
 
@@ -76,8 +77,8 @@ class Functions:
             strict=True,
         )
         self._rollouts = [
-            _rollout.read(
-                _row.problem(prompt, source, told["ground_truth"], about), ids, about["prefill"], self._context
+            rollout.read(
+                prompt_rows.problem(prompt, source, told["ground_truth"], about), ids, about["prefill"], self._context
             )
             for prompt, source, told, about, ids in rows
         ]

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from distill.errors import InputError, writing
 from distill.models.chat import Tags, Tokenizer
-from distill.rewards import _row
+from distill.rollouts import prompt_rows
 from distill.run import Run
 from distill.store import jsonl
 from distill.types import Problem, Record
@@ -80,7 +80,7 @@ def write(
             continue
         unknown += rate is None
         longest = max(longest, len(prompt.ids))
-        rows.append(_row.of(problem, prompt.prefill, rate))
+        rows.append(prompt_rows.of(problem, prompt.prefill, rate))
     if not rows:
         raise InputError(
             f"no prompt is left: of {len(problems)} problems {outside} have a pass rate outside {band.low:g}-"

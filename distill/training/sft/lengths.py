@@ -7,7 +7,7 @@ of the hard problems, which is why only few may go.
 from __future__ import annotations
 
 from distill.errors import RunError
-from distill.training.rows import Built
+from distill.training.sft.rows import Built
 
 MOST = 0.05
 """Share of the rows that may go unless told otherwise: up to the 95th percentile a limit trims the tail, beyond it the

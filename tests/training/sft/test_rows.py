@@ -13,8 +13,8 @@ from distill.errors import InputError, RunError
 from distill.models import chat, presets
 from distill.models.chat import Tags, Tokenizer
 from distill.progress import Lines
-from distill.training import rows
-from distill.training.renderer import IGNORED
+from distill.training.sft import rows
+from distill.training.sft.renderer import IGNORED
 from distill.types import Message
 from tests.training import worlds
 

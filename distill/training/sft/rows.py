@@ -23,7 +23,7 @@ from distill.models.chat import Example, Tokenizer
 from distill.models.presets import Student
 from distill.progress import Progress
 from distill.run import stamp
-from distill.training.renderer import IGNORED, Rendered, Renderer
+from distill.training.sft.renderer import IGNORED, Rendered, Renderer
 from distill.types import Message, Record, content_id
 
 COLUMNS = ("trace_id", "set", "messages")

@@ -10,10 +10,10 @@ from pyarrow import parquet
 
 from distill.errors import InputError
 from distill.models.chat import Tags, Tokenizer
-from distill.rewards import _row
+from distill.rollouts import prompt_rows
 from distill.run import Run
-from distill.training import prompts
-from distill.training.prompts import Band
+from distill.training.grpo import prompts
+from distill.training.grpo.prompts import Band
 from tests.conftest import make_problem
 
 PROBLEMS = [make_problem(f"Make 29 of 3, 7, 8, please{' please' * n}.") for n in range(6)]
@@ -31,7 +31,9 @@ def test_the_band_and_the_room_decide(tiny: Path, tmp_path: Path) -> None:
     assert [row["extra_info"]["pass_rate"] for row in rows] == [0.25, 0.5, 0.75, None]
     assert {row["extra_info"]["prefill"] for row in rows} == {"<think>\n"}
     for row, problem in zip(rows, [*PROBLEMS[1:4], PROBLEMS[5]], strict=True):
-        back = _row.problem(row["prompt"], row["data_source"], row["reward_model"]["ground_truth"], row["extra_info"])
+        back = prompt_rows.problem(
+            row["prompt"], row["data_source"], row["reward_model"]["ground_truth"], row["extra_info"]
+        )
         assert back == problem
     short = prompts.write(path, PROBLEMS, RATES, Band(), tokenizer, Tags(), every.longest - 1)
     assert short.too_long == 1

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from distill.training import config as settings
-from distill.training import lengths
 from distill.training.job import Batching
+from distill.training.sft import lengths
 
 
 class Config(settings.Config):

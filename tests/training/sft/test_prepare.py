@@ -11,9 +11,9 @@ from distill.models import presets
 from distill.progress import Lines
 from distill.run import Run
 from distill.training import config as settings
-from distill.training import prepare
 from distill.training.job import Job
-from distill.training.sft_config import Config
+from distill.training.sft import prepare
+from distill.training.sft.config import Config
 from tests.training import worlds
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from distill.errors import RunError
 from distill.machine import hardware
 from distill.run import write_json
-from distill.training import audit, callbacks
+from distill.training import callbacks
 from distill.training.job import Job, Lora
-from distill.training.order import Order
+from distill.training.sft import audit
+from distill.training.sft.order import Order
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from distill.errors import RunError
-from distill.training import extensions
+from distill.training import build_locks
 
 pytestmark = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
 
@@ -31,15 +31,15 @@ def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_lock_that_nobody_holds_is_an_error_that_names_it(lock: Path) -> None:
     with pytest.raises(RunError, match=r"deepspeed_shm_comm/lock: .* was killed 60 minutes ago") as found:
-        extensions.check()
+        build_locks.check()
     assert found.value.fix == f"rm {lock}"
     lock.unlink()
-    extensions.check()
+    build_locks.check()
 
 
 def test_a_build_that_goes_on_is_waited_for(lock: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "distill"), lock.open():
-        extensions.check()
+        build_locks.check()
     assert "deepspeed_shm_comm is being compiled by another process" in caplog.text
 
 
@@ -48,24 +48,24 @@ def test_a_young_lock_on_a_shared_disk_may_be_another_machines(
 ) -> None:
     os.utime(lock)
     with pytest.raises(RunError, match="was killed 0 minutes ago"):
-        extensions.check()
-    monkeypatch.setattr(extensions, "_LOCAL", set())
-    monkeypatch.setattr(extensions, "_LOOK", 0.1)
+        build_locks.check()
+    monkeypatch.setattr(build_locks, "_LOCAL", set())
+    monkeypatch.setattr(build_locks, "_LOOK", 0.1)
     other = threading.Timer(0.8, lock.unlink)
     other.start()
     with caplog.at_level(logging.WARNING, "distill"):
-        extensions.check()
+        build_locks.check()
     assert not lock.exists(), "it waited for the other machine"
     assert caplog.text.count("waiting for another machine") == 1
-    monkeypatch.setattr(extensions, "_LONG", 0.5)
+    monkeypatch.setattr(build_locks, "_LONG", 0.5)
     lock.touch()
     with pytest.raises(RunError, match="rm "):
-        extensions.check()
+        build_locks.check()
 
 
 def test_only_operators_of_deepspeed_count(lock: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lock.parent.rename(tmp_path / "somebody_elses")
-    extensions.check()
+    build_locks.check()
     # torch's own place, by Python and accelerator
     monkeypatch.delenv("TORCH_EXTENSIONS_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -73,4 +73,4 @@ def test_only_operators_of_deepspeed_count(lock: Path, monkeypatch: pytest.Monke
     for build in ("py399_cpu", f"py{sys.version_info.major}{sys.version_info.minor}_cu130"):
         (folder / build / "cpu_adam").mkdir(parents=True)
         (folder / build / "cpu_adam" / "lock").touch()
-    assert [found.parent.parent.name[-6:] for found in extensions.locks({"cpu_adam"})] == ["_cu130"]
+    assert [found.parent.parent.name[-6:] for found in build_locks.locks({"cpu_adam"})] == ["_cu130"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distill.rewards._trl import Batch
+from distill.rollouts.trl import Batch
 
 
 def writer(path: Path, every: int) -> Callable[[Batch], None]:

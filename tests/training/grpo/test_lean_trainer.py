@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from distill.training import rollouts
+from distill.training.grpo import lean_trainer
 
 pytestmark = [
     pytest.mark.slow,
@@ -47,7 +47,7 @@ def built(model: Path, out: Path) -> Any:
         max_completion_length=60,
         temperature=0.9,
     )
-    return rollouts.trainer()(
+    return lean_trainer.trainer()(
         model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
         reward_funcs=[lambda completions, **_: [0.0] * len(completions)],
         args=arguments,
@@ -69,7 +69,7 @@ def test_completions_are_those_of_generate_on_each_prompt_alone(trainer: Any, mo
     asked = [ids for ids in prompts(trainer) for _ in range(2)]
     greedy = GenerationConfig(do_sample=False, eos_token_id=[2], pad_token_id=0, max_new_tokens=most)
     with torch.no_grad():
-        made = rollouts.sample(trainer.model, asked, most, greedy)
+        made = lean_trainer.sample(trainer.model, asked, most, greedy)
         for ids, ours in zip(asked, made, strict=True):
             alone = trainer.model.generate(torch.tensor([ids]), generation_config=greedy)
             assert ours == alone[0, len(ids) :].tolist()

@@ -1,4 +1,4 @@
-"""What accelerate starts in each rank: `python -m distill.training.worker JOB.json`."""
+"""What accelerate starts in each rank: `python -m distill.training.sft.worker JOB.json`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from distill.errors import DistillError
-from distill.training import trainer
 from distill.training.callbacks import Files
 from distill.training.job import Job
+from distill.training.sft import trainer
 
 J = TypeVar("J", bound=Job)
 

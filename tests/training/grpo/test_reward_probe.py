@@ -12,7 +12,7 @@ import pytest
 from distill.errors import InputError
 from distill.models.chat import Tokenizer
 from distill.rewards import Context
-from distill.training import probe
+from distill.training.grpo import reward_probe
 from distill.types import Problem
 from distill.verifiers import Verifiers
 from tests.conftest import make_problem
@@ -27,7 +27,7 @@ EVERY: dict[str, Any] = {name: {} for name in ("accuracy", "format", "language",
 
 
 def tried(tokenizer: Tokenizer, eos: str, problems: list[Problem], config: dict[str, Any]) -> dict[str, list[float]]:
-    return probe.check(config, Context(tokenizer, eos, group=4, max_tokens=600), problems)
+    return reward_probe.check(config, Context(tokenizer, eos, group=4, max_tokens=600), problems)
 
 
 @pytest.mark.parametrize("problems", [COUNTDOWN, MATH], ids=["countdown", "math"])
@@ -90,8 +90,8 @@ def test_a_reward_of_ones_own_is_only_warned_of(tiny: Path, tmp_path: Path, capl
 def test_known_answers_pass_their_verifiers() -> None:
     verifiers = Verifiers()
     for problem in [*COUNTDOWN, *MATH]:
-        answer = probe.known_answer(problem, verifiers)
+        answer = reward_probe.known_answer(problem, verifiers)
         assert answer is not None
         assert verifiers.judge_answer(problem, f"<answer>{answer}</answer>", "stop").passed
     impossible = make_problem("Make 1000 of 1 and 2.", answer={"target": 1000, "numbers": [1, 2]})
-    assert probe.known_answer(impossible, verifiers) is None
+    assert reward_probe.known_answer(impossible, verifiers) is None

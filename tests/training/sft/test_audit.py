@@ -19,8 +19,8 @@ from distill.errors import InputError, RunError
 from distill.models import presets
 from distill.models.chat import Tags, Tokenizer
 from distill.progress import Lines
-from distill.training import audit, faults, rows
-from distill.training.renderer import IGNORED, Renderer, labels_of
+from distill.training.sft import audit, row_faults, rows
+from distill.training.sft.renderer import IGNORED, Renderer, labels_of
 from distill.types import Message
 from tests.training import worlds
 
@@ -57,20 +57,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_faults_of_real_templates(template: str, eos: str, expected: set[str], folder: Path, tiny: Path) -> None:
     tokenizer = worlds.tokenizer(folder, tiny, template)
-    assert {fault.check for fault in faults.of_template(tokenizer, TAGS, eos)} == expected
+    assert {fault.check for fault in row_faults.of_template(tokenizer, TAGS, eos)} == expected
 
 
 def test_a_template_that_cannot_render_and_one_that_explains_the_tags(folder: Path, tiny: Path) -> None:
     chatml = str(worlds.model(folder / "chatml", tiny))
     no_bos = Tokenizer(chatml, template=worlds.template_text("llama3"))
-    (fault,) = faults.of_template(no_bos, TAGS, "<|eot_id|>")
+    (fault,) = row_faults.of_template(no_bos, TAGS, "<|eot_id|>")
     assert fault.check == "render"
     assert "bos_token" in fault.what
     system = "<|im_start|>system\nThink between <think> and </think>.<|im_end|>\n"
     explained = Tokenizer(
         chatml, template="{{- '" + system.replace("\n", "\\n") + "' }}" + worlds.template_text("qwen3")
     )
-    assert faults.of_template(explained, TAGS, "<|im_end|>") == []
+    assert row_faults.of_template(explained, TAGS, "<|im_end|>") == []
 
 
 def foreign(tokenizer: Tokenizer, prompt: str, rest: str) -> tuple[list[int], list[int]]:
@@ -81,7 +81,7 @@ def foreign(tokenizer: Tokenizer, prompt: str, rest: str) -> tuple[list[int], li
 
 def checks(tokenizer: Tokenizer, content: str, ids: list[int], labels: list[int], eos: str) -> set[str]:
     turns = [ASK, Message(role="assistant", content=content)]
-    return {fault.check for fault in faults.of_row(tokenizer, TAGS, eos, turns, ids, labels)}
+    return {fault.check for fault in row_faults.of_row(tokenizer, TAGS, eos, turns, ids, labels)}
 
 
 def test_stripped_reasoning_of_a_conversation_rendered_whole(folder: Path, tiny: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_tokenizer_that_loses_text_is_caught(folder: Path, tiny: Path) -> None
         tokenizer = Tokenizer(str(path), template=template)
         text = tokenizer.prompt([ASK], TAGS).text
         row = foreign(tokenizer, text, content.removeprefix("<think>\n") + "<|im_end|>")
-        found = {fault.check for fault in faults.of_row(tokenizer, TAGS, "<|im_end|>", turns, *row)}
+        found = {fault.check for fault in row_faults.of_row(tokenizer, TAGS, "<|im_end|>", turns, *row)}
         assert found & {"reasoning", "text"}
         assert unknown is None or check in found or unknown in text
 
@@ -173,9 +173,9 @@ def test_think_tags_that_decoders_drop_and_a_pad_that_is_no_token(folder: Path, 
     student = presets.student("tiny").model_copy(
         update={"think": Tags(open="[THINK]", close="[/THINK]"), "pad": "<|nothing|>"}
     )
-    found = faults.of_tokenizer(Tokenizer(str(path)), student)
+    found = row_faults.of_tokenizer(Tokenizer(str(path)), student)
     assert [fault.check for fault in found] == ["think", "think", "pad"]
-    assert faults.of_tokenizer(Tokenizer(str(path)), presets.student("tiny")) == []
+    assert row_faults.of_tokenizer(Tokenizer(str(path)), presets.student("tiny")) == []
 
 
 def test_warnings(tiny: Path) -> None:
@@ -278,7 +278,7 @@ def test_any_text_is_either_left_out_or_passes(
             assert reason in ("refused", "special_token", "double_think")
             assert what
         else:
-            assert faults.of_row(tokenizer, TAGS, eos, turns, example.ids, labels_of(example)) == []
+            assert row_faults.of_row(tokenizer, TAGS, eos, turns, example.ids, labels_of(example)) == []
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.training.order import Order
+from distill.training.sft.order import Order
 
 
 @given(st.lists(st.integers(1, 4000), min_size=1, max_size=400), st.integers(1, 9), st.integers(0, 5))

@@ -14,7 +14,7 @@ from distill.errors import InputError, RunError
 from distill.models import chat
 from distill.models.chat import Prompt, Tags, Tokenizer
 from distill.models.presets import Student
-from distill.training.renderer import IGNORED
+from distill.training.sft.renderer import IGNORED
 from distill.types import Message, Record
 
 Check = Literal["reasoning", "think", "eos", "prompt", "mask", "text", "unknown", "history", "pad", "render"]

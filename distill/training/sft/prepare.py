@@ -13,12 +13,13 @@ from distill.models.presets import Student
 from distill.planning import files
 from distill.progress import Progress
 from distill.run import Run, write_json
-from distill.training import audit, callbacks, lengths, rows
+from distill.training import callbacks
 from distill.training import config as settings
-from distill.training.audit import Audit
 from distill.training.job import Batching, Job
-from distill.training.renderer import Renderer
-from distill.training.sft_config import Config
+from distill.training.sft import audit, lengths, rows
+from distill.training.sft.audit import Audit
+from distill.training.sft.config import Config
+from distill.training.sft.renderer import Renderer
 
 LOG = logging.getLogger("distill")
 _FINGERPRINT = "fingerprint"

@@ -16,10 +16,11 @@ from distill.models.presets import Student
 from distill.rewards import Context
 from distill.run import Run, stamp
 from distill.training import config as settings
-from distill.training import grpo_config, probe, prompts
-from distill.training.grpo import Job
-from distill.training.grpo_config import Config
-from distill.training.prepare import foretell, write
+from distill.training.grpo import config as grpo_config
+from distill.training.grpo import prompts, reward_probe
+from distill.training.grpo.config import Config
+from distill.training.grpo.trainer import Job
+from distill.training.sft.prepare import foretell, write
 from distill.types import Problem
 
 LOG = logging.getLogger("distill")
@@ -69,7 +70,7 @@ def prepare(
         config.num_generations,
         config.max_completion_length,
     )
-    tried = probe.check(config.rewards, trying, problems)
+    tried = reward_probe.check(config.rewards, trying, problems)
     fitted = config.model_copy(update={"max_length": chosen.longest + config.max_completion_length})
     plain = settings.job(run, student, fitted, tokenizer, rows=path, batches="grouped", stage="grpo")
     spread = plain.setup

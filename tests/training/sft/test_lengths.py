@@ -12,8 +12,8 @@ from distill.errors import RunError
 from distill.models import presets
 from distill.models.chat import Tokenizer
 from distill.progress import Lines
-from distill.training import lengths, rows
-from distill.training.rows import bin_of, round_up
+from distill.training.sft import lengths, rows
+from distill.training.sft.rows import bin_of, round_up
 from tests.training import worlds
 
 

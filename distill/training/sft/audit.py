@@ -15,9 +15,9 @@ from typing import Any
 from distill.errors import RunError
 from distill.models.chat import Tokenizer
 from distill.models.presets import Student
-from distill.training import faults, rows
-from distill.training.faults import text_of
-from distill.training.renderer import IGNORED, Renderer, labels_of
+from distill.training.sft import row_faults, rows
+from distill.training.sft.renderer import IGNORED, Renderer, labels_of
+from distill.training.sft.row_faults import text_of
 from distill.types import Record
 
 _FIRST, _LONGEST, _RANDOM = 8, 8, 16
@@ -75,8 +75,8 @@ def check(
     tags = student.think
     render = Renderer(tokenizer, tags, eos)
     template_of = f"chat template {student.template or 'of ' + student.model}"
-    faults.stop(faults.of_tokenizer(tokenizer, student), student.model)
-    faults.stop(faults.of_template(tokenizer, tags, eos), template_of)
+    row_faults.stop(row_faults.of_tokenizer(tokenizer, student), student.model)
+    row_faults.stop(row_faults.of_template(tokenizer, tags, eos), template_of)
     shown: list[Shown] = []
     unfit: list[tuple[str, str]] = []
     for row in sample(set_path, limit, max_length, seed):
@@ -86,8 +86,8 @@ def check(
             unfit.append((row["trace_id"], what))
             continue
         labels = labels_of(example)
-        faults.stop(
-            faults.of_row(tokenizer, tags, eos, turns, example.ids, labels), f"{set_path}, row {row['trace_id']}"
+        row_faults.stop(
+            row_faults.of_row(tokenizer, tags, eos, turns, example.ids, labels), f"{set_path}, row {row['trace_id']}"
         )
         shown.append(_shown(tokenizer, row["trace_id"], example.ids, labels, eos))
     if not shown:

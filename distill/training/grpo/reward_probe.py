@@ -16,7 +16,8 @@ from typing import Any
 
 from distill import plugins, rewards
 from distill.errors import InputError
-from distill.rewards import Context, Reward, Rollout, _rollout
+from distill.rewards import Context, Reward, Rollout
+from distill.rollouts import rollout
 from distill.types import Problem
 from distill.verifiers import Verifiers
 
@@ -124,7 +125,7 @@ def completions(problem: Problem, answer: str | None, context: Context) -> Itera
     whole = turn(thought, "", closed=False)
     written.append((whole * (context.max_tokens // len(whole) + 1))[: context.max_tokens])
     for ids in written:
-        yield _rollout.read(problem, ids, prompt.prefill, context)
+        yield rollout.read(problem, ids, prompt.prefill, context)
 
 
 def known_answer(problem: Problem, verifiers: Verifiers) -> str | None:

@@ -1,0 +1,14 @@
+"""What accelerate starts in each rank of GRPO: `python -m distill.training.grpo.worker JOB.json`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from distill.training.grpo import trainer
+from distill.training.sft import worker
+
+if __name__ == "__main__":
+    status = worker.main(sys.argv[1], trainer.Job, trainer.train)
+    sys.stdout.flush()
+    os._exit(status) if status else sys.exit(0)
