@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distill.reporting.charts import Line
+from distill.reporting.charts.plots import Line
 from distill.reporting.numbers import finite
 from distill.run import Run
 from distill.store import jsonl

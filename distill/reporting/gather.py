@@ -12,10 +12,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from distill.errors import InputError
 from distill.evaluation.report import Report
 from distill.progress import Progress
-from distill.reporting import attempts, curves, rates
-from distill.reporting.attempts import Attempts
+from distill.reporting import curves, rates, token_use
 from distill.reporting.curves import Curves
 from distill.reporting.rates import Rates
+from distill.reporting.token_use import Attempts
 from distill.run import Run
 from distill.sampling.price import Price
 from distill.store import jsonl
@@ -86,7 +86,7 @@ def gather(run: Run, label: str, progress: Progress) -> Gathered:
         versions=dict(state.get("versions") or {}),
         changed=(run.json if run.json.is_file() else run.folder).stat().st_mtime,
         funnel=_json(data.funnel, dict),
-        attempts=attempts.read(there, data, progress) if there else None,
+        attempts=token_use.read(there, data, progress) if there else None,
         rates=rates.read(data),
         curves=curves.read(run),
         scores=_typed(tuple[Score, ...], _json(run.scores, list), run.scores),

@@ -17,10 +17,10 @@ from pathlib import Path
 from markupsafe import Markup
 
 from distill.errors import writing
-from distill.reporting import funnel, learning, measuring, overview, teaching
-from distill.reporting.blocks import Section
-from distill.reporting.browser import Browser
+from distill.reporting.browser.trace_browser import Browser
 from distill.reporting.gather import Gathered
+from distill.reporting.sections import funnel, overview, sampling, scores, training
+from distill.reporting.sections.blocks import Section
 
 _HERE = Path(__file__).parent
 _HATCHES = ((8, 0, 8), (6, 45, 2.5), (6, 0, 2), (5, 45, 2.5), (6, 135, 1.5), (6, 90, 3))
@@ -39,13 +39,13 @@ def sections(runs: Sequence[Gathered], linked: bool) -> list[Section]:
     """
     return [
         overview.overview(runs),
-        measuring.scores(runs),
+        scores.scores(runs),
         funnel.funnel(runs, linked),
-        teaching.lengths(runs),
-        teaching.rates(runs),
-        teaching.tokens(runs),
-        learning.sft(runs),
-        learning.grpo(runs),
+        sampling.lengths(runs),
+        sampling.rates(runs),
+        sampling.tokens(runs),
+        training.sft(runs),
+        training.grpo(runs),
         overview.provenance(runs),
     ]
 

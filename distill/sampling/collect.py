@@ -17,11 +17,11 @@ from distill.progress import EVERY_SECONDS, LOG, Progress
 from distill.sampling.assemble import Assembler
 from distill.sampling.grading import Grader
 from distill.sampling.history import Censored, Failure, Grade, History, Logs, Rate, gold_of
+from distill.sampling.plan import Wanted
 from distill.sampling.preflight import preflight
 from distill.sampling.queue import Attempt, Entry, Identity, Queue
 from distill.sampling.schedule import pass_rate
 from distill.sampling.tally import Tally
-from distill.sampling.wanted import Wanted
 from distill.sampling.writers import Writers
 from distill.types import Problem, Trace, content_id
 

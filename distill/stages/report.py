@@ -10,7 +10,7 @@ from pydantic import Field
 from distill.errors import InputError
 from distill.progress import Progress
 from distill.reporting import page
-from distill.reporting.browser import browser, labels
+from distill.reporting.browser.trace_browser import browser, labels
 from distill.reporting.gather import gather
 from distill.run import Run
 from distill.stages import Summary

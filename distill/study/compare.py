@@ -16,7 +16,7 @@ from distill.recipe import Recipe
 from distill.run import write_json
 from distill.stages import evaluate
 from distill.store.lock import WriterLock
-from distill.study import crew, plan
+from distill.study import plan, scheduler
 from distill.study.plan import One
 from distill.types import Record, content_id
 
@@ -45,7 +45,7 @@ def run(recipe: Recipe, folder: Path, progress: Progress) -> Result:
         folder.mkdir(parents=True, exist_ok=True)
     lock = WriterLock(folder / "study.json")
     try:
-        failed = crew.do_all(ones, plan.of(recipe).at_once, progress)
+        failed = scheduler.do_all(ones, plan.of(recipe).at_once, progress)
         return _result(recipe, ones, failed, folder, progress)
     finally:
         lock.release()

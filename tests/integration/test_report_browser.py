@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from distill.progress import Lines
-from distill.reporting.browser import browser
+from distill.reporting.browser.trace_browser import browser
 from distill.run import Run
 from tests.conftest import make_problem, make_trace
 from tests.integration.chromium import Open, Seen, chromium, open_page

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.reporting.browser import Browser
+from distill.reporting.browser.trace_browser import Browser
 from distill.run import Run, write_json
 from distill.store import jsonl
 from distill.types import Problem, Trace, Verdict

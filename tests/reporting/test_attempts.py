@@ -10,7 +10,7 @@ import pytest
 
 from distill.errors import InputError
 from distill.progress import Lines
-from distill.reporting.attempts import ENDS, OUTCOMES, Attempts, read
+from distill.reporting.token_use import ENDS, OUTCOMES, Attempts, read
 from distill.run import Run
 from distill.store import jsonl
 from distill.types import Segment

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from distill.errors import InputError
 from distill.progress import Lines
-from distill.reporting.browser import Browser, browser, labels
-from distill.reporting.excerpts import FLOOR, shares
-from distill.reporting.packed import Packed
+from distill.reporting.browser.packed import Packed
+from distill.reporting.browser.trace_browser import Browser, browser, labels
+from distill.reporting.browser.trace_sample import FLOOR, shares
 from distill.run import Run
 from distill.store import jsonl
 from distill.types import Problem

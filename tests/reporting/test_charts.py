@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from distill.reporting.charts import MOST, Chart, Dot, Line, bars, histogram, lines, whiskers
-from distill.reporting.svg import SERIES, WIDTH
+from distill.reporting.charts.plots import MOST, Chart, Dot, Line, bars, histogram, lines, whiskers
+from distill.reporting.charts.svg import SERIES, WIDTH
 from tests.reporting.worlds import HOSTILE
 
 NUMBERS = st.one_of(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distill.reporting.blocks import Section, Table, lacking
-from distill.reporting.charts import Line, lines
+from distill.reporting.charts.plots import Line, lines
+from distill.reporting.charts.svg import SERIES
 from distill.reporting.gather import Gathered
 from distill.reporting.numbers import NONE, exact
-from distill.reporting.svg import SERIES
+from distill.reporting.sections.blocks import Section, Table, lacking
 
 _SFT = {
     "loss": ("Training loss", "loss, nats a token", "Mean over the tokens that are learnt."),

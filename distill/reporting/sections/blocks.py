@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from distill.reporting.charts import Chart
+from distill.reporting.charts.plots import Chart
 
 
 @dataclass(frozen=True)

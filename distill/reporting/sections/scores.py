@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distill.evaluation.report import Measured, Point
-from distill.reporting.blocks import Section, Table, lacking, named
-from distill.reporting.charts import Chart, Dot, Line, lines, whiskers
+from distill.reporting.charts.plots import Chart, Dot, Line, lines, whiskers
+from distill.reporting.charts.svg import SERIES
 from distill.reporting.gather import Gathered
 from distill.reporting.numbers import interval, short
-from distill.reporting.svg import SERIES
+from distill.reporting.sections.blocks import Section, Table, lacking, named
 from distill.types import Score
 
 _LIGHTEVAL = "lighteval:"

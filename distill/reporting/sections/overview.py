@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.progress import duration
-from distill.reporting.blocks import Section, Table
 from distill.reporting.gather import Gathered
 from distill.reporting.numbers import NONE, exact, interval, percent
+from distill.reporting.sections.blocks import Section, Table
 from distill.types import Metric, content_id
 
 _ROLES = ("teacher", "base", "sft", "grpo")

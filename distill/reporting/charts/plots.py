@@ -13,8 +13,7 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from distill.reporting.numbers import exact, finite, percent, short
-from distill.reporting.svg import (
+from distill.reporting.charts.svg import (
     DASHES,
     LEFT,
     LETTER,
@@ -32,6 +31,7 @@ from distill.reporting.svg import (
     up,
     write,
 )
+from distill.reporting.numbers import exact, finite, percent, short
 
 PLOT = 190
 """Height of the plot in charts with a vertical axis."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from distill.reporting.attempts import ENDS, OUTCOMES
-from distill.reporting.blocks import Section, Table, lacking, named
-from distill.reporting.charts import bars, histogram
+from distill.reporting.charts.plots import bars, histogram
 from distill.reporting.gather import Gathered
 from distill.reporting.numbers import exact, percent, short
 from distill.reporting.rates import BINS, Rates
+from distill.reporting.sections.blocks import Section, Table, lacking, named
+from distill.reporting.token_use import ENDS, OUTCOMES
 
 _BINS = 24
 _TAIL = 0.995

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from distill.reporting.blocks import Cell, Link, Section, Table, lacking, named
-from distill.reporting.charts import bars
+from distill.reporting.charts.plots import bars
 from distill.reporting.gather import Gathered
 from distill.reporting.numbers import NONE, exact, percent
+from distill.reporting.sections.blocks import Cell, Link, Section, Table, lacking, named
 
 _LAST = {
     "undecidable": "no check rejects, one cannot tell",

@@ -1,7 +1,7 @@
 """The trace browser of a report: every trace, or a stated sample, to search and read without a server.
 
 Traces are packed beside the page (packed.py) and opened by its script when they are needed; the index with what the
-list shows and filters by is small and opened first. The script (browser_*.js, put together here) makes every element
+list shows and filters by is small and opened first. The script (the .js files here, put together) makes every element
 by hand and sets text as text, so nothing that a model wrote is ever markup.
 """
 
@@ -20,14 +20,14 @@ from markupsafe import Markup
 from distill.models import chat
 from distill.problems import sets
 from distill.progress import Progress
-from distill.reporting.excerpts import EXAMPLES, FLOOR, Catalogue, Excerpt, Group, reasons
-from distill.reporting.packed import Packed, element
+from distill.reporting.browser.packed import Packed, element
+from distill.reporting.browser.trace_sample import EXAMPLES, FLOOR, Catalogue, Excerpt, Group, reasons
 from distill.run import Run
 from distill.store import jsonl
 from distill.types import Problem, Trace
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("browser_text", "browser_formula", "browser_store", "browser_trace", "browser_filters", "browser_list")
+_SCRIPTS = ("text", "formula", "store", "trace", "filters", "list")
 """In the order in which they are put together: each uses what stands before it."""
 _GROUPS = 200
 """Rows of the table that says what was drawn."""
