@@ -33,7 +33,7 @@ from distill.problems import sets
 from distill.sources import field_maps
 from distill.stages.publish import Config as PublishConfig
 from distill.types import Outcome
-from tests.judges import Answer, Server
+from tests.judge_server import Answer, Server
 
 ROOT = Path(__file__).parent.parent
 GUIDES = [ROOT / "README.md", ROOT / "data/README.md", *sorted((ROOT / "recipes").rglob("README.md"))]

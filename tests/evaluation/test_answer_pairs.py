@@ -258,7 +258,7 @@ def test_every_kind_can_be_named_in_a_row(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_the_answers_of_public_graders(tmp_path: Path) -> None:
-    folder = Path(os.environ.get("DISTILL_SHARED_DATA", Path(__file__).parents[1] / "../shared/data"))
+    folder = Path(os.environ.get("DISTILL_SHARED_DATA", Path(__file__).parents[2] / "../shared/data"))
     if not (folder / "answer_pairs.jsonl").is_file():
         pytest.skip(f"no answer_pairs.jsonl in {folder} (set DISTILL_SHARED_DATA)")
     summary = Summary()

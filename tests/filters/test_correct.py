@@ -16,7 +16,7 @@ from distill.errors import BackendError, InputError
 from distill.filters import Candidate, Context
 from distill.types import Message, Outcome, Problem, Trace
 from tests.conftest import make_trace
-from tests.judges import Server, compares, fails, says, section
+from tests.judge_server import Server, compares, fails, says, section
 
 CONTEXT = Context(student="none")
 

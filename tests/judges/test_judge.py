@@ -22,7 +22,7 @@ from distill.judges.judge import Config, Entry, Judge, shared
 from distill.judges.questions import Question
 from distill.store import jsonl
 from distill.types import Outcome
-from tests.judges import Answer, Server, breaks_off, compares, fails, raw, resets, says, section
+from tests.judge_server import Answer, Server, breaks_off, compares, fails, raw, resets, says, section
 
 RIGHT, WRONG = says("The same.\nVERDICT: RIGHT"), says("Another.\nVERDICT: WRONG")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from distill.judges.questions import Question, clean, said
 from distill.types import Message, Problem
-from tests.judges import section
+from tests.judge_server import section
 
 COMPARE = Question(problem="What is 2 + 3?", gold="5", prediction="It is five.")
 APPLY = Question(problem="Write a haiku.", rubric="Three lines of 5, 7 and 5 syllables.", prediction="An old pond.")

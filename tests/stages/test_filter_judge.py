@@ -9,7 +9,7 @@ from distill.stages import filter
 from distill.store import jsonl
 from distill.types import Verdict
 from tests.conftest import make_job, make_problem, make_trace
-from tests.judges import Server, compares
+from tests.judge_server import Server, compares
 
 
 def test_what_judge_and_vote_say_is_in_the_ledger_and_decides_the_set(tmp_path: Path) -> None:

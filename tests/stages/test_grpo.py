@@ -62,7 +62,7 @@ def test_what_it_would_do(run: Run) -> None:
     assert "use_vllm" not in made.arguments
     shown = io.StringIO()
     training.preview_grpo(Console(file=shown, width=160), found)
-    for words in ("3 of up to", "1 by pass rate", "8 prompts × 8 completions", "gave 0, 1 to synthetic", "grpo_worker"):
+    for words in ("3 of up to", "1 by pass rate", "8 prompts × 8 completions", "gave 0, 1 to synthetic", "grpo.worker"):
         assert words in shown.getvalue()
 
 

@@ -12,7 +12,7 @@ from distill.errors import BackendError, InputError
 from distill.types import Message, Problem
 from distill.verifiers import Assessor, Verifiers
 from tests.conftest import make_trace
-from tests.judges import Server, compares, says, section
+from tests.judge_server import Server, compares, says, section
 
 
 def problem(url: str, answer: Any = "5", **options: Any) -> Problem:
