@@ -480,7 +480,7 @@ def test_one_log_has_one_writer(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     source = as_jsonl(tmp_path / "x.jsonl", {"q": "?", "a": THINK})
     program = (
-        "import sys\nfrom pathlib import Path\nfrom distill import jsonl\n"
+        "import sys\nfrom pathlib import Path\nfrom distill.store import jsonl\n"
         "with jsonl.Log(Path(sys.argv[1])):\n    print('open', flush=True)\n    sys.stdin.read()\n"
     )
     with subprocess.Popen(

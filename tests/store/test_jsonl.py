@@ -66,7 +66,7 @@ def test_a_row_of_another_kind_names_line_and_field(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    code = f"from pathlib import Path; from distill import jsonl; jsonl.Log(Path({str(path)!r}))"
+    code = f"from pathlib import Path; from distill.store import jsonl; jsonl.Log(Path({str(path)!r}))"
     with jsonl.Log(path):
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert other.returncode != 0
@@ -79,7 +79,7 @@ def test_kill_9_loses_nothing_that_was_appended(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from distill import jsonl
+from distill.store import jsonl
 from distill.types import Metric
 with jsonl.Log(Path({str(path)!r})) as log:
     for value in range(10**9):
