@@ -1,9 +1,9 @@
 """Problems and a model in, traces out; generate and eval share it.
 
-Read `collect` first, the loop. `plan` says what a run is to do, `schedule` when a problem has enough samples, `queue` what
-to ask next, given the `history` of earlier runs. `engine` chooses the backend and `preflight` tries it; `assemble` makes
-traces of completions, `grading` grades them in processes of its own, `writers` and `journal` put them on disk. `tally`,
-`speed`, `price` and `forecast` say what it costs.
+Read `collect` first, the loop. `plan` says what a run is to do, `schedule` when a problem has enough samples, `queue`
+what to ask next, given the `history` of earlier runs. `engine` chooses the backend and `preflight` tries it; `assemble`
+makes traces of completions, `grading` grades them in processes of its own, `writers` and `journal` put them on disk.
+`tally`, `speed`, `price` and `forecast` say what it costs.
 """
 
 from distill.sampling.collect import collect
