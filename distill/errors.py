@@ -23,7 +23,9 @@ class DistillError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
-        self.what, self.where, self.fix = what, where, fix
+        self.what = what
+        self.where = where
+        self.fix = fix
         parts = [f"{where}: {what}" if where else what]
         if fix:
             parts.append(f"  → {fix}")
@@ -48,10 +50,10 @@ class Stopped(DistillError):
 
 def suggest(name: str, choices: Iterable[str]) -> str:
     """A remedy for a mistyped name: the closest choice, then all of them."""
-    known = sorted(choices)
-    near = closest(name, known)
-    listing = f"choices: {', '.join(known) or 'none'}"
-    return f"did you mean {near}? {listing}" if near else listing
+    names = sorted(choices)
+    nearest = closest(name, names)
+    listing = f"choices: {', '.join(names) or 'none'}"
+    return f"did you mean {nearest}? {listing}" if nearest else listing
 
 
 def closest(name: str, choices: Iterable[str]) -> str | None:
@@ -61,16 +63,17 @@ def closest(name: str, choices: Iterable[str]) -> str | None:
 def from_validation(error: ValidationError, where: str, prefix: str = "") -> InputError:
     """Turn pydantic's report into one message that names each place, the value and what it should be."""
     lines = []
-    fix = None
     for item in error.errors(include_url=False, include_context=False):
-        place = ".".join(str(part) for part in ((prefix,) if prefix else ()) + item["loc"])
-        value = "" if item["type"] in ("missing", "extra_forbidden") else f" (given: {item['input']!r:.80})"
-        lines.append(f"{place}: {_plain(item['type'], item['msg'])}{value}")
-    return InputError("; ".join(lines), where=where, fix=fix)
+        field = ".".join(str(part) for part in ((prefix,) if prefix else ()) + item["loc"])
+        value = ""
+        if item["type"] not in ("missing", "extra_forbidden"):
+            value = f" (given: {item['input']!r:.80})"
+        lines.append(f"{field}: {_plain_message(item['type'], item['msg'])}{value}")
+    return InputError("; ".join(lines), where=where)
 
 
-def _plain(kind: str, message: str) -> str:
-    return {"extra_forbidden": "no such field", "missing": "is required"}.get(kind, message)
+def _plain_message(error_type: str, message: str) -> str:
+    return {"extra_forbidden": "no such field", "missing": "is required"}.get(error_type, message)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ MODULES: dict[StageName, ModuleType] = {
 
 @dataclass(frozen=True)
 class Done:
-    """How a stage ended."""
+    """How a stage of a run ended."""
 
     stage: StageName
     fresh: bool
@@ -65,36 +65,38 @@ def with_scores(run: Run, recipe: Recipe, stages: tuple[StageName, ...]) -> tupl
     """
     if "grpo" not in stages:
         return recipe, stages
-    wanted = {"base" if recipe.grpo.start == "base" else "sft", "grpo"}
+    roles = {"base" if recipe.grpo.start == "base" else "sft", "grpo"}
     if "eval" in stages:
-        wanted |= {*recipe.eval.models}
+        roles |= {*recipe.eval.models}
     else:
         stages = (*stages, "eval")
-        wanted |= {row["role"] for row in orjson.loads(run.scores.read_bytes())} if run.scores.is_file() else set()
-    models = tuple(role for role in typing.get_args(evaluate.Role) if role in wanted)
+        if run.scores.is_file():
+            roles |= {row["role"] for row in orjson.loads(run.scores.read_bytes())}
+    models = tuple(role for role in typing.get_args(evaluate.Role) if role in roles)
     return recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"models": models})}), stages
 
 
-def is_fresh(work: Job[Any], stage: StageName) -> bool:
+def is_fresh(stage_job: Job[Any], stage: StageName) -> bool:
     """Whether a stage has finished with this config on these inputs and its outputs are as it left them."""
-    record = work.run.stage(stage)
-    if not record or record["fingerprint"] != _fingerprint(work, stage, record.get("inputs", {})):
+    record = stage_job.run.stage(stage)
+    if not record or record["fingerprint"] != _fingerprint(stage_job, stage, record.get("inputs", {})):
         return False
     stamps = record["outputs"]
-    return all(
-        (found := stamp(path, stamps.get(path.name))) is not None and found["hash"] == stamps[path.name]["hash"]
-        for path in MODULES[stage].outputs(work.run)
-    )
+    for path in MODULES[stage].outputs(stage_job.run):
+        current = stamp(path, stamps.get(path.name))
+        if current is None or current["hash"] != stamps[path.name]["hash"]:
+            return False
+    return True
 
 
 def preview(run: Run, recipe: Recipe, stage: StageName, progress: Progress) -> Summary | None:
-    """What a stage would do, as far as it can tell without doing it; None where there is no more than its settings.
+    """A summary of what a stage would do, without doing it; None where there is no more to say than its settings.
 
     filter judges all traces, sft renders and audits its rows and decides how to train, grpo chooses its prompts and
     tries its rewards; nothing in the run folder changes.
     """
-    look = getattr(MODULES[stage], "preview", None)
-    return look(job(run, recipe, stage, progress)) if look else None
+    stage_preview = getattr(MODULES[stage], "preview", None)
+    return stage_preview(job(run, recipe, stage, progress)) if stage_preview else None
 
 
 def forecast(run: Run, recipe: Recipe, count: int, progress: Progress, force_here: bool = False) -> Forecast | None:
@@ -111,25 +113,25 @@ def forecast(run: Run, recipe: Recipe, count: int, progress: Progress, force_her
     return generate.forecast(job(run, recipe, "generate", progress), count)
 
 
-def _stamps(work: Job[Any], stage: StageName, before: dict[str, Any]) -> dict[str, Any]:
-    return {name: stamp(path, before.get(name)) for name, path in MODULES[stage].inputs(work).items()}
+def _stamps(stage_job: Job[Any], stage: StageName, earlier: dict[str, Any]) -> dict[str, Any]:
+    return {name: stamp(path, earlier.get(name)) for name, path in MODULES[stage].inputs(stage_job).items()}
 
 
-def _fingerprint(work: Job[Any], stage: StageName, before: dict[str, Any]) -> str:
+def _fingerprint(stage_job: Job[Any], stage: StageName, earlier: dict[str, Any]) -> str:
     """Hash of the stage's config, the models' facts and the content of its inputs, wherever they lie."""
-    found = _stamps(work, stage, before)
-    contents = [found[name] and found[name]["hash"] for name in sorted(found)]
-    config = work.config.model_dump(mode="json")
-    more = getattr(MODULES[stage], "facts", lambda _: None)(work)
-    return content_id(stage, config, _facts(work), contents, more)
+    stamps = _stamps(stage_job, stage, earlier)
+    contents = [stamps[name] and stamps[name]["hash"] for name in sorted(stamps)]
+    config = stage_job.config.model_dump(mode="json")
+    stage_facts = getattr(MODULES[stage], "facts", lambda _: None)(stage_job)
+    return content_id(stage, config, _preset_facts(stage_job), contents, stage_facts)
 
 
-def _facts(work: Job[Any]) -> list[dict[str, Any]]:
-    """The presets without where their files lie: a moved checkout is not a change."""
+def _preset_facts(stage_job: Job[Any]) -> list[dict[str, Any]]:
+    """The facts of both presets without the folders of their files: a moved checkout is not a change."""
     return [
         preset.model_dump(mode="json", exclude={"model", "description", "hardware"})
         | {"weights": presets.weights_fingerprint_of(preset)}
-        for preset in (work.teacher, work.student)
+        for preset in (stage_job.teacher, stage_job.student)
     ]
 
 
@@ -152,10 +154,10 @@ def run_stages(
         return
     run.start(recipe.model_dump(mode="json"))
     for stage in stages:
-        work = job(run, recipe, stage, progress)
-        began = time.monotonic()
+        stage_job = job(run, recipe, stage, progress)
+        started_at = time.monotonic()
         record = run.stage(stage)
-        if is_fresh(work, stage):
+        if is_fresh(stage_job, stage):
             LOG.info("%s: unchanged, nothing to do", stage)
             yield Done(stage, True, 0.0, record["summary"])
             continue
@@ -166,26 +168,34 @@ def run_stages(
             summary = run.stage(stage).get("summary", {})
         else:
             LOG.info("%s: starts", stage)
-            summary = _run_here(work, stage, began, MODULES[stage].run)
-        yield Done(stage, False, time.monotonic() - began, summary)
+            summary = _run_here(stage_job, stage, started_at, MODULES[stage].run)
+        yield Done(stage, False, time.monotonic() - started_at, summary)
 
 
-def _run_here(work: Job[Any], stage: StageName, began: float, start: Callable[[Job[Any]], Summary]) -> Summary:
+def _run_here(
+    stage_job: Job[Any], stage: StageName, started_at: float, run_stage: Callable[[Job[Any]], Summary]
+) -> Summary:
     # inputs are stamped before the work: a file that changes meanwhile makes the stage stale, not wrongly fresh
-    before = _stamps(work, stage, {})
-    fingerprint = _fingerprint(work, stage, before)
-    summary = start(work)
-    seconds = round(time.monotonic() - began, 1)
-    outputs = {path.name: stamp(path) for path in MODULES[stage].outputs(work.run)}
-    record = {"fingerprint": fingerprint, "inputs": before, "outputs": outputs, "seconds": seconds, "summary": summary}
-    work.run.finish(stage, record)
+    input_stamps = _stamps(stage_job, stage, {})
+    fingerprint = _fingerprint(stage_job, stage, input_stamps)
+    summary = run_stage(stage_job)
+    seconds = round(time.monotonic() - started_at, 1)
+    outputs = {path.name: stamp(path) for path in MODULES[stage].outputs(stage_job.run)}
+    record = {
+        "fingerprint": fingerprint,
+        "inputs": input_stamps,
+        "outputs": outputs,
+        "seconds": seconds,
+        "summary": summary,
+    }
+    stage_job.run.finish(stage, record)
     LOG.info("%s: done in %s", stage, duration(seconds))
     return summary
 
 
-def _launch(launcher: Launcher, stage: StageName, run: Run, more: tuple[str, ...] = ()) -> None:
-    words = ("-m", "distill.cli", stage, "--run", str(run.folder), "--here", *more)
-    command = [*launcher.prefix, launcher.python, *words]
+def _launch(launcher: Launcher, stage: StageName, run: Run, options: tuple[str, ...] = ()) -> None:
+    arguments = ("-m", "distill.cli", stage, "--run", str(run.folder), "--here", *options)
+    command = [*launcher.prefix, launcher.python, *arguments]
     LOG.info("%s: %s", stage, " ".join(command))
     try:
         status = subprocess.run(command, check=False).returncode

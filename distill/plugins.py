@@ -75,10 +75,10 @@ def configure(family: str, options: Mapping[str, Any], *, name: str | None = Non
     try:
         config: Record = load(family, kind).Config.model_validate(settings)
     except ValidationError as error:
-        known = load(family, kind).Config.model_fields
-        unknown = [str(e["loc"][-1]) for e in error.errors() if e["type"] == "extra_forbidden"]
-        bad = from_validation(error, "", where)
-        raise InputError(bad.what, fix=suggest(unknown[0], known) if unknown else None) from error
+        fields = load(family, kind).Config.model_fields
+        unknown_fields = [str(item["loc"][-1]) for item in error.errors() if item["type"] == "extra_forbidden"]
+        invalid = from_validation(error, "", where)
+        raise InputError(invalid.what, fix=suggest(unknown_fields[0], fields) if unknown_fields else None) from error
     except InputError as error:
         raise InputError(error.what, where=where or None, fix=error.fix) from error
     return config

@@ -35,46 +35,58 @@ class Progress(Protocol):
         ...
 
     def tell(self, facts: Mapping[str, str]) -> None:
-        """What else there is to know at the moment, heading to text; replaces what was told before."""
+        """Show further facts of the moment, heading to text; they replace the facts shown before."""
         ...
 
     def stop(self) -> None: ...
 
 
 class Lines:
-    """A log line at the start, every ten seconds and at the end, with rate and ETA."""
+    """Writes a log line at the start, every ten seconds and at the end, with rate and ETA."""
 
     def __init__(self) -> None:
-        self._label = self._unit = self._note = ""
-        self._total = self._done = self._before = 0
-        self._began = self._told = 0.0
+        self._label = ""
+        self._unit = ""
+        self._note = ""
+        self._total = 0
+        self._done = 0
+        self._done_before = 0
+        self._started_at = 0.0
+        self._logged_at = 0.0
 
     def start(self, label: str, total: int, done: int = 0, unit: str = "") -> None:
-        self._label, self._unit, self._note = label, unit, ""
-        self._total, self._done, self._before = total, done, done
-        self._began = self._told = time.monotonic()
+        self._label = label
+        self._unit = unit
+        self._note = ""
+        self._total = total
+        self._done = done
+        self._done_before = done
+        self._started_at = time.monotonic()
+        self._logged_at = self._started_at
         LOG.info("%s: %s of %s %s", label, f"{done:,}", f"{total:,}", unit)
 
     def advance(self, count: int = 1, note: str = "") -> None:
         self._done += count
         self._note = note or self._note
-        if self._label and time.monotonic() - self._told >= EVERY_SECONDS:
-            self._tell()
+        if self._label and time.monotonic() - self._logged_at >= EVERY_SECONDS:
+            self._log_line()
 
     def tell(self, facts: Mapping[str, str]) -> None:
         self._note = "; ".join(f"{heading}: {text}" for heading, text in facts.items())
-        if self._label and time.monotonic() - self._told >= EVERY_SECONDS:
-            self._tell()
+        if self._label and time.monotonic() - self._logged_at >= EVERY_SECONDS:
+            self._log_line()
 
     def stop(self) -> None:
         if self._label:
-            self._tell()
+            self._log_line()
         self._label = ""
 
-    def _tell(self) -> None:
-        self._told = time.monotonic()
-        rate = (self._done - self._before) / max(self._told - self._began, 1e-9)
-        eta = duration((self._total - self._done) / rate) if rate and self._done < self._total else ""
+    def _log_line(self) -> None:
+        self._logged_at = time.monotonic()
+        rate = (self._done - self._done_before) / max(self._logged_at - self._started_at, 1e-9)
+        eta = ""
+        if rate and self._done < self._total:
+            eta = duration((self._total - self._done) / rate)
         parts = [f"{self._done:,}/{self._total:,} {self._unit}", f"{rate:,.1f}/s", eta and f"ETA {eta}", self._note]
         LOG.info("%s: %s", self._label, ", ".join(part for part in parts if part))
 

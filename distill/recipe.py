@@ -25,9 +25,9 @@ from distill.types import Record
 
 StageName = Literal["generate", "filter", "sft", "grpo", "eval"]
 ALL: tuple[StageName, ...] = ("generate", "filter", "sft", "grpo", "eval")
-"""In their order."""
+"""All stages, in their order."""
 STAGES: tuple[StageName, ...] = ("generate", "filter", "sft", "eval")
-"""Those of a recipe that does not say."""
+"""The stages of a recipe that names none."""
 DEFAULT = "r1-distill"
 
 
@@ -58,11 +58,11 @@ class Study(Record):
     """Arms to compare, each with every seed, on the same unseen problems."""
 
     seeds: tuple[int, ...] = Field((1, 2, 3), min_length=1)
-    """Each is the seed of sampling, selection, training, reinforcement and evaluation of one run of every arm."""
+    """Seeds, each that of sampling, selection, training, reinforcement and evaluation of one run of every arm."""
     arms: dict[str, Arm] = Field(min_length=1)
-    """In their order; the arms with an eval stage are the rows of the table."""
+    """Arms in their order; those with an eval stage are the rows of the table."""
     against: tuple[str, ...] = ()
-    """Arms from which the difference of every other is told."""
+    """Arms from which the difference of every other is reported."""
     at_once: int = Field(1, ge=1)
     """Runs at the same time, each with its share of the cores."""
 
@@ -70,13 +70,13 @@ class Study(Record):
     def _consistent(self) -> Study:
         if len(self.seeds) != len({*self.seeds}):
             raise ValueError("a seed is named twice")
-        before: list[str] = []
+        earlier_arms: list[str] = []
         for name, arm in self.arms.items():
             if not re.match(_NAME, name):
                 raise ValueError(f"the arm {name!r} cannot name a folder")
-            if arm.after is not None and arm.after not in before:
+            if arm.after is not None and arm.after not in earlier_arms:
                 raise ValueError(f"arms.{name}.after: there is no arm {arm.after!r} above it")
-            before.append(name)
+            earlier_arms.append(name)
         for name in self.against:
             if name not in self.arms or "eval" not in self.arms[name].stages:
                 raise ValueError(f"against: there is no arm {name!r} with an eval stage")
@@ -87,12 +87,13 @@ class Recipe(Record):
     name: str = Field(pattern=_NAME)
     description: str = ""
     teacher: str
-    """A preset, a Hub id, a local folder or a preset's .yaml; likewise the student."""
+    """The teacher: a preset, a Hub id, a local folder or a preset's .yaml."""
     student: str
+    """The student: a preset, a Hub id, a local folder or a preset's .yaml."""
     student_facts: dict[str, Any] = {}
-    """What replaces facts of the student's preset in this recipe, such as its chat `template`."""
+    """Facts that replace those of the student's preset in this recipe, such as its chat `template`."""
     stages: tuple[StageName, ...] = STAGES
-    """What `distill run` does."""
+    """Stages that `distill run` goes through."""
     generate: GenerateConfig = GenerateConfig()
     filter: FilterConfig = FilterConfig()
     sft: SftConfig = SftConfig()
@@ -103,7 +104,7 @@ class Recipe(Record):
     slurm: Slurm = Slurm()
     """The stages' jobs on a cluster, with `--on slurm`."""
     study: Study | None = None
-    """Instead of one run, several to compare."""
+    """Several runs to compare, instead of one."""
 
 
 def names() -> list[str]:
@@ -120,27 +121,29 @@ def load(ref: str, changes: Sequence[str] = (), named: Mapping[str, Any] | None 
         InputError: unknown recipe, field, kind or wrong type; names the place and the choices.
     """
     path = resources.find("recipes", ref, "recipe")
-    return build(_read(path), changes, named, where=str(path))
+    return build(_read_yaml(path), changes, named, where=str(path))
 
 
-def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+def _read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A recipe's YAML, laid over that of the recipe which it `extends`, mapping by mapping."""
-    raw = resources.load_yaml(path)
-    raw.setdefault("name", path.stem)
-    extended = raw.pop("extends", None)
+    settings = resources.load_yaml(path)
+    settings.setdefault("name", path.stem)
+    extended = settings.pop("extends", None)
     if extended is None:
-        return raw
-    below = resources.find("recipes", str(extended), "recipe")
-    if below.resolve() in (path.resolve(), *above):
+        return settings
+    base_path = resources.find("recipes", str(extended), "recipe")
+    if base_path.resolve() in (path.resolve(), *extended_by):
         raise InputError(f"extends {extended}, which extends it", where=str(path))
-    return _laid(raw, _read(below, (*above, path.resolve())))
+    return _merged(settings, _read_yaml(base_path, (*extended_by, path.resolve())))
 
 
-def _laid(over: dict[str, Any], under: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(under)
-    for name, value in over.items():
-        both = isinstance(value, dict) and isinstance(under.get(name), dict)
-        merged[name] = _laid(value, under[name]) if both else value
+def _merged(changes: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in changes.items():
+        if isinstance(value, dict) and isinstance(base.get(name), dict):
+            merged[name] = _merged(value, base[name])
+        else:
+            merged[name] = value
     return merged
 
 
@@ -149,27 +152,27 @@ def build(
 ) -> Recipe:
     """A checked recipe from plain data, such as run.json keeps."""
     for name, value in (named or {}).items():
-        _set(raw, name, value)
+        _set_field(raw, name, value)
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals or not name:
             raise InputError(f"--set {change!r} is not of the form a.b=value")
         try:
-            _set(raw, name, resources.parse(text))
+            _set_field(raw, name, resources.parse(text))
         except yaml.YAMLError as error:
             raise InputError(f"--set {name}: the value {text!r} is not YAML") from error
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
-        raise _explained(error, where) from error
+        raise _with_choices(error, where) from error
     for name, settings in recipe.filter.active().items():
         plugins.configure("filters", settings, name=name, where=f"filter.checks.{name}")
     rewards.configure(recipe.grpo.rewards)
     if recipe.student_facts:
         student(recipe)
-    for place, options in (("generate.backend", recipe.generate.backend), ("eval.backend", recipe.eval.backend)):
+    for location, options in (("generate.backend", recipe.generate.backend), ("eval.backend", recipe.eval.backend)):
         if options.get("kind", "auto") != "auto":
-            plugins.configure("backends", options, where=place)
+            plugins.configure("backends", options, where=location)
     for stage in recipe.slurm.stages:
         if stage not in ALL:
             raise InputError(f"slurm.stages.{stage}: no such stage", where=where, fix=suggest(stage, ALL))
@@ -188,40 +191,42 @@ def student(recipe: Recipe) -> presets.Student:
         raise from_validation(error, "recipe", "student_facts") from error
 
 
-def _set(raw: dict[str, Any], name: str, value: Any) -> None:
-    *path, last = name.split(".")
-    at = raw
+def _set_field(settings: dict[str, Any], name: str, value: Any) -> None:
+    *path, key = name.split(".")
+    mapping = settings
     for depth, part in enumerate(path):
-        below = at.setdefault(part, {})
-        if below is None or below is True:  # `length:` or `length: true` switch a check on with its defaults
-            below = at[part] = {}
-        if not isinstance(below, dict):
-            raise InputError(f"--set {name}: {'.'.join(path[: depth + 1])} holds {below!r}, which has no fields")
-        at = below
-    at[last] = value
+        child = mapping.setdefault(part, {})
+        if child is None or child is True:  # `length:` or `length: true` switch a check on with its defaults
+            child = {}
+            mapping[part] = child
+        if not isinstance(child, dict):
+            raise InputError(f"--set {name}: {'.'.join(path[: depth + 1])} holds {child!r}, which has no fields")
+        mapping = child
+    mapping[key] = value
 
 
-def _explained(error: ValidationError, where: str) -> InputError:
-    message = from_validation(error, where)
+def _with_choices(error: ValidationError, where: str) -> InputError:
+    invalid = from_validation(error, where)
     for item in error.errors():
         if item["type"] == "extra_forbidden":
             choices = _fields_at(item["loc"][:-1])
-            return InputError(message.what, where=where, fix=suggest(str(item["loc"][-1]), choices))
-    return message
+            return InputError(invalid.what, where=where, fix=suggest(str(item["loc"][-1]), choices))
+    return invalid
 
 
-def _fields_at(place: tuple[int | str, ...]) -> list[str]:
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     """Field names of the config at a dotted place of the recipe."""
-    kind: Any = Recipe
-    for part in place:
-        if typing.get_origin(kind) is dict:  # its key is the user's
-            kind = typing.get_args(kind)[1]
+    config_type: Any = Recipe
+    for part in location:
+        if typing.get_origin(config_type) is dict:  # its key is the user's
+            config_type = typing.get_args(config_type)[1]
             continue
-        kind = kind.model_fields[str(part)].annotation if _is_record(kind) and part in kind.model_fields else None
-        if typing.get_origin(kind) in (types.UnionType, typing.Union):
-            kind = next((option for option in typing.get_args(kind) if _is_record(option)), None)
-    return list(kind.model_fields) if _is_record(kind) else []
+        is_field = _is_record(config_type) and part in config_type.model_fields
+        config_type = config_type.model_fields[str(part)].annotation if is_field else None
+        if typing.get_origin(config_type) in (types.UnionType, typing.Union):
+            config_type = next((option for option in typing.get_args(config_type) if _is_record(option)), None)
+    return list(config_type.model_fields) if _is_record(config_type) else []
 
 
-def _is_record(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Record)
+def _is_record(config_type: Any) -> bool:
+    return isinstance(config_type, type) and issubclass(config_type, Record)

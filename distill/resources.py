@@ -15,30 +15,32 @@ _PACKAGE = Path(__file__).parent
 
 def folder(name: str) -> Path:
     """The shipped folder `recipes` or `data`."""
-    inside = _PACKAGE / name
-    return inside if inside.is_dir() else _PACKAGE.parent / name
+    packaged = _PACKAGE / name
+    if packaged.is_dir():
+        return packaged
+    return _PACKAGE.parent / name
 
 
-def names(under: str, pattern: str = "*.yaml") -> list[str]:
+def names(subfolder: str, pattern: str = "*.yaml") -> list[str]:
     """Names of the YAML files in a shipped folder such as `recipes/teachers`."""
-    top, _, rest = under.partition("/")
-    return sorted(path.stem for path in (folder(top) / rest).glob(pattern))
+    top, _, inner = subfolder.partition("/")
+    return sorted(path.stem for path in (folder(top) / inner).glob(pattern))
 
 
-def find(under: str, ref: str, what: str) -> Path:
-    """The YAML file of a shipped name or of a path.
+def find(subfolder: str, ref: str, noun: str) -> Path:
+    """The YAML file of a shipped name or of a path; `noun` says in errors what it describes, such as `recipe`.
 
     Raises:
         InputError: neither exists; lists the names.
     """
     if ref.endswith((".yaml", ".yml")):
         if not Path(ref).is_file():
-            raise InputError(f"no such file: {ref}", fix=f"or a shipped {what}: {', '.join(names(under))}")
+            raise InputError(f"no such file: {ref}", fix=f"or a shipped {noun}: {', '.join(names(subfolder))}")
         return Path(ref)
-    if ref not in names(under):
-        raise InputError(f"unknown {what} {ref!r}", fix=suggest(ref, names(under)) + "; or a path to a .yaml file")
-    top, _, rest = under.partition("/")
-    return folder(top) / rest / f"{ref}.yaml"
+    if ref not in names(subfolder):
+        raise InputError(f"unknown {noun} {ref!r}", fix=suggest(ref, names(subfolder)) + "; or a path to a .yaml file")
+    top, _, inner = subfolder.partition("/")
+    return folder(top) / inner / f"{ref}.yaml"
 
 
 class _Loader(yaml.SafeLoader):
@@ -47,8 +49,8 @@ class _Loader(yaml.SafeLoader):
 
 _BOOL = "tag:yaml.org,2002:bool"
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in known if tag != _BOOL]
-    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(_BOOL, re.compile("true|false|True|False"), list("tTfF"))
 
@@ -57,7 +59,7 @@ def parse(text: str) -> Any:
     """YAML text as plain data.
 
     Raises:
-        yaml.YAMLError: it is none.
+        yaml.YAMLError: the text is not YAML.
     """
     return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
 
@@ -68,8 +70,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
         loaded = parse(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise InputError(f"is not YAML: {error.problem}", where=place) from error
+        location = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise InputError(f"is not YAML: {error.problem}", where=location) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"cannot be read: {error}", where=str(path)) from error
     if not isinstance(loaded, dict):

@@ -66,7 +66,9 @@ class Run:
             raise InputError(
                 "is not JSON", where=str(self.json), fix="restore it, or use another --run folder"
             ) from error
-        return loaded if isinstance(loaded, dict) else {}
+        if not isinstance(loaded, dict):
+            return {}
+        return loaded
 
     def update(self, **fields: Any) -> None:
         """Merge fields into run.json; the file is replaced whole, never half written."""
@@ -80,10 +82,10 @@ class Run:
             InputError: the folder belongs to another recipe.
         """
         state = self.state()
-        before = state.get("recipe", {}).get("name")
-        if before not in (None, recipe["name"]):
+        recipe_name = state.get("recipe", {}).get("name")
+        if recipe_name not in (None, recipe["name"]):
             raise InputError(
-                f"holds a run of recipe {before!r}, not {recipe['name']!r}",
+                f"holds a run of recipe {recipe_name!r}, not {recipe['name']!r}",
                 where=str(self.folder),
                 fix="give another folder with --run, or remove this one",
             )
@@ -92,15 +94,15 @@ class Run:
             self.update(recipe=recipe, versions=versions, stages=state.get("stages", {}))
 
     def stage(self, name: str) -> dict[str, Any]:
-        """What run.json says of a finished stage; empty if it never finished."""
-        found = self.state().get("stages", {}).get(name, {})
-        return dict(found)
+        """The record of a finished stage in run.json; empty if it never finished."""
+        record = self.state().get("stages", {}).get(name, {})
+        return dict(record)
 
     def finish(self, name: str, record: dict[str, Any]) -> None:
         self.update(stages={**self.state().get("stages", {}), name: record})
 
     def forget(self, name: str) -> None:
-        """A stage that starts again is not finished until it says so."""
+        """Drop the record of a stage that starts again: it is not finished until it says so."""
         stages = self.state().get("stages", {})
         if stages.pop(name, None) is not None:
             self.update(stages=stages)
@@ -122,44 +124,49 @@ def write_json(path: Path, value: Any) -> None:
 
 def versions_here() -> dict[str, str]:
     """Versions of Python and of the packages that shape a result; imports none of them."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 Stamp = dict[str, Any]
 _SETTLED = 2_000_000_000
 """Nanoseconds after which a file's time tells a later change from an earlier one on every file system."""
 _hashes: dict[tuple[str, str], str] = {}
-"""Path and sizes and times, to the hash of what this process has read there: a set may be tens of gigabytes."""
+"""Path and hash of sizes and times, to the hash of the content that this process has read: it may be tens of GB."""
 
 
-def stamp(path: Path, before: Stamp | None = None) -> Stamp | None:
+def stamp(path: Path, earlier: Stamp | None = None) -> Stamp | None:
     """Size, time and content hash of a file, log or folder; None if it does not exist.
 
     With an earlier stamp of equal size and time the content is not read again, and one process reads it only once. The
-    hash of a log is its text's: sealing does not change it.
+    hash of a log is that of its text: sealing does not change it.
     """
-    folder = path.is_dir()
-    members = sorted(p for p in path.rglob("*") if p.is_file()) if folder else jsonl.parts(path)
-    if not members and not folder:
+    is_folder = path.is_dir()
+    if is_folder:
+        top = path
+        members = sorted(member for member in path.rglob("*") if member.is_file())
+    else:
+        top = path.parent
+        members = jsonl.parts(path)
+    if not members and not is_folder:
         return None
-    stats = [(str(p.relative_to(path if folder else path.parent)), p.stat()) for p in members]
-    look = [(name, found.st_size, found.st_mtime_ns) for name, found in stats]
-    seen = hashlib.blake2b(repr(look).encode(), digest_size=10).hexdigest()
-    if before and before.get("seen") == seen:
-        return before
-    key = (str(path.absolute()), seen)
+    stats = [(str(member.relative_to(top)), member.stat()) for member in members]
+    listing = [(name, status.st_size, status.st_mtime_ns) for name, status in stats]
+    listing_hash = hashlib.blake2b(repr(listing).encode(), digest_size=10).hexdigest()
+    if earlier and earlier.get("seen") == listing_hash:
+        return earlier
+    key = (str(path.absolute()), listing_hash)
     if key in _hashes:
-        return {"seen": seen, "hash": _hashes[key]}
-    settled = all(found.st_mtime_ns < time.time_ns() - _SETTLED for _, found in stats)
+        return {"seen": listing_hash, "hash": _hashes[key]}
+    settled = all(status.st_mtime_ns < time.time_ns() - _SETTLED for _, status in stats)
     digest = hashlib.blake2b(digest_size=10)
-    if folder:
-        for member, (name, size, _) in zip(members, look, strict=True):
+    if is_folder:
+        for member, (name, size, _) in zip(members, listing, strict=True):
             digest.update(f"{name}:{size}:".encode())
             with member.open("rb") as file:
                 while block := file.read(1 << 20):
@@ -170,4 +177,4 @@ def stamp(path: Path, before: Stamp | None = None) -> Stamp | None:
             digest.update(block)
     if settled:
         _hashes[key] = digest.hexdigest()
-    return {"seen": seen, "hash": digest.hexdigest()}
+    return {"seen": listing_hash, "hash": digest.hexdigest()}

@@ -29,12 +29,14 @@ def content_id(*parts: Any) -> str:
 def pack_ids(ids: Sequence[int]) -> str:
     """Token ids as text: base64 of little-endian 16-bit numbers, or of 32-bit ones behind an `=`."""
     try:
-        numbers, wide = array("H", ids), False
+        numbers = array("H", ids)
+        prefix = ""
     except OverflowError:
-        numbers, wide = array("I", ids), True
+        numbers = array("I", ids)
+        prefix = "="
     if sys.byteorder == "big":
         numbers.byteswap()
-    return ("=" if wide else "") + base64.b64encode(numbers.tobytes()).decode()
+    return prefix + base64.b64encode(numbers.tobytes()).decode()
 
 
 def unpack_ids(packed: str) -> list[int]:
@@ -75,7 +77,7 @@ class Problem(Record):
 
 
 class Sampling(Record):
-    """How a model is sampled. `max_tokens` is a budget and no part of a trace's identity."""
+    """Sampling parameters of a model. `max_tokens` is a budget and no part of a trace's identity."""
 
     temperature: float = Field(1.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -110,7 +112,7 @@ class Segment(Record):
     endpoint: str
     seconds: float
     full: bool = False
-    """Cut by the model's context, so that no larger budget helps."""
+    """Whether the model's context cut the completion, so that no larger budget helps."""
 
 
 class Trace(Record):
@@ -128,7 +130,7 @@ class Trace(Record):
     sampling: Sampling
     prompt_hash: str
     prefill: str
-    """What the rendered prompt already says for the assistant (R1: `<think>\\n`); precedes `completion`."""
+    """The assistant's text with which the rendered prompt already ends (R1: `<think>\\n`); precedes `completion`."""
     completion: str
     reasoning_span: tuple[int, int] | None
     """Character range of the reasoning in `completion`, tags excluded; None if the model did not open one."""
@@ -139,9 +141,9 @@ class Trace(Record):
     engine: str
     segments: tuple[Segment, ...]
     prompt_ids: str | None = None
-    """Token ids as sent, packed by `pack_ids`; None where the engine takes text only. So too the completion's, as
-    sampled, EOS left out."""
+    """The prompt's token ids as sent, packed by `pack_ids`; None where the engine takes text only."""
     completion_ids: str | None = None
+    """The completion's token ids as sampled, EOS left out, packed by `pack_ids`; None where only text is known."""
     source: str | None = None
     source_id: str | None = None
 
@@ -165,7 +167,7 @@ def trace_id(problem_id: str, model: str, revision: str | None, template: str, s
 
 
 class Outcome(Record):
-    """What a verifier or a filter says of one trace. `passed` None means undecidable, which is not wrong."""
+    """The word of a verifier or a filter on one trace. `passed` None means undecidable, which is not wrong."""
 
     passed: bool | None
     reason: str = ""
@@ -199,7 +201,7 @@ class TrainingRow(Record):
     licence: str | None
     source: str | None
     tokens: int
-    """Of the assistant's turn, in the student's tokens."""
+    """Length of the assistant's turn, in the student's tokens."""
 
 
 class Metric(Record):

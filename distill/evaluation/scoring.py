@@ -62,22 +62,24 @@ def cons_at_k(keys: Sequence[Hashable | None], correct: Sequence[bool], ks: Sequ
     n = len(keys)
     if max(ks) > n:
         raise ValueError(f"cons@{max(ks)} needs at least {max(ks)} samples, there are {n}")
-    right = {key for key, good in zip(keys, correct, strict=True) if good and key is not None}
-    votes = Counter(key for key in keys if key is not None and key not in right)
-    blanks, r = keys.count(None), sum(key in right for key in keys if key is not None)
-    found = np.zeros(n + 1)
+    correct_keys = {key for key, is_correct in zip(keys, correct, strict=True) if is_correct and key is not None}
+    votes = Counter(key for key in keys if key is not None and key not in correct_keys)
+    blanks = keys.count(None)
+    r = sum(key in correct_keys for key in keys if key is not None)
+    winning_draws = np.zeros(n + 1)
     for t in range(1, r + 1):
         ties = sum(size >= t for size in votes.values())
         ways = np.zeros((n + 1, ties + 1))  # [drawn, tied]
         ways[: blanks + 1, 0] = [math.comb(blanks, d) for d in range(blanks + 1)]
         for size in votes.values():
-            before, ways = ways, np.zeros_like(ways)
+            ways_before = ways
+            ways = np.zeros_like(ways)
             for drawn in range(min(size, t - 1) + 1):
-                ways[drawn:] += math.comb(size, drawn) * before[: n + 1 - drawn]
+                ways[drawn:] += math.comb(size, drawn) * ways_before[: n + 1 - drawn]
             if size >= t:
-                ways[t:, 1:] += math.comb(size, t) * before[: n + 1 - t, :-1]
-        found[t:] += math.comb(r, t) * (ways[: n + 1 - t] / (1 + np.arange(ties + 1))).sum(axis=1)
-    return [float(found[k] / math.comb(n, k)) for k in ks]
+                ways[t:, 1:] += math.comb(size, t) * ways_before[: n + 1 - t, :-1]
+        winning_draws[t:] += math.comb(r, t) * (ways[: n + 1 - t] / (1 + np.arange(ties + 1))).sum(axis=1)
+    return [float(winning_draws[k] / math.comb(n, k)) for k in ks]
 
 
 def mean(values: Sequence[float], seed: int = 0) -> Metric:
@@ -95,11 +97,11 @@ def mean(values: Sequence[float], seed: int = 0) -> Metric:
     if len(data) == 1:
         return Metric(value=float(data[0]))
     tail = _tail(len(data))
-    low, high = np.quantile(_resampled(data, seed), [tail, 1 - tail])
+    low, high = np.quantile(_resampled_means(data, seed), [tail, 1 - tail])
     return Metric(value=float(data.mean()), low=float(low), high=float(high))
 
 
-def _resampled(data: Floats, seed: int) -> Floats:
+def _resampled_means(data: Floats, seed: int) -> Floats:
     """Means of RESAMPLES draws of as many problems with replacement; [R]."""
     import numpy as np
 
@@ -115,7 +117,8 @@ def _resampled(data: Floats, seed: int) -> Floats:
 def _tail(n: int) -> float:
     """Φ(-√(n/(n-1)) · t(n-1)), the share that an expanded percentile interval leaves out on each side."""
     # quantile of the t distribution by its expansion in 1/ν, Abramowitz and Stegun 26.7.5; to 0.3 % from ν = 4 on
-    z, v = _Z, n - 1
+    z = _Z
+    v = n - 1
     t = z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
     t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
     return NormalDist().cdf(-math.sqrt(n / v) * t)

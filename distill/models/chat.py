@@ -35,7 +35,7 @@ class Prompt(Record):
 
 
 class Split(Record):
-    """Character ranges in a completion; see `Trace.reasoning_span` and `Trace.answer_span`."""
+    """Character ranges of reasoning and answer in a completion; see `Trace.reasoning_span` and `Trace.answer_span`."""
 
     reasoning: tuple[int, int] | None
     answer: tuple[int, int] | None
@@ -61,18 +61,18 @@ class Tokenizer:
         self.template: str = template or self._find_template(revision)
 
     def _find_template(self, revision: str | None) -> str:
-        found = self._config.get("chat_template")
-        if isinstance(found, list):  # several named templates
-            found = {entry["name"]: entry["template"] for entry in found}.get("default")
-        if not found and (path := fetch(self.model, "chat_template.jinja", revision)):
-            found = path.read_text()
-        if not found:
+        template = self._config.get("chat_template")
+        if isinstance(template, list):  # several named templates
+            template = {entry["name"]: entry["template"] for entry in template}.get("default")
+        if not template and (path := fetch(self.model, "chat_template.jinja", revision)):
+            template = path.read_text()
+        if not template:
             raise InputError("has no chat template", where=self.model, fix="name one in the preset: `template: …`")
-        return str(found)
+        return str(template)
 
     @property
     def fast(self) -> Any:
-        """The tokenizers library's own object, for what is asked of it nowhere else."""
+        """The tokenizers library's own object, for uses that this class does not offer."""
         return self._fast
 
     @property
@@ -94,18 +94,19 @@ class Tokenizer:
 
         Words come again and again, so how many tokens each has is remembered (of up to 100,000 short ones, 20 MB).
         """
-        if self._pieces is None:
+        if self._piece_pattern is None:
             return len(self._fast.encode_batch_fast([text], add_special_tokens=False)[0])
-        pieces = self._pieces.findall(text)
-        known = self._known
-        new = [piece for piece in set(pieces) if piece not in known]
-        if new:
-            known.update(zip(new, map(len, self._fast.encode_batch_fast(new, add_special_tokens=False)), strict=True))
-        total = sum(map(known.__getitem__, pieces))
-        for piece in (piece for piece in new if len(piece) > 40):
-            del known[piece]
-        if len(known) > 100_000:
-            known.clear()
+        pieces = self._piece_pattern.findall(text)
+        token_counts = self._known
+        new_pieces = [piece for piece in set(pieces) if piece not in token_counts]
+        if new_pieces:
+            encodings = self._fast.encode_batch_fast(new_pieces, add_special_tokens=False)
+            token_counts.update(zip(new_pieces, map(len, encodings), strict=True))
+        total = sum(map(token_counts.__getitem__, pieces))
+        for piece in (piece for piece in new_pieces if len(piece) > 40):
+            del token_counts[piece]
+        if len(token_counts) > 100_000:
+            token_counts.clear()
         return total
 
     @cached_property
@@ -113,7 +114,7 @@ class Tokenizer:
         return {}
 
     @cached_property
-    def _pieces(self) -> re.Pattern[str] | None:
+    def _piece_pattern(self) -> re.Pattern[str] | None:
         return _separable(json.loads(self._fast.to_str()))
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -138,14 +139,14 @@ class Tokenizer:
             trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
         )
         environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
-        environment.globals["raise_exception"] = _raise
-        environment.globals["strftime_now"] = _now
+        environment.globals["raise_exception"] = _refuse
+        environment.globals["strftime_now"] = _formatted_now
         return environment.from_string(self.template)
 
     def apply(self, messages: Sequence[Message], *, generation_prompt: bool, tools: Any = None) -> str:
         """Render messages with the chat template."""
-        named = ("bos_token", "eos_token", "pad_token", "unk_token")
-        specials = {name: self.special(name) for name in named if self.special(name)}
+        names = ("bos_token", "eos_token", "pad_token", "unk_token")
+        specials = {name: self.special(name) for name in names if self.special(name)}
         return str(
             self._compiled.render(
                 messages=[message.model_dump(exclude_none=True) for message in messages],
@@ -190,7 +191,8 @@ def _separable(tokenizer: dict[str, Any]) -> re.Pattern[str] | None:
     steps = tokenizer["pre_tokenizer"] or {}
     steps = steps.get("pretokenizers", [steps])
     patterns = [step["pattern"].get("Regex", "") for step in steps if step.get("type") == "Split"]
-    last, added = steps[-1], tokenizer["added_tokens"]
+    last = steps[-1]
+    added = tokenizer["added_tokens"]
     separable = (
         tokenizer["model"]["type"] == "BPE"
         and not tokenizer["model"].get("dropout")
@@ -207,16 +209,18 @@ def _separable(tokenizer: dict[str, Any]) -> re.Pattern[str] | None:
         and (tokenizer["normalizer"] is None or not any(token["normalized"] for token in added))
         and len({token["normalized"] for token in added}) < 2
     )
-    longest = sorted((token["content"] for token in added), key=len, reverse=True)
-    names = "|".join(map(re.escape, longest)) or r"(?!)"
-    return re.compile(_PIECE.replace("ADDED", f"(?:{names})"), re.VERBOSE) if separable else None
+    if not separable:
+        return None
+    longest_first = sorted((token["content"] for token in added), key=len, reverse=True)
+    names = "|".join(map(re.escape, longest_first)) or r"(?!)"
+    return re.compile(_PIECE.replace("ADDED", f"(?:{names})"), re.VERBOSE)
 
 
-def _raise(message: str) -> None:
+def _refuse(message: str) -> None:
     raise InputError(f"the chat template refuses these messages: {message}")
 
 
-def _now(pattern: str) -> str:
+def _formatted_now(pattern: str) -> str:
     from datetime import datetime
 
     return datetime.now().strftime(pattern)
@@ -226,7 +230,8 @@ def fetch(model: str, name: str, revision: str | None) -> Path | None:
     """A file of a local folder or a Hub repository; None if it does not have that file."""
     folder = Path(model)
     if folder.is_dir():
-        return folder / name if (folder / name).is_file() else None
+        path = folder / name
+        return path if path.is_file() else None
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
@@ -254,11 +259,13 @@ def split(completion: str, prefill: str, tags: Tags) -> Split:
     """
     start = 0
     if not prefill.rstrip().endswith(tags.open):
-        lead = len(completion) - len(completion.lstrip())
-        if not completion.startswith(tags.open, lead):
+        blanks = len(completion) - len(completion.lstrip())
+        if not completion.startswith(tags.open, blanks):
             # never opened: the whole completion is an answer without reasoning, unless it closes what it never opened
-            return Split(reasoning=None, answer=None if tags.close in completion else (0, len(completion)))
-        start = lead + len(tags.open)
+            if tags.close in completion:
+                return Split(reasoning=None, answer=None)
+            return Split(reasoning=None, answer=(0, len(completion)))
+        start = blanks + len(tags.open)
     close = completion.find(tags.close, start)
     if close < 0:
         return Split(reasoning=(start, len(completion)), answer=None)
@@ -267,11 +274,12 @@ def split(completion: str, prefill: str, tags: Tags) -> Split:
 
 def tagged(text: str) -> list[str]:
     """Contents of all closed `<answer>…</answer>` pairs, in order."""
-    found, end = [], 0
+    contents = []
+    end = 0
     while (start := text.find("<answer>", end)) >= 0 and (close := text.find("</answer>", start)) >= 0:
-        found.append(text[start + len("<answer>") : close])
+        contents.append(text[start + len("<answer>") : close])
         end = close + len("</answer>")
-    return found
+    return contents
 
 
 def last_boxed(text: str) -> str | None:
@@ -283,14 +291,14 @@ def last_boxed(text: str) -> str | None:
             opened.append(brace.end() if len(brace[0]) > 1 else None)
         elif opened and (start := opened.pop()) is not None and (best is None or start > best[0]):
             best = (start, brace.start())
-    return None if best is None else text[slice(*best)]
+    return text[slice(*best)] if best else None
 
 
 def final_answer(answer: str) -> str | None:
     """The final answer stated after the reasoning: the last `<answer>`, else the last `\\boxed{}`, else None."""
-    found = tagged(answer)
-    if found:
-        return found[-1].strip()
+    contents = tagged(answer)
+    if contents:
+        return contents[-1].strip()
     boxed = last_boxed(answer)
     return boxed.strip() if boxed is not None else None
 
@@ -318,5 +326,5 @@ def example(tokenizer: Tokenizer, messages: Sequence[Message], tags: Tags, eos: 
                 fix="the trace was written by a model with other think tags: name them in its preset",
             )
         completion = completion.lstrip()[len(tags.open) :].removeprefix(prompt.prefill[len(tags.open) :])
-    learnt = tokenizer.encode(completion + eos)
-    return Example(ids=(*prompt.ids, *learnt), mask=(0,) * len(prompt.ids) + (1,) * len(learnt))
+    completion_ids = tokenizer.encode(completion + eos)
+    return Example(ids=(*prompt.ids, *completion_ids), mask=(0,) * len(prompt.ids) + (1,) * len(completion_ids))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-_ROOM = 64
-"""Tokens to come that there is room for at least, when states are copied."""
+_SPARE_TOKENS = 64
+"""Further tokens for which there is room, at least, when states are copied."""
 
 
 def empty(config: Any) -> Any:
@@ -18,9 +18,9 @@ def empty(config: Any) -> Any:
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
-    made = DynamicCache(config=config)
-    made.layers = [_layer()() if type(layer) is DynamicLayer else layer for layer in made.layers]
-    return made
+    dynamic_cache = DynamicCache(config=config)
+    dynamic_cache.layers = [_layer()() if type(layer) is DynamicLayer else layer for layer in dynamic_cache.layers]
+    return dynamic_cache
 
 
 @cache
@@ -34,25 +34,28 @@ def _layer() -> Any:
 
         def lazy_initialization(self, key_states: Any, value_states: Any) -> None:
             super().lazy_initialization(key_states, value_states)
-            self._room = (self.keys, self.values)
+            self._allocated = (self.keys, self.values)
 
         def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
             if not self.is_initialized:
                 self.lazy_initialization(key_states, value_states)
-            held = self.get_seq_length()
-            end = held + key_states.shape[-2]
+            held_tokens = self.get_seq_length()
+            end = held_tokens + key_states.shape[-2]
             # rows that were selected, or a cache that was reset, are tensors of their own
-            if self.keys.data_ptr() != self._room[0].data_ptr() or not held or end > self._room[0].shape[-2]:
-                self._room = _wider(self.keys, key_states, end), _wider(self.values, value_states, end)
-            self.keys, self.values = (room[..., :end, :] for room in self._room)
-            self.keys[..., held:, :], self.values[..., held:, :] = key_states, value_states
+            allocated = self._allocated[0]
+            if self.keys.data_ptr() != allocated.data_ptr() or not held_tokens or end > allocated.shape[-2]:
+                self._allocated = (_enlarged(self.keys, key_states, end), _enlarged(self.values, value_states, end))
+            self.keys, self.values = (buffer[..., :end, :] for buffer in self._allocated)
+            self.keys[..., held_tokens:, :] = key_states
+            self.values[..., held_tokens:, :] = value_states
             return self.keys, self.values
 
-    def _wider(old: Any, new: Any, end: int) -> Any:
-        *outer, _, inner = new.shape
-        room = torch.empty(*outer, end + max(_ROOM, end // 4), inner, dtype=new.dtype, device=new.device)
-        if old.numel():
-            room[..., : old.shape[-2], :] = old
-        return room
+    def _enlarged(held_states: Any, added_states: Any, length: int) -> Any:
+        *outer, _, inner = added_states.shape
+        size = (*outer, length + max(_SPARE_TOKENS, length // 4), inner)
+        buffer = torch.empty(size, dtype=added_states.dtype, device=added_states.device)
+        if held_states.numel():
+            buffer[..., : held_states.shape[-2], :] = held_states
+        return buffer
 
     return Layer

@@ -35,12 +35,12 @@ class Preset(Record):
     precision: Precision | None = None
     """Number format of the published weights; with `parameters` it says what they take in memory."""
     heads: int | None = None
-    """Attention heads; this and the next two are read from config.json when not given."""
+    """Attention heads; read from config.json when not given."""
     kv_heads: int | None = None
-    """Key-value heads; 1 for latent attention (MLA)."""
+    """Key-value heads, 1 for latent attention (MLA); read from config.json when not given."""
     cache: int | None = None
     """Bytes of key-value cache per token in bf16: 2 · layers · kv_heads · head size · 2; with latent attention
-    layers · (latent + rope size) · 2."""
+    layers · (latent + rope size) · 2. Read from config.json when not given."""
     context: int | None = None
     """Longest prompt + completion, tokens; read from config.json when not given."""
     licence: str | None = None
@@ -61,7 +61,7 @@ class Preset(Record):
 
 class Teacher(Preset):
     problems: str | None = None
-    """Its default problem set."""
+    """The teacher's default problem set."""
 
 
 class Rope(Record):
@@ -70,25 +70,25 @@ class Rope(Record):
     theta: float
     """Base of the rotary frequencies, in place of the published one."""
     context: int
-    """`max_position_embeddings` afterwards, tokens."""
+    """`max_position_embeddings` after stretching, tokens."""
 
 
 class Student(Preset):
     """`context` is the published one, `template` the one that it is trained and then served with."""
 
     shape: Shape | None = None
-    """Its sizes; read from config.json when not given, see `shape`."""
+    """The student's sizes; read from config.json when not given, see `shape`."""
     eos: str | None = None
     """The token that ends a turn in `template`; the tokenizer's own when not given."""
     pad: str | None = None
     """The token that fills rows up, never one that is learnt; the tokenizer's own when not given."""
     rope: Rope | None = None
-    """For a base whose context is shorter than the traces."""
+    """Stretched positions, for a base whose context is shorter than the traces."""
     learning_rate: float | None = Field(None, gt=0)
-    """Peak, for full fine-tuning with the batch size of `recipe`."""
+    """Peak learning rate, for full fine-tuning with the batch size of `recipe`."""
     epochs: float | None = Field(None, gt=0)
     max_length: int | None = Field(None, ge=16)
-    """Longest prompt + completion that it is trained on, tokens."""
+    """Longest prompt + completion that the student is trained on, tokens."""
     lora_targets: tuple[str, ...] = ()
     """Linear layers that LoRA adapts; all of them when not given."""
     hardware: str = ""
@@ -105,41 +105,44 @@ def names(role: Role) -> list[str]:
 
 
 def teacher(ref: str) -> Teacher:
-    return _find(ref, "teacher", Teacher)
+    return _find_preset(ref, "teacher", Teacher)
 
 
 def student(ref: str) -> Student:
-    return _find(ref, "student", Student)
+    return _find_preset(ref, "student", Student)
 
 
-def _find(ref: str, role: Role, kind: type[P]) -> P:
-    under = f"recipes/{role}s"
+def _find_preset(ref: str, role: Role, preset_type: type[P]) -> P:
+    folder = f"recipes/{role}s"
     if ref in names(role) or ref.endswith((".yaml", ".yml")):
-        path = resources.find(under, ref, role)
+        path = resources.find(folder, ref, role)
         try:
-            found = kind.model_validate(resources.load_yaml(path))
+            preset = preset_type.model_validate(resources.load_yaml(path))
         except ValidationError as error:
             raise from_validation(error, str(path)) from error
-        local = resources.folder("data") / found.model
-        return found.model_copy(update={"model": str(local)}) if local.is_dir() else found
+        local = resources.folder("data") / preset.model
+        if local.is_dir():
+            return preset.model_copy(update={"model": str(local)})
+        return preset
     if Path(ref).is_dir():
         if not (Path(ref) / "config.json").is_file():
             raise InputError(
                 f"{ref} is no model folder: it has no config.json", fix="give a preset, a Hub id or a path"
             )
-        return kind(name=Path(ref).resolve().name, model=ref)
+        return preset_type(name=Path(ref).resolve().name, model=ref)
     if ref.count("/") == 1 and not ref.startswith((".", "/")):
-        if known := _about(ref, role):
-            return _find(known, role, kind)
-        return kind(name=ref.split("/")[1].lower(), model=ref)
+        preset_name = _preset_name(ref, role)
+        if preset_name:
+            return _find_preset(preset_name, role, preset_type)
+        return preset_type(name=ref.split("/")[1].lower(), model=ref)
     raise InputError(f"unknown {role} {ref!r}", fix=suggest(ref, names(role)) + "; or a Hub id org/name, or a path")
 
 
-def _about(model: str, role: Role) -> str | None:
+def _preset_name(model: str, role: Role) -> str | None:
     """The name of the preset for a Hub id, so that the id brings the same template and advice as the name does."""
-    under = f"recipes/{role}s"
+    folder = f"recipes/{role}s"
     for name in names(role):
-        path = resources.find(under, name, role)
+        path = resources.find(folder, name, role)
         mentioned = model.lower() in path.read_text(encoding="utf-8").lower()  # parsing takes ten times as long
         if mentioned and str(resources.load_yaml(path).get("model")).lower() == model.lower():
             return name
@@ -163,13 +166,13 @@ def template(preset: Preset) -> str | None:
     if not path.is_file():
         path = resources.folder("recipes") / "templates" / f"{preset.template}.jinja"
     if not path.is_file():
-        known = resources.names("recipes/templates", "*.jinja")
-        raise InputError(f"preset {preset.name}: no chat template {preset.template!r}", fix=suggest(path.stem, known))
+        shipped = resources.names("recipes/templates", "*.jinja")
+        raise InputError(f"preset {preset.name}: no chat template {preset.template!r}", fix=suggest(path.stem, shipped))
     return path.read_text(encoding="utf-8")
 
 
 def as_model(preset: Preset) -> Model:
-    """What a backend needs to know to serve a preset."""
+    """The facts of a preset that a backend needs to serve it."""
     return Model(
         name=preset.name,
         path=preset.model,
@@ -199,7 +202,7 @@ def context_of(model: str, revision: str | None = None) -> int:
 
 
 def weights_fingerprint_of(preset: Preset) -> str:
-    """What tells this preset's weights from others: the hash of a local folder, or the Hub id and revision."""
+    """An identity of this preset's weights: the hash of a local folder, or the Hub id and revision."""
     local = weights_fingerprint(Path(preset.model))
     return local or f"{preset.model}@{preset.revision}"
 

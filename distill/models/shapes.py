@@ -33,7 +33,7 @@ class Shape(Record):
     """Context that the published weights were trained for, tokens."""
     rope_theta: float
     rope_scaling: dict[str, Any] | None = None
-    """As published, such as Llama 3.1's."""
+    """Scaling of the rotary positions as published, such as Llama 3.1's."""
     attention_bias: bool = False
     """Biases of q, k, v and o in `llama` and `qwen3`; `qwen2` always has those of q, k and v, and this says nothing."""
     mlp_bias: bool = False
@@ -41,8 +41,9 @@ class Shape(Record):
 
     @property
     def layer_parameters(self) -> int:
-        """Of one decoder layer: attention, MLP and both norms."""
-        queries, keys = self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
+        """Parameters of one decoder layer: attention, MLP and both norms."""
+        queries = self.num_attention_heads * self.head_dim
+        keys = self.num_key_value_heads * self.head_dim
         attention = self.hidden_size * (2 * queries + 2 * keys)
         if self.model_type == "qwen2":
             attention += queries + 2 * keys
@@ -57,12 +58,12 @@ class Shape(Record):
 
     @property
     def embedding_parameters(self) -> int:
-        """Of the embedding alone, or of the head alone."""
+        """Parameters of the embedding alone, or of the head alone."""
         return self.vocab_size * self.hidden_size
 
     @property
     def parameters(self) -> int:
-        """Of the whole model, as transformers builds it."""
+        """Parameters of the whole model, as transformers builds it."""
         tables = self.embedding_parameters * (1 if self.tie_word_embeddings else 2)
         return tables + self.num_hidden_layers * self.layer_parameters + self.hidden_size
 
@@ -83,26 +84,27 @@ def of_config(config: dict[str, Any], where: str) -> Shape:
     Raises:
         InputError: another architecture, or a size is missing or no positive number.
     """
-    kind = config.get("model_type")
-    if kind not in get_args(Architecture):
+    model_type = config.get("model_type")
+    if model_type not in get_args(Architecture):
         raise InputError(
-            f"model_type {kind!r} is not one that distill knows the sizes of",
+            f"model_type {model_type!r} is not one that distill knows the sizes of",
             where=where,
             fix=f"use a student of one of these: {', '.join(get_args(Architecture))}",
         )
     missing = [name for name in _NEEDED if not isinstance(config.get(name), int) or config[name] < 1]
     if missing:
         raise InputError(f"its config.json gives no size for {', '.join(missing)}", where=where)
-    heads, rope = config["num_attention_heads"], config.get("rope_parameters") or {}
+    heads = config["num_attention_heads"]
+    rope = config.get("rope_parameters") or {}
     scaling = config.get("rope_scaling") or {name: value for name, value in rope.items() if name != "rope_theta"}
     if scaling.get("rope_type", scaling.get("type", "default")) == "default":  # `type` is the older spelling
         scaling = None
     facts = {
         **{name: config[name] for name in _NEEDED},
-        "model_type": kind,
+        "model_type": model_type,
         "num_key_value_heads": config.get("num_key_value_heads") or heads,
         # what a config.json leaves out is transformers' default, as are the three below
-        "head_dim": config.get("head_dim") or (128 if kind == "qwen3" else config["hidden_size"] // heads),
+        "head_dim": config.get("head_dim") or (128 if model_type == "qwen3" else config["hidden_size"] // heads),
         "tie_word_embeddings": config.get("tie_word_embeddings", False),
         "attention_bias": config.get("attention_bias", False),
         "mlp_bias": config.get("mlp_bias", False),

@@ -23,7 +23,7 @@ Summary = dict[str, Any]
 
 @dataclass(frozen=True)
 class Job(Generic[C]):
-    """What a stage is given."""
+    """All that a stage is given: run folder, its settings, both models."""
 
     run: Run
     config: C
@@ -63,4 +63,7 @@ def load_problems(ref: str, split: str, limit: int | None) -> tuple[list[Problem
 def quantiles(values: Iterable[float], points: tuple[float, ...] = (0.1, 0.5, 0.9)) -> dict[str, float]:
     """Nearest-rank quantiles keyed `p10`, `p50`, …; empty for no values."""
     ordered = sorted(values)
-    return {f"p{round(100 * q)}": ordered[min(int(q * len(ordered)), len(ordered) - 1)] for q in points if ordered}
+    if not ordered:
+        return {}
+    last = len(ordered) - 1
+    return {f"p{round(100 * point)}": ordered[min(int(point * len(ordered)), last)] for point in points}

@@ -31,11 +31,11 @@ class Config(Record):
     problems: str | None = None
     """Problem set, its `test` split unless another is named; the teacher's default set when not given."""
     also: tuple[str, ...] = ()
-    """Further sets."""
+    """Further problem sets."""
     limit: int | None = Field(None, ge=1)
     protocol: Name | None = None
-    """How others measure: `r1` (0.6 / 0.95 / 32,768 tokens, samples per set as in the paper, no system prompt) or
-    `greedy`. What else is set here wins over it."""
+    """A published way to measure: `r1` (0.6 / 0.95 / 32,768 tokens, samples per set as in the paper, no system prompt)
+    or `greedy`. Other settings given here win over it."""
     samples: int | None = Field(None, ge=1, le=1000)
     """Attempts per problem; the protocol's number, or 4, when not given."""
     models: tuple[Role, ...] = ("teacher", "base", "sft")
@@ -43,38 +43,39 @@ class Config(Record):
     seed: int = 1
     backend: dict[str, Any] = {"kind": "auto"}
     rescore: bool = False
-    """Sample nothing: judge what is there with today's verifiers and gold answers. Needs no model and no engine."""
+    """Sample nothing: judge stored attempts with today's verifiers and gold answers. Needs no model and no engine."""
     lighteval: Lighteval | None = None
-    """lighteval's tasks on the model at `backend.endpoints`, besides."""
+    """Further measures: lighteval's tasks on the model at `backend.endpoints`."""
 
 
 def sets(config: Config, default: str | None) -> tuple[str, ...]:
-    """The problem sets that are measured on.
+    """The problem sets that a config names, each once.
 
     Args:
         default: the teacher's own.
     """
-    first = config.problems or default
-    return tuple(dict.fromkeys(([first] if first else []) + list(config.also)))
+    primary = config.problems or default
+    return tuple(dict.fromkeys(([primary] if primary else []) + list(config.also)))
 
 
 def problem_sets(job: Job[Config]) -> tuple[str, ...]:
-    """
+    """The problem sets that this eval measures on.
+
     Raises:
         InputError: there is none.
     """
-    found = sets(job.config, job.teacher.problems)
-    if not found:
+    refs = sets(job.config, job.teacher.problems)
+    if not refs:
         raise InputError("no problems to evaluate on", where="eval.problems", fix="give --problems: a set or a .jsonl")
-    return found
+    return refs
 
 
 def inputs(job: Job[Config]) -> dict[str, Path]:
-    found = {str(path): path for ref in problem_sets(job) for path in problems.files(ref, "test")}
+    paths = {str(path): path for ref in problem_sets(job) for path in problems.files(ref, "test")}
     for role in ("sft", "grpo"):
         if role in job.config.models:
-            found[str(_folder(job, role))] = _folder(job, role)
-    return found
+            paths[str(_model_folder(job, role))] = _model_folder(job, role)
+    return paths
 
 
 def outputs(run: Run) -> list[Path]:
@@ -82,7 +83,7 @@ def outputs(run: Run) -> list[Path]:
 
 
 def facts(job: Job[Config]) -> dict[str, str]:
-    """A changed verifier makes scores stale; for that nothing is sampled again, only judged."""
+    """The verifiers' fingerprint: a changed verifier makes scores stale, and the attempts are judged again."""
     kinds = {str(problems.find(ref)[0].verifier.get("kind")) for ref in problem_sets(job)}
     return {"verifiers": attempts.basis(kinds)}
 
@@ -96,38 +97,38 @@ def run(job: Job[Config]) -> Summary:
     """
     config = job.config
     _check_lighteval(config)
-    found = _Found()
+    results = _Results()
     models = {role: None if config.rescore else _model(job, role) for role in _ORDER if role in config.models}
     for ref in problem_sets(job):
-        _measure(job, ref, models, found)
-    _write(job.run, found)
+        _measure(job, ref, models, results)
+    _write(job.run, results)
     if config.lighteval:  # hours of sampling are scored by now, whatever another program makes of the model
-        found.scores += _lighteval(job, config.lighteval, models)
-        _write(job.run, found)
+        results.scores += _lighteval(job, config.lighteval, models)
+        _write(job.run, results)
     return {
-        "problems": sum(one.problems for one in found.reports),
-        "rejected_problems": sum(one.rejected for one in found.reports),
-        "missing": sum(model.missing for one in found.reports for model in one.models),
-        "tokens_per_second": {role: round(tokens / seconds, 1) for role, (tokens, seconds) in found.work.items()},
+        "problems": sum(set_report.problems for set_report in results.reports),
+        "rejected_problems": sum(set_report.rejected for set_report in results.reports),
+        "missing": sum(model.missing for set_report in results.reports for model in set_report.models),
+        "tokens_per_second": {role: round(tokens / seconds, 1) for role, (tokens, seconds) in results.sampled.items()},
     }
 
 
-def _write(run: Run, found: _Found) -> None:
-    write_json(run.scores, [score.model_dump(mode="json") for score in found.scores])
-    sets = [one.model_dump(mode="json") for one in found.reports]
-    write_json(run.eval / "report.json", {"about": report.ABOUT, "sets": sets})
+def _write(run: Run, results: _Results) -> None:
+    write_json(run.scores, [score.model_dump(mode="json") for score in results.scores])
+    set_reports = [set_report.model_dump(mode="json") for set_report in results.reports]
+    write_json(run.eval / "report.json", {"about": report.ABOUT, "sets": set_reports})
 
 
 @dataclass
-class _Found:
+class _Results:
     scores: list[Score] = field(default_factory=list)
     reports: list[report.Report] = field(default_factory=list)
-    work: dict[Role, tuple[int, float]] = field(default_factory=dict)
+    sampled: dict[Role, tuple[int, float]] = field(default_factory=dict)
     """Tokens sampled by this call and the seconds they took."""
 
 
-def _measure(job: Job[Config], ref: str, models: Mapping[Role, Model | None], found: _Found) -> None:
-    """One set on every model."""
+def _measure(job: Job[Config], ref: str, models: Mapping[Role, Model | None], results: _Results) -> None:
+    """Measure every model on one set; adds to the results."""
     config = job.config
     name = problems.find(ref)[0].name
     loaded, rejected = _problems(config, ref)
@@ -142,15 +143,16 @@ def _measure(job: Job[Config], ref: str, models: Mapping[Role, Model | None], fo
         if model is None:
             identity = attempts.latest(log, loaded)
         else:
-            identity = _sample(job, role, _wanted(job, role, model, loaded, sampling, samples), name, found)
-        tried = attempts.judged(log, loaded, identity, samples, sampling.max_tokens, job.progress)
-        values.append((role, metrics.values(tried, votes)))
-        scores = metrics.metrics(values[-1][1], tried)
-        found.scores.append(
+            identity = _sample(job, role, _sampling_task(job, role, model, loaded, sampling, samples), name, results)
+        judged = attempts.judged(log, loaded, identity, samples, sampling.max_tokens, job.progress)
+        role_values = metrics.values(judged, votes)
+        values.append((role, role_values))
+        scores = metrics.metrics(role_values, judged)
+        results.scores.append(
             Score(model=identity.model, role=role, set=loaded[0].set or name, n=samples, metrics=scores)
         )
-        measured.append(report.measured(role, identity, samples, tried, sampling.max_tokens, scores))
-    found.reports.append(
+        measured.append(report.measured(role, identity, samples, judged, sampling.max_tokens, scores))
+    results.reports.append(
         report.Report(
             set=loaded[0].set or name,
             commit=problems.commit(ref),
@@ -164,26 +166,27 @@ def _measure(job: Job[Config], ref: str, models: Mapping[Role, Model | None], fo
 
 
 def stored(job: Job[Config], role: Role) -> Iterator[tuple[report.Report, report.Measured, Attempts, metrics.Values]]:
-    """What a finished eval of this config sampled of one model, set by set: what the report says, and every attempt.
+    """A finished eval's record of one model, set by set: the set's report, the model's part of it, and every attempt.
 
     Raises:
         InputError: that model was not sampled.
     """
-    told = orjson.loads((job.run.eval / "report.json").read_bytes())["sets"]
-    for ref, row in zip(problem_sets(job), told, strict=True):
-        found = report.Report.model_validate(row)
+    report_rows = orjson.loads((job.run.eval / "report.json").read_bytes())["sets"]
+    for ref, row in zip(problem_sets(job), report_rows, strict=True):
+        set_report = report.Report.model_validate(row)
         log = job.run.eval / f"{role}.jsonl"
-        one = next((model for model in found.models if model.role == role), None)
-        if one is None:
+        measured = next((model for model in set_report.models if model.role == role), None)
+        if measured is None:
             raise InputError(f"has no {role}", where=str(log), fix=f"--set eval.models=[{role}]")
         loaded, _ = _problems(job.config, ref)
         identity = attempts.latest(log, loaded)
-        tried = attempts.judged(log, loaded, identity, one.n, int(one.sampling["max_tokens"] or 0), job.progress)
-        yield found, one, tried, metrics.values(tried, attempts.votes(loaded))
+        max_tokens = int(measured.sampling["max_tokens"] or 0)
+        judged = attempts.judged(log, loaded, identity, measured.n, max_tokens, job.progress)
+        yield set_report, measured, judged, metrics.values(judged, attempts.votes(loaded))
 
 
 def _problems(config: Config, ref: str) -> tuple[list[Problem], list[problems.Rejected]]:
-    """Of a set, as its protocol shows them."""
+    """The problems of a set, as the protocol shows them, and its rejected rows."""
     loaded, rejected = load_problems(ref, "test", config.limit)
     if config.protocol and not PROTOCOLS[config.protocol].system_prompt:
         loaded = [without_system(problem) for problem in loaded]
@@ -191,37 +194,39 @@ def _problems(config: Config, ref: str) -> tuple[list[Problem], list[problems.Re
 
 
 def _sampling(job: Job[Config]) -> Sampling:
-    advice, protocol = job.teacher.sampling, job.config.protocol
-    return job.config.sampling.over(PROTOCOLS[protocol].sampling(advice) if protocol else advice)
+    advice = job.teacher.sampling
+    if job.config.protocol:
+        advice = PROTOCOLS[job.config.protocol].sampling(advice)
+    return job.config.sampling.over(advice)
 
 
-def _wanted(
+def _sampling_task(
     job: Job[Config], role: Role, model: Model, loaded: Sequence[Problem], sampling: Sampling, samples: int
 ) -> Wanted:
-    needs = job.teacher.hardware if role == "teacher" else job.student.hardware
+    hardware = job.teacher.hardware if role == "teacher" else job.student.hardware
     return Wanted(
         problems=loaded,
         model=model,
         sampling=sampling,
         rule=Rule(samples=samples),
         seed=job.config.seed,
-        backend=choose(job.config.backend, model, needs),
+        backend=choose(job.config.backend, model, hardware),
     )
 
 
-def _sample(job: Job[Config], role: Role, wanted: Wanted, name: str, found: _Found) -> Identity:
-    """Sample what the log lacks; what tells these attempts from others in it."""
+def _sample(job: Job[Config], role: Role, task: Wanted, name: str, results: _Results) -> Identity:
+    """Sample the attempts that the log lacks; returns the identity by which they are told from others in it."""
     logs = Logs(job.run.eval / f"{role}.jsonl", job.run.eval / f"{role}.failures.jsonl")
-    tally = collect(wanted, logs, job.progress, f"eval {role} on {name}")
+    tally = collect(task, logs, job.progress, f"eval {role} on {name}")
     if tally.seconds:
-        tokens, seconds = found.work.get(role, (0, 0.0))
-        found.work[role] = (tokens + tally.tokens, seconds + tally.seconds)
-    model = wanted.model
+        tokens, seconds = results.sampled.get(role, (0, 0.0))
+        results.sampled[role] = (tokens + tally.tokens, seconds + tally.seconds)
+    model = task.model
     template = chat.Tokenizer(model.path, model.revision, model.template).template_hash
-    return Identity(model.name, model.revision, template, wanted.sampling)
+    return Identity(model.name, model.revision, template, task.sampling)
 
 
-def _folder(job: Job[Config], role: Role) -> Path:
+def _model_folder(job: Job[Config], role: Role) -> Path:
     return job.run.student if role == "sft" else job.run.grpo
 
 
@@ -230,20 +235,21 @@ def _model(job: Job[Config], role: Role) -> Model:
         return presets.as_model(job.teacher)
     if role == "base":
         return presets.as_model(job.student).model_copy(update={"name": f"{job.student.name}-base"})
-    folder = _folder(job, role)
+    folder = _model_folder(job, role)
     if not (folder / "config.json").is_file():
         raise InputError(
             "the student is not trained yet",
             where=str(folder),
             fix=f"run `distill {role}` first, or --set eval.models=[base]",
         )
-    facts = {"name": f"{job.student.name}-{role}", "model": str(folder)}
-    own = dict.fromkeys(("revision", "template", "context"))  # the folder has its own
-    return presets.as_model(job.student.model_copy(update={**facts, **own}))
+    trained = {"name": f"{job.student.name}-{role}", "model": str(folder)}
+    read_from_folder = dict.fromkeys(("revision", "template", "context"))  # the folder has its own
+    return presets.as_model(job.student.model_copy(update={**trained, **read_from_folder}))
 
 
 def _check_lighteval(config: Config) -> None:
-    """
+    """Refuse lighteval on several models or without an address.
+
     Raises:
         InputError: it is not clear which server holds which model.
     """
@@ -257,11 +263,11 @@ def _check_lighteval(config: Config) -> None:
 
 def _lighteval(job: Job[Config], config: Lighteval, models: Mapping[Role, Model | None]) -> list[Score]:
     folder = job.run.eval / "lighteval"
-    found: list[Score] = []
+    scores: list[Score] = []
     for role, model in models.items():
         if model is None:
-            found += lighteval.earlier(role, folder)
+            scores += lighteval.earlier(role, folder)
             continue
         url = str(job.config.backend["endpoints"][0]).rstrip("/").removesuffix("/v1")
-        found += lighteval.measure(config, model, role, url, _sampling(job), folder)
-    return found
+        scores += lighteval.measure(config, model, role, url, _sampling(job), folder)
+    return scores

@@ -36,7 +36,8 @@ CHUNK = 1 << 20
 
 class Config(Record):
     checks: dict[str, dict[str, Any] | bool | None] = {"correct": {}}
-    """Name to settings, in the order in which the first reject reason is taken; false switches one off."""
+    """Checks by name, with their settings, in the order in which the first reject reason is taken; false switches one
+    off."""
     traces: tuple[str, ...] = ()
     """Other run folders whose traces to filter instead of this run's."""
     limit: int | None = Field(None, ge=1)
@@ -45,13 +46,13 @@ class Config(Record):
     mix: dict[str, Source] = {}
     """General data beside the reasoning, by name: each a share of the final set."""
     unfiltered: bool = False
-    """For comparison: train on as many traces as would be chosen, drawn at random from all."""
+    """Train on as many traces as would be chosen, but drawn at random from all, for comparison."""
     examples: int = Field(5, ge=0)
     """Kept and rejected traces of each reason that funnel.json names, to read with `distill show`."""
     on: Literal["here", "ray"] = "here"
     """Judge on this machine or on a Ray cluster (RAY_ADDRESS)."""
     processes: int | None = Field(None, ge=1)
-    """On this machine; all that it may use when not given."""
+    """Processes on this machine; all that it may use when not given."""
     seed: int = 0
 
     def active(self) -> dict[str, dict[str, Any]]:
@@ -76,7 +77,7 @@ def outputs(run: Run) -> list[Path]:
 
 
 def facts(job: Job[Config]) -> dict[str, str]:
-    """What the outcome depends on besides settings and inputs, such as a user's own filter file."""
+    """Fingerprints of code and files on which outcomes depend besides settings and inputs, as a user's own filter."""
     return fingerprints(job.config.active(), _context(job))
 
 
@@ -94,7 +95,7 @@ def _context(job: Job[Config]) -> Context:
 def run(job: Job[Config]) -> Summary:
     """Judge all traces, write verdicts.jsonl, funnel.json and sft/train.parquet.
 
-    What an earlier run said still holds for a trace, a problem and a check that have not changed.
+    An earlier run's outcome still holds where trace, problem and check have not changed.
 
     Raises:
         InputError: there are no traces, or a filter's settings are wrong.
@@ -111,42 +112,43 @@ def run(job: Job[Config]) -> Summary:
 
 
 def preview(job: Job[Config]) -> Summary:
-    """What `run` would say, without changing anything."""
-    beside = job.run.folder if job.run.folder.is_dir() else None  # Ray's machines share that folder, not /tmp
-    with tempfile.TemporaryDirectory(dir=beside, prefix=".preview") as folder:
+    """The summary that `run` would return, without changing anything."""
+    scratch = job.run.folder if job.run.folder.is_dir() else None  # Ray's machines share that folder, not /tmp
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".preview") as folder:
         return _filter(job, Run(Path(folder)))
 
 
-def _filter(job: Job[Config], into: Run) -> Summary:
+def _filter(job: Job[Config], output_run: Run) -> Summary:
     config = job.config
     checks = config.active()
     _check(checks, sources(job))
     context = _context(job)
-    prints = fingerprints(checks, context)
-    interrupted, ledger_path = into.ledger.with_suffix(".interrupted"), into.ledger.with_suffix(".partial")
+    check_fingerprints = fingerprints(checks, context)
+    interrupted = output_run.ledger.with_suffix(".interrupted")
+    ledger_path = output_run.ledger.with_suffix(".partial")
     if usable(ledger_path):
         os.replace(ledger_path, interrupted)
     earlier = [run.ledger for run in (job.run, *sources(job))] + [interrupted]
-    index = into.ledger.with_suffix(".problems")
+    index = output_run.ledger.with_suffix(".problems")
     Problems.write(index, sources(job))
-    setup = Setup(checks, context, index, tuple(path for path in earlier if usable(path)), prints)
-    with Ledger(ledger_path, prints) as ledger, contextlib.closing(Problems(index)) as problems:
+    setup = Setup(checks, context, index, tuple(path for path in earlier if usable(path)), check_fingerprints)
+    with Ledger(ledger_path, check_fingerprints) as ledger, contextlib.closing(Problems(index)) as problems:
         orphans, reused = _judge(job, setup, ledger)
         for name, check in build(checks, context).items():
             if hasattr(check, "settle"):
                 ledger.settle(name, check.settle(ledger.candidates(name, problems)))
         ledger.keep(select(ledger, problems, config.select, config.seed, config.unfiltered))
-        counted = funnel.Funnel(list(checks), config.examples)
-        jsonl.write(into.verdicts, _verdicts(ledger, counted, config.unfiltered))
-        tokens, mixed = _write_set(job, into, ledger, training.rows(ledger, problems, context), context)
+        outcome_counts = funnel.Funnel(list(checks), config.examples)
+        jsonl.write(output_run.verdicts, _verdicts(ledger, outcome_counts, config.unfiltered))
+        tokens, mix_reports = _write_set(job, output_run, ledger, training.rows(ledger, problems, context), context)
         repeats = ledger.repeats
     for path in (index, interrupted):
         path.unlink(missing_ok=True)
-    os.replace(ledger_path, into.ledger)
-    summary = {**counted.summary(), "orphans": orphans, "repeats": repeats, "reused": reused}
+    os.replace(ledger_path, output_run.ledger)
+    summary = {**outcome_counts.summary(), "orphans": orphans, "repeats": repeats, "reused": reused}
     summary["tokens"] = {"total": sum(tokens), **quantiles(tokens)}
-    summary["mix"] = [drawn.model_dump() for drawn in mixed]
-    write_json(into.funnel, summary)
+    summary["mix"] = [report.model_dump() for report in mix_reports]
+    write_json(output_run.funnel, summary)
     return summary
 
 
@@ -160,8 +162,9 @@ def _check(checks: Mapping[str, dict[str, Any]], runs: list[Run]) -> None:
                     fix="run `distill generate` or `distill import` first, or name a run with --traces or --run",
                 )
     for name, settings in checks.items():
-        needed = getattr(plugins.load("filters", str(settings.get("kind", name))), "NEEDS", ())
-        if missing := [other for other in needed if other not in checks]:
+        needed_checks = getattr(plugins.load("filters", str(settings.get("kind", name))), "NEEDS", ())
+        missing = [check for check in needed_checks if check not in checks]
+        if missing:
             raise InputError(
                 f"asks for the check {missing[0]!r}, which is off",
                 where=f"filter.checks.{name}",
@@ -177,12 +180,16 @@ def _judge(job: Job[Config], setup: Setup, ledger: Ledger) -> tuple[int, int]:
     ]
     size = sum(share.chunk.end - share.chunk.start for share in shares)
     job.progress.start("filter", math.ceil(size / 2**20), unit="MB")
-    orphans = reused = read = 0
-    for said in _said(config, setup, shares):
-        ledger.add(said.rows, said.share.source, config.limit)
-        orphans, reused = orphans + said.orphans, reused + said.reused
-        before, read = read, read + said.share.chunk.end - said.share.chunk.start
-        job.progress.advance(math.ceil(read / 2**20) - math.ceil(before / 2**20), f"{ledger.count:,} traces")
+    orphans = 0
+    reused = 0
+    read = 0
+    for judged in _judged_shares(config, setup, shares):
+        ledger.add(judged.rows, judged.share.source, config.limit)
+        orphans += judged.orphans
+        reused += judged.reused
+        read_before = read
+        read += judged.share.chunk.end - judged.share.chunk.start
+        job.progress.advance(math.ceil(read / 2**20) - math.ceil(read_before / 2**20), f"{ledger.count:,} traces")
         if ledger.count == config.limit:
             break
     ledger.sort()
@@ -190,18 +197,20 @@ def _judge(job: Job[Config], setup: Setup, ledger: Ledger) -> tuple[int, int]:
     return orphans, reused
 
 
-def _said(config: Config, setup: Setup, shares: list[Share]) -> Iterator[Said]:
+def _judged_shares(config: Config, setup: Setup, shares: list[Share]) -> Iterator[Said]:
     if config.on == "ray":
         return executors.ray(setup, shares)
     processes = min(config.processes or len(hardware.processors()), len(shares))
-    return executors.pool(setup, shares, processes) if processes > 1 else executors.here(setup, shares)
+    if processes > 1:
+        return executors.pool(setup, shares, processes)
+    return executors.here(setup, shares)
 
 
-def _verdicts(ledger: Ledger, counted: funnel.Funnel, unfiltered: bool) -> Iterator[dict[str, Any]]:
+def _verdicts(ledger: Ledger, outcome_counts: funnel.Funnel, unfiltered: bool) -> Iterator[dict[str, Any]]:
     for entry in ledger.entries():
-        counted.add(entry)
-        for name, word in entry.outcomes.items():
-            passed, reason, score, detail = word
+        outcome_counts.add(entry)
+        for name, outcome in entry.outcomes.items():
+            passed, reason, score, detail = outcome
             yield {
                 "trace_id": entry.id,
                 "check": name,
@@ -214,28 +223,29 @@ def _verdicts(ledger: Ledger, counted: funnel.Funnel, unfiltered: bool) -> Itera
 
 
 def _write_set(
-    job: Job[Config], into: Run, ledger: Ledger, kept: Iterator[training.Placed], context: Context
+    job: Job[Config], output_run: Run, ledger: Ledger, kept_rows: Iterator[training.Placed], context: Context
 ) -> tuple[Sequence[int], list[Drawn]]:
-    """Write the set; returns the tokens of the kept traces and what came of each source of general data."""
+    """Write the set; returns the tokens of the kept traces and a report on each source of general data."""
     config = job.config
     tokens = array("q")
     mixes = []
 
     def rows() -> Iterator[training.Placed]:
-        for placed in kept:
-            tokens.append(placed[1].tokens)
-            yield placed
+        for placed_row in kept_rows:
+            tokens.append(placed_row[1].tokens)
+            yield placed_row
         if config.mix:  # shares are of the whole, so the size of the rest must be known
             mix = _mix(job, tokens, context)
             mixes.append(mix)
             yield from ((place(config.seed, row["trace_id"]), TrainingRow.model_validate(row)) for row in mix)
 
-    path = into.sft / "train.parquet"
+    path = output_run.sft / "train.parquet"
     if ledger.kept_bytes():
         training.write(path, rows(), ledger.kept_bytes())
     else:
         path.unlink(missing_ok=True)
-    return tokens, mixes[0].report() if mixes else []
+    mix_reports = mixes[0].report() if mixes else []
+    return tokens, mix_reports
 
 
 def _mix(job: Job[Config], tokens: Sequence[int], context: Context) -> Mix:

@@ -36,24 +36,24 @@ class Config(Record):
     give_up: int | None = Field(None, ge=1)
     """Enough once so many attempts were made and none is correct."""
     budgets: tuple[int, ...] = ()
-    """Completion tokens at which a trace that is not finished is looked at: a loop ends there, all else is continued
-    up to the last budget. Without any, `sampling.max_tokens` is the only one."""
+    """Completion tokens at which an unfinished trace is examined: a loop ends there, any other is continued up to the
+    last budget. Without any, `sampling.max_tokens` is the only one."""
     sampling: SamplingChoice = SamplingChoice()
     seed: int = 0
     retry_failed: bool = False
-    """Ask again what the engine refused before."""
+    """Send requests again that the engine refused before."""
     preflight: bool = True
     """Before a run, sample a few tokens of one problem and look whether engine, template and settings fit."""
     backend: dict[str, Any] = {"kind": "auto"}
     price: Price | None = None
-    """For the live view and the forecast; a hosted API's prices may stand in `backend` instead."""
+    """Price of tokens or engine hours, for the live view and the forecast. A hosted API's may stand in `backend`."""
 
     @field_validator("budgets")
     @classmethod
-    def _rising(cls, given: tuple[int, ...]) -> tuple[int, ...]:
-        if any(budget < 1 for budget in given) or list(given) != sorted(set(given)):
+    def _rising(cls, budgets: tuple[int, ...]) -> tuple[int, ...]:
+        if any(budget < 1 for budget in budgets) or list(budgets) != sorted(set(budgets)):
             raise ValueError("budgets are completion tokens in rising order, such as [8192, 16384, 32768]")
-        return given
+        return budgets
 
     @model_validator(mode="after")
     def _rule(self) -> Config:
@@ -87,14 +87,14 @@ def run(job: Job[Config]) -> Summary:
         RunError: the engine refused everything.
         Stopped: SIGTERM.
     """
-    wanted, logs, rejected = _prepared(job)
-    tally = collect(wanted, logs, job.progress, "generate")
+    task, logs, rejected = _prepared(job)
+    tally = collect(task, logs, job.progress, "generate")
     if not jsonl.exists(logs.traces):
         raise RunError("nothing was sampled", where=str(logs.failures))
     return {
-        "problems": len(wanted.problems),
+        "problems": len(task.problems),
         "rejected_problems": len(rejected),
-        "first_rejected": [r.model_dump(include={"line", "reason"}) for r in rejected[:3]],
+        "first_rejected": [row.model_dump(include={"line", "reason"}) for row in rejected[:3]],
         **_summary(tally),
     }
 
@@ -106,56 +106,63 @@ def forecast(job: Job[Config], count: int) -> Forecast:
     is then the one that the last forecast measured.
 
     Raises:
-        InputError, RunError, Stopped: as `run`.
+        InputError: as `run`.
+        RunError: as `run`, or fewer than two problems of the pilot were sampled.
+        Stopped: as `run`.
     """
-    wanted, logs, _ = _prepared(job)
-    pilot, watch = forecasts.draw(wanted.problems, count), Stopwatch()
-    tally = collect(replace(wanted, problems=pilot, replied=watch.note), logs, job.progress, "forecast")
-    did = forecasts.read(logs, pilot)
-    if len(did.spent) < 2:
-        raise RunError(f"only {len(did.spent)} problem of the pilot was sampled", where=str(logs.failures))
-    speed, engines = watch.steady(), tally.engines
-    if speed is None and (before := job.run.state().get("forecast")):
-        last = Forecast.model_validate(before)
-        speed, engines = last.tokens_per_second, last.engines
-    found = forecasts.forecast(
-        did,
-        len(wanted.problems),
+    task, logs, _ = _prepared(job)
+    pilot_problems = forecasts.draw(task.problems, count)
+    watch = Stopwatch()
+    tally = collect(replace(task, problems=pilot_problems, replied=watch.note), logs, job.progress, "forecast")
+    sampled = forecasts.read(logs, pilot_problems)
+    if len(sampled.spent) < 2:
+        raise RunError(f"only {len(sampled.spent)} problem of the pilot was sampled", where=str(logs.failures))
+    speed = watch.steady()
+    engines = tally.engines
+    if speed is None and (stored := job.run.state().get("forecast")):
+        last = Forecast.model_validate(stored)
+        speed = last.tokens_per_second
+        engines = last.engines
+    expected = forecasts.forecast(
+        sampled,
+        len(task.problems),
         speed=speed,
         engines=engines,
-        price=wanted.price,
-        notes=_notes(wanted, watch, did),
+        price=task.price,
+        notes=_notes(task, watch, sampled),
     )
-    job.run.update(forecast=found.model_dump())
-    return found
+    job.run.update(forecast=expected.model_dump())
+    return expected
 
 
-def _notes(wanted: Wanted, watch: Stopwatch, pilot: Pilot) -> list[str]:
-    """What the figures do not say."""
+def _notes(task: Wanted, watch: Stopwatch, pilot: Pilot) -> list[str]:
+    """Notes on what the forecast's figures leave out."""
     notes = []
-    if cut := sum(spent.cut for spent in pilot.spent):
-        share = cut / sum(spent.traces for spent in pilot.spent)
+    cut = sum(spent.cut for spent in pilot.spent)
+    if cut:
+        cut_share = cut / sum(spent.traces for spent in pilot.spent)
         notes.append(
-            f"{share:.1%} of the pilot's traces were cut at {wanted.ends[-1]:,} tokens: how long they would have been "
-            "is not known, and a larger budget takes more than this"
+            f"{cut_share:.1%} of the pilot's traces were cut at {task.ends[-1]:,} tokens: how long they would have "
+            "been is not known, and a larger budget takes more than this"
         )
-    places = getattr(plugins.configure("backends", wanted.backend, where="generate.backend"), "concurrency", 0)
-    places = min(places, (len(wanted.problems) - len(pilot.spent)) * wanted.rule.samples)
-    if 0 < 2 * watch.most < places:
+    concurrency = getattr(plugins.configure("backends", task.backend, where="generate.backend"), "concurrency", 0)
+    concurrency = min(concurrency, (len(task.problems) - len(pilot.spent)) * task.rule.samples)
+    if 0 < 2 * watch.most < concurrency:
         notes.append(
-            f"the pilot had at most {watch.most:,} requests in flight, the whole may have {places:,}: it should be "
-            "faster than this; a larger pilot tells"
+            f"the pilot had at most {watch.most:,} requests in flight, the whole may have {concurrency:,}: it should "
+            "be faster than this; a larger pilot tells"
         )
     return notes
 
 
 def _prepared(job: Job[Config]) -> tuple[Wanted, Logs, list[sets.Rejected]]:
-    """What to sample, where the logs are, and the rows that are no problem; writes the problems down."""
-    config, folder = job.config, job.run
+    """The task, its logs, and the rows that are no problem; writes the problems down."""
+    config = job.config
+    run_folder = job.run
     model = presets.as_model(job.teacher)
     backend = choose(config.backend, model, job.teacher.hardware)  # first: without an engine nothing else matters
     loaded, rejected = load_problems(problem_set(config, job.teacher), "train", config.limit)
-    wanted = Wanted(
+    task = Wanted(
         problems=loaded,
         model=model,
         sampling=config.sampling.over(job.teacher.sampling),
@@ -168,13 +175,20 @@ def _prepared(job: Job[Config]) -> tuple[Wanted, Logs, list[sets.Rejected]]:
         probed=config.preflight,
         system_prompt=job.teacher.system_prompt,
         price=_price(config),
-        report=lambda row: folder.add_metrics([row]),
+        report=lambda row: run_folder.add_metrics([row]),
     )
-    _same_source(folder, wanted)
-    jsonl.write(folder.problems, loaded)
-    jsonl.write(folder.rejected, rejected)
-    logs = Logs(folder.traces, folder.failures, folder.grades, folder.rates, folder.censored, folder.replies)
-    return wanted, logs, rejected
+    _same_source(run_folder, task)
+    jsonl.write(run_folder.problems, loaded)
+    jsonl.write(run_folder.rejected, rejected)
+    logs = Logs(
+        run_folder.traces,
+        run_folder.failures,
+        run_folder.grades,
+        run_folder.rates,
+        run_folder.censored,
+        run_folder.replies,
+    )
+    return task, logs, rejected
 
 
 def _price(config: Config) -> Price | None:
@@ -196,30 +210,31 @@ def _summary(tally: Tally) -> Summary:
         "tokens": tally.tokens,
         "tokens_per_accepted": round(tally.per_accepted, 1),
         "tokens_per_second": round(tally.rate, 1) if tally.seconds else None,
-        "shares": {fate: round(share, 4) for fate, share in tally.shares().items()},
+        "shares": {fate: round(fraction, 4) for fate, fraction in tally.shares().items()},
         "engine": tally.engine,
     }
 
 
-def _same_source(folder: Run, wanted: Wanted) -> None:
+def _same_source(run_folder: Run, task: Wanted) -> None:
     """Refuse to mix traces of two teachers or samplings in one log; remembers the first in run.json.
 
     The rule and the token budgets may change: a later run samples, or continues, what is missing.
     """
-    now = {
-        "model": wanted.model.name,
-        "revision": wanted.model.revision,
-        "think": wanted.model.tags.model_dump(),
-        "template": wanted.model.template,
-        "sampling": wanted.sampling.identity(),
-        "seed": wanted.seed,
+    source = {
+        "model": task.model.name,
+        "revision": task.model.revision,
+        "think": task.model.tags.model_dump(),
+        "template": task.model.template,
+        "sampling": task.sampling.identity(),
+        "seed": task.seed,
     }
-    before = folder.state().get("source")
-    if before and before != now and jsonl.size(folder.traces):
-        changed = "; ".join(f"{key}: {before.get(key)} → {now[key]}" for key in now if before.get(key) != now[key])
+    earlier = run_folder.state().get("source")
+    if earlier and earlier != source and jsonl.size(run_folder.traces):
+        changed_keys = [key for key in source if earlier.get(key) != source[key]]
+        changed = "; ".join(f"{key}: {earlier.get(key)} → {source[key]}" for key in changed_keys)
         raise InputError(
             f"its traces were sampled differently ({changed})",
-            where=str(folder.traces),
+            where=str(run_folder.traces),
             fix="change that back, or give another folder with --run (filter can read both: --traces A --traces B)",
         )
-    folder.update(source=now)
+    run_folder.update(source=source)

@@ -40,9 +40,13 @@ class Config(grpo_config.Config):
 
 def inputs(job: Job[Config]) -> dict[str, Path]:
     source = _source(job)
-    paths = sets.files(job.config.problems, "train") if job.config.problems else [source.problems, source.rates]
-    model = Path(_beginner(job).model)
-    return {str(path): path for path in [*paths, *([model] if model.is_dir() or job.config.start == "student" else [])]}
+    paths = [source.problems, source.rates]
+    if job.config.problems:
+        paths = [*sets.files(job.config.problems, "train")]
+    model = Path(_starting_student(job).model)
+    if model.is_dir() or job.config.start == "student":
+        paths.append(model)
+    return {str(path): path for path in paths}
 
 
 def outputs(run: Run) -> list[Path]:
@@ -50,10 +54,10 @@ def outputs(run: Run) -> list[Path]:
 
 
 def facts(job: Job[Config]) -> dict[str, str]:
-    """A user's own reward file is part of what the outcome depends on."""
+    """Hashes of the user's own reward files, on which the trained model depends."""
     kinds = [rewards.kind_of(name, options) for name, options in job.config.rewards.items()]
     stamps = {kind: stamp(Path(kind)) for kind in kinds if kind.endswith(".py")}
-    return {kind: found["hash"] for kind, found in stamps.items() if found}
+    return {kind: file_stamp["hash"] for kind, file_stamp in stamps.items() if file_stamp}
 
 
 def run(job: Job[Config]) -> Summary:
@@ -70,10 +74,10 @@ def run(job: Job[Config]) -> Summary:
             fix="run the same command where they are; the run folder can be copied there",
         )
     began = time.monotonic()
-    training, chosen, tried = _prepared(job)
+    training, chosen, reward_trials = _prepared(job)
     if callbacks.last_whole(training.checkpoint_folder) is None:
         Path(training.samples).unlink(missing_ok=True)  # of an earlier training
-    outcome = launch.run(training, lambda _: _here(training), WORKER, job.progress, "grpo")
+    outcome = launch.run(training, lambda _: _train_here(training), WORKER, job.progress, "grpo")
     if training.setup.method != "full" and training.lora.merge:
         saving.merge(training)
     for path in (Path(training.rows), Path(training.samples)):
@@ -83,7 +87,7 @@ def run(job: Job[Config]) -> Summary:
     return {
         "model": training.model,
         "prompts": chosen.model_dump(),
-        "rewards": tried,
+        "rewards": reward_trials,
         "setup": training.setup.model_dump(mode="json"),
         **{name: value for name, value in outcome.items() if name != "status"},
         "seconds": round(time.monotonic() - began, 1),
@@ -91,15 +95,15 @@ def run(job: Job[Config]) -> Summary:
 
 
 def preview(job: Job[Config]) -> Summary:
-    """Everything up to the first step: prompts, what the rewards gave, the setup, the exact launch command.
+    """Everything up to the first step: prompts, trial scores of the rewards, the setup, the exact launch command.
 
     Nothing is written.
     """
-    training, chosen, tried = _prepared(job, keep=False)
-    return {"job": training, "prompts": chosen, "rewards": tried, "command": launch.command(training, WORKER)}
+    training, chosen, reward_trials = _prepared(job, keep=False)
+    return {"job": training, "prompts": chosen, "rewards": reward_trials, "command": launch.command(training, WORKER)}
 
 
-def _here(training: Training) -> None:
+def _train_here(training: Training) -> None:
     from distill.training.grpo import trainer
 
     trainer.train(training)
@@ -123,7 +127,7 @@ def _problems(job: Job[Config]) -> list[Problem]:
     return [Problem.model_validate(row) for _, row in jsonl.rows(path)][: config.limit]
 
 
-def _beginner(job: Job[Config]) -> Student:
+def _starting_student(job: Job[Config]) -> Student:
     """The student that the training starts from."""
     if job.config.start == "base":
         return job.student
@@ -141,4 +145,4 @@ def _prepared(job: Job[Config], *, keep: bool = True) -> prepare.Prepared:
             fix="run `distill sft` first, or --set grpo.start=base to learn from rewards alone",
         )
     rates = prompts.rates_of(_source(job))
-    return prepare.prepare(job.run, _beginner(job), config, _problems(job), rates, keep=keep)
+    return prepare.prepare(job.run, _starting_student(job), config, _problems(job), rates, keep=keep)

@@ -30,17 +30,17 @@ class Config(Record):
     to: str = Field(min_length=1)
     """`org/name` on the Hub, or a folder that begins with `.` or `/`."""
     dataset: bool = False
-    """The set that was trained on instead of the student."""
+    """Publish the set that was trained on, instead of the student."""
     public: bool = False
-    """On the Hub: whether all may see it, once it is verified."""
+    """Whether all may see the repository on the Hub, once it is verified."""
     replace: bool = False
-    """Replace what stands there and was not published from here."""
+    """Replace a target's content even where it was not published from here."""
     accept: tuple[str, ...] = ()
     """Licences, as `llama3.1`, whose conditions you know and meet; `unknown` where none is known."""
     adapter: bool = False
-    """The LoRA adapters alone, where they were merged into the student."""
+    """Publish the LoRA adapters alone, where they were merged into the student."""
     load: bool = True
-    """Load what was read back, and let a model write; switch off where it is too large for this machine."""
+    """Load the files as read back, and let a model write; switch off where it is too large for this machine."""
 
     @property
     def folder(self) -> Path | None:
@@ -49,13 +49,15 @@ class Config(Record):
 
     @property
     def name(self) -> str:
-        """Of the repository, without the organisation."""
-        return self.folder.resolve().name if self.folder else self.to.partition("/")[2]
+        """The repository's name without the organisation, or the folder's."""
+        if self.folder:
+            return self.folder.resolve().name
+        return self.to.partition("/")[2]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A folder that is ready to go."""
+    """A folder that is ready to be published."""
 
     folder: Path
     table: Table
@@ -63,7 +65,7 @@ class Prepared:
     facts: Facts
     findings: list[Finding]
     stopping: list[Finding]
-    """Those of the findings that stop publishing."""
+    """The findings that stop publishing."""
 
 
 def prepare(run: Run, config: Config) -> Prepared:
@@ -73,22 +75,22 @@ def prepare(run: Run, config: Config) -> Prepared:
         InputError: --to is no name, or there is nothing to publish.
     """
     _check_name(config, run)
-    found = facts.gather(run)
-    source = run.folder / "publish"
-    files = _rows(found) if config.dataset else folder.checkpoint(_checkpoint(found, config))
-    findings = findings_of(found, config)
-    parts = found.parts()
+    run_facts = facts.gather(run)
+    publish_folder = run.folder / "publish"
+    files = _rows(run_facts) if config.dataset else folder.checkpoint(_checkpoint(run_facts, config))
+    findings = findings_of(run_facts, config)
+    parts = run_facts.parts()
     if not config.dataset:
         table = {name: folder.describe(path).sha256 for name, path in files.items()}
         parts["checkpoint"] = content_id(table)
-    texts = _texts(found, findings, config, parts, files)
-    written = folder.write(source, files, texts)
-    provenance = _whole(parts)
-    manifest = source / MANIFEST
-    manifest.write_text(folder.manifest(provenance, parts, written), encoding="utf-8")
-    written[MANIFEST] = folder.describe(manifest)
+    texts = _texts(run_facts, findings, config, parts, files)
+    published_table = folder.write(publish_folder, files, texts)
+    provenance = _provenance(parts)
+    manifest = publish_folder / MANIFEST
+    manifest.write_text(folder.manifest(provenance, parts, published_table), encoding="utf-8")
+    published_table[MANIFEST] = folder.describe(manifest)
     stopping = licences.stopping(findings, config.accept, public=config.public)
-    return Prepared(source, written, provenance, found, findings, stopping)
+    return Prepared(publish_folder, published_table, provenance, run_facts, findings, stopping)
 
 
 def run(run: Run, config: Config, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -99,60 +101,75 @@ def run(run: Run, config: Config, progress: Callable[[str], None]) -> dict[str, 
         RunError: the Hub or the disk fails, or what was read back differs or does not load.
     """
     ready = prepare(run, config)
-    stop(ready)
+    _refuse_stopped(ready)
     for finding in ready.findings:
         if finding.level == "unknown":
             LOG.warning("publish: the licence of %s (%s) is not known", finding.part, finding.source)
-    seen: list[str] = []
+    verified: list[str] = []
 
-    def verify(back: Path) -> None:
+    def verify(read_back: Path) -> None:
         if not config.load:
             return
         progress("loading it")
-        rows = ready.facts.data.sft / "train.parquet"
-        seen.append(loading.dataset(back, ready.facts.rows.count) if config.dataset else loading.model(back, rows))
+        rows_path = ready.facts.data.sft / "train.parquet"
+        if config.dataset:
+            verified.append(loading.dataset(read_back, ready.facts.rows.count))
+        else:
+            verified.append(loading.model(read_back, rows_path))
 
     if config.folder:
         target = config.folder.expanduser().resolve()
-        told = place.publish(ready.folder, ready.table, target, verify, replace=config.replace)
+        published = place.publish(ready.folder, ready.table, target, verify, replace=config.replace)
     else:
         kind: hub.Kind = "dataset" if config.dataset else "model"
         repository = hub.Target(config.to, kind, public=config.public, replace=config.replace)
-        told = repository.publish(ready.folder, ready.table, ready.provenance, verify, progress)
-    return {**told, "provenance": ready.provenance, "files": len(ready.table), "verified": seen[0] if seen else None}
+        published = repository.publish(ready.folder, ready.table, ready.provenance, verify, progress)
+    return {
+        **published,
+        "provenance": ready.provenance,
+        "files": len(ready.table),
+        "verified": verified[0] if verified else None,
+    }
 
 
-def stop(ready: Prepared) -> None:
-    """
+def _refuse_stopped(ready: Prepared) -> None:
+    """Refuse to publish while a finding stands against it.
+
     Raises:
         InputError: a licence forbids publishing, or a condition of one is not acknowledged.
     """
-    if ready.stopping:
-        first = ready.stopping[0]
-        more = f" (and {len(ready.stopping) - 1} more: --dry-run lists them)" if len(ready.stopping) > 1 else ""
-        where = f"{first.part} {first.source}, licence {first.licence}"
-        raise InputError(f"{first.what}{more}", where=where, fix=first.fix)
+    if not ready.stopping:
+        return
+    first = ready.stopping[0]
+    further = ""
+    if len(ready.stopping) > 1:
+        further = f" (and {len(ready.stopping) - 1} more: --dry-run lists them)"
+    where = f"{first.part} {first.source}, licence {first.licence}"
+    raise InputError(f"{first.what}{further}", where=where, fix=first.fix)
 
 
-def findings_of(found: Facts, config: Config) -> list[Finding]:
-    """What the licences of this run say about publishing it."""
-    teachers = {one.shown: one.licence for one in found.teachers}
-    base = None if config.dataset else (found.base.shown, found.base.licence)
+def findings_of(run_facts: Facts, config: Config) -> list[Finding]:
+    """The findings of the licences of this run that bear on publishing it."""
+    teachers = {preset.shown: preset.licence for preset in run_facts.teachers}
+    base = None if config.dataset else (run_facts.base.shown, run_facts.base.licence)
     kind = "dataset" if config.dataset else "model"
-    told = licences.check(teachers, base, found.rows.licences, config.name, kind=kind)  # type: ignore[arg-type]
+    findings = licences.check(teachers, base, run_facts.rows.licences, config.name, kind=kind)  # type: ignore[arg-type]
     if config.dataset:
-        told += [_private(name) for name in found.rows.sets if name in sets.known() and sets.find(name)[0].private]
-    return told
+        known_sets = [name for name in run_facts.rows.sets if name in sets.known()]
+        findings += [_private(name) for name in known_sets if sets.find(name)[0].private]
+    return findings
 
 
 def before_sampling(teacher: str, student: str, rows: tuple[str | None, ...] = ()) -> list[Finding]:
-    """What will stand against publishing a student of this teacher: to be told before teacher time is spent.
+    """Findings that will stand against publishing a student of this teacher, known before teacher time is spent.
 
-    The name is not known yet, so what must be in it is told as a condition like the others.
+    The published name is not known yet, so what it must contain is a condition like the others.
     """
-    of, base = presets.teacher(teacher), presets.student(student)
-    told = licences.check({of.model: of.licence}, (base.model, base.licence), rows, "")
-    return [finding for finding in told if finding.level != "note"]
+    teacher_preset = presets.teacher(teacher)
+    base_preset = presets.student(student)
+    teachers = {teacher_preset.model: teacher_preset.licence}
+    findings = licences.check(teachers, (base_preset.model, base_preset.licence), rows, "")
+    return [finding for finding in findings if finding.level != "note"]
 
 
 def _private(name: str) -> Finding:
@@ -168,8 +185,9 @@ def _private(name: str) -> Finding:
 
 def _check_name(config: Config, run: Run) -> None:
     if config.folder:
-        target, here = config.folder.expanduser().resolve(), run.folder.resolve()
-        if here.is_relative_to(target) or target.is_relative_to(here):
+        target = config.folder.expanduser().resolve()
+        run_folder = run.folder.resolve()
+        if run_folder.is_relative_to(target) or target.is_relative_to(run_folder):
             raise InputError("is a folder of the run itself, or holds it", where=config.to, fix="give another --to")
         return
     org, slash, name = config.to.partition("/")
@@ -179,67 +197,68 @@ def _check_name(config: Config, run: Run) -> None:
         )
 
 
-def _checkpoint(found: Facts, config: Config) -> Path:
-    if found.role is None:
+def _checkpoint(run_facts: Facts, config: Config) -> Path:
+    if run_facts.role is None:
         raise InputError(
             "there is no student",
-            where=str(found.run.student),
+            where=str(run_facts.run.student),
             fix="run `distill sft`, or publish its traces: --dataset",
         )
-    if not config.adapter or (found.checkpoint / "adapter_config.json").is_file():
-        return found.checkpoint
-    if not (found.checkpoint / "adapter" / "adapter_config.json").is_file():
-        raise InputError("there are no adapters", where=str(found.checkpoint / "adapter"), fix="publish.adapter=false")
-    return found.checkpoint / "adapter"
+    if not config.adapter or (run_facts.checkpoint / "adapter_config.json").is_file():
+        return run_facts.checkpoint
+    adapter = run_facts.checkpoint / "adapter"
+    if not (adapter / "adapter_config.json").is_file():
+        raise InputError("there are no adapters", where=str(adapter), fix="publish.adapter=false")
+    return adapter
 
 
-def _rows(found: Facts) -> dict[str, Path]:
-    path = found.data.sft / "train.parquet"
-    if not found.rows.count:
+def _rows(run_facts: Facts) -> dict[str, Path]:
+    path = run_facts.data.sft / "train.parquet"
+    if not run_facts.rows.count:
         raise InputError("there is no trace set", where=str(path), fix="run `distill filter` first")
     return {dataset_card.FILE: path}
 
 
 def _texts(
-    found: Facts, findings: list[Finding], config: Config, parts: dict[str, str | None], files: dict[str, Path]
+    run_facts: Facts, findings: list[Finding], config: Config, parts: dict[str, str | None], files: dict[str, Path]
 ) -> dict[str, str]:
-    """Files that are written for the publication; the card's own hash goes into `parts`."""
+    """Texts of the files that are written for the publication; the card's own hash goes into `parts`."""
     where = f"./{config.name}" if config.folder else config.to
     adapter = "adapter_config.json" in files
 
-    def card(whole: str) -> str:
+    def card(provenance: str) -> str:
         if config.dataset:
-            head = dataset_card.metadata(found, findings, config.name)
-            body = dataset_card.text(found, findings, config.name, where, parts, whole)
+            head = dataset_card.metadata(run_facts, findings, config.name)
+            body = dataset_card.text(run_facts, findings, config.name, where, parts, provenance)
         else:
-            head = model_card.metadata(found, findings, adapter=adapter)
-            body = model_card.text(found, findings, config.name, where, parts, whole, adapter=adapter)
+            head = model_card.metadata(run_facts, findings, adapter=adapter)
+            body = model_card.text(run_facts, findings, config.name, where, parts, provenance, adapter=adapter)
         return f"---\n{head.to_yaml()}\n---\n\n{body}"
 
-    texts = {"LICENSE.md": _licences(found, findings, config)}
+    texts = {"LICENSE.md": _licences(run_facts, findings, config)}
     if not config.dataset:
-        texts |= results.files(found)
-    if adapter and (base := _adapter_base(found, files["adapter_config.json"])):
-        texts["adapter_config.json"] = base
+        texts |= results.files(run_facts)
+    if adapter and (base_config := _adapter_base(run_facts, files["adapter_config.json"])):
+        texts["adapter_config.json"] = base_config
         del files["adapter_config.json"]
     parts["card"] = content_id(card(""), sorted(texts.items()))
-    texts["README.md"] = card(_whole(parts))
+    texts["README.md"] = card(_provenance(parts))
     return texts
 
 
-def _whole(parts: dict[str, str | None]) -> str:
+def _provenance(parts: dict[str, str | None]) -> str:
     return content_id("publication", sorted(parts.items()))
 
 
-def _licences(found: Facts, findings: list[Finding], config: Config) -> str:
-    lines = ["# Licences", *licences.notices(findings), sections.terms(found, findings, base=not config.dataset)]
+def _licences(run_facts: Facts, findings: list[Finding], config: Config) -> str:
+    lines = ["# Licences", *licences.notices(findings), sections.terms(run_facts, findings, base=not config.dataset)]
     return "\n\n".join(lines) + "\n"
 
 
-def _adapter_base(found: Facts, path: Path) -> str | None:
+def _adapter_base(run_facts: Facts, path: Path) -> str | None:
     """The adapters' configuration with the base's name where it names a folder of this machine; None if it does not."""
-    told = orjson.loads(path.read_bytes())
-    if not Path(str(told.get("base_model_name_or_path", ""))).is_absolute():
+    adapter_config = orjson.loads(path.read_bytes())
+    if not Path(str(adapter_config.get("base_model_name_or_path", ""))).is_absolute():
         return None
-    told["base_model_name_or_path"] = found.base.shown
-    return orjson.dumps(told, option=orjson.OPT_INDENT_2).decode() + "\n"
+    adapter_config["base_model_name_or_path"] = run_facts.base.shown
+    return orjson.dumps(adapter_config, option=orjson.OPT_INDENT_2).decode() + "\n"

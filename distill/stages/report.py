@@ -32,26 +32,26 @@ def run(runs: Sequence[Run], config: Config, progress: Progress) -> Summary:
         RunError: the page cannot be written.
     """
     _check(runs)
-    out = config.out or (runs[0].report if len(runs) == 1 else Path("report.html"))
-    if out.is_dir():
-        raise InputError("is a folder", where=str(out), fix="name a file with --out, as report.html")
+    page_path = config.out or (runs[0].report if len(runs) == 1 else Path("report.html"))
+    if page_path.is_dir():
+        raise InputError("is a folder", where=str(page_path), fix="name a file with --out, as report.html")
     names = labels(runs)
-    gathered = [gather(one, name, progress) for one, name in zip(runs, names, strict=True)]
+    gathered = [gather(run_folder, name, progress) for run_folder, name in zip(runs, names, strict=True)]
     traces = browser(runs, config.traces, progress) if config.traces else None
     sections = page.sections(gathered, linked=traces is not None)
-    size = page.write(out, gathered, sections, traces)
-    left_out = [why for section in sections for why in section.left_out]
-    return {"file": str(out), "bytes": size, "left_out": left_out, "next": _next(runs[0])}
+    size = page.write(page_path, gathered, sections, traces)
+    left_out = [reason for section in sections for reason in section.left_out]
+    return {"file": str(page_path), "bytes": size, "left_out": left_out, "next": _next(runs[0])}
 
 
 def _check(runs: Sequence[Run]) -> None:
-    seen: set[Path] = set()
-    for one in runs:
-        if not one.folder.is_dir():
-            raise InputError("there is no run", where=str(one.folder), fix="give --run DIR (`distill ls runs`)")
-        if one.folder.resolve() in seen:
-            raise InputError("is given twice", where=str(one.folder), fix="give each --run once")
-        seen.add(one.folder.resolve())
+    folders: set[Path] = set()
+    for run in runs:
+        if not run.folder.is_dir():
+            raise InputError("there is no run", where=str(run.folder), fix="give --run DIR (`distill ls runs`)")
+        if run.folder.resolve() in folders:
+            raise InputError("is given twice", where=str(run.folder), fix="give each --run once")
+        folders.add(run.folder.resolve())
 
 
 def _next(run: Run) -> str:

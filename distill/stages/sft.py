@@ -24,16 +24,17 @@ WORKER = "distill.training.sft.worker"
 
 class Config(config.Config):
     data: str | None = None
-    """Another run folder whose sft set to train on instead of this run's."""
+    """Another run folder, whose sft set is trained on instead of this run's."""
     stop_check: int = Field(4, ge=0)
     """Traces on which the finished student must show that it stops."""
 
 
 def inputs(job: Job[Config]) -> dict[str, Path]:
-    found = {str(path): path for path in [_set(job)]}
+    set_path = _set_path(job)
+    paths = {str(set_path): set_path}
     if Path(job.student.model).is_dir():
-        found[job.student.model] = Path(job.student.model)
-    return found
+        paths[job.student.model] = Path(job.student.model)
+    return paths
 
 
 def outputs(run: Run) -> list[Path]:
@@ -55,19 +56,19 @@ def run(job: Job[Config]) -> Summary:
             fix="run the same command where they are; the run folder can be copied there",
         )
     began = time.monotonic()
-    training, built, checked = _prepared(job)
-    outcome = launch.run(training, _here, WORKER, job.progress, "sft")
+    training, rows_built, audit = _prepared(job)
+    outcome = launch.run(training, _train_here, WORKER, job.progress, "sft")
     if training.setup.method != "full" and training.lora.merge:
         saving.merge(training)
     stopping = _stopping(job, training)
     saving.swap(training, job.run.student)
     return {
-        "rows": built.rows,
-        "dropped_too_long": built.dropped,
-        "dropped_by_set": built.dropped_by_set,
-        "tokens": built.tokens,
-        "loss_tokens": built.loss_tokens,
-        "audited": checked.rows,
+        "rows": rows_built.rows,
+        "dropped_too_long": rows_built.dropped,
+        "dropped_by_set": rows_built.dropped_by_set,
+        "tokens": rows_built.tokens,
+        "loss_tokens": rows_built.loss_tokens,
+        "audited": audit.rows,
         "model": job.student.model,
         "setup": training.setup.model_dump(mode="json"),
         "batching": training.batching,
@@ -78,7 +79,7 @@ def run(job: Job[Config]) -> Summary:
 
 
 def follow(job: Job[Config]) -> None:
-    """On a further node: its processes of the job that the first node prepares and finishes."""
+    """Run a further node's processes of the job that the first node prepares and finishes."""
     launch.follow(job.run.folder / "training", WORKER)
 
 
@@ -87,41 +88,41 @@ def preview(job: Job[Config]) -> Summary:
 
     Nothing is written.
     """
-    training, built, checked = _prepared(job, keep=False)
-    return {"job": training, "audit": checked, "built": built, "command": launch.command(training, WORKER)}
+    training, rows_built, audit = _prepared(job, keep=False)
+    return {"job": training, "audit": audit, "built": rows_built, "command": launch.command(training, WORKER)}
 
 
-def _set(job: Job[Config]) -> Path:
+def _set_path(job: Job[Config]) -> Path:
     run = Run(Path(job.config.data)) if job.config.data else job.run
     return run.sft / "train.parquet"
 
 
 def _prepared(job: Job[Config], *, keep: bool = True) -> prepare.Prepared:
-    if not _set(job).is_file():
+    if not _set_path(job).is_file():
         raise InputError(
             "there is no set to train on",
-            where=str(_set(job)),
+            where=str(_set_path(job)),
             fix="run `distill filter` first, or name a run with --data",
         )
-    return prepare.prepare(job.run, job.student, job.config, _set(job), job.progress, keep=keep)
+    return prepare.prepare(job.run, job.student, job.config, _set_path(job), job.progress, keep=keep)
 
 
-def _here(training: Training) -> None:
+def _train_here(training: Training) -> None:
     from distill.training.sft import trainer
 
     trainer.train(training)
 
 
 def _stopping(job: Job[Config], training: Training) -> saving.Stops | None:
-    plain = training.setup.method == "full" or training.lora.merge
-    if not job.config.stop_check or not plain:
+    standalone = training.setup.method == "full" or training.lora.merge
+    if not job.config.stop_check or not standalone:
         return None
-    asked, room = prepare.starts(training, _set(job), job.student, job.config.stop_check)
-    found = saving.stops(training.trained, asked, room)
-    if found.ended < found.asked:
+    prompts, max_tokens = prepare.starts(training, _set_path(job), job.student, job.config.stop_check)
+    stops = saving.stops(training.trained, prompts, max_tokens)
+    if stops.ended < stops.asked:
         LOG.warning(
             "sft: %d of %d replies did not end: train longer or on more traces; `distill eval` tells the cut rate",
-            found.asked - found.ended,
-            found.asked,
+            stops.asked - stops.ended,
+            stops.asked,
         )
-    return found
+    return stops

@@ -41,11 +41,11 @@ __all__ = [
 
 R = TypeVar("R", bound=Record)
 
-_NEAR = 1 << 20  # bytes that are rather read than the log opened again
+_READ_AHEAD = 1 << 20  # bytes that are read through rather than the log opened again
 
 
 def rows(path: Path, on_bad: Callable[[int, str], None] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of a log or any JSONL file; empty lines and a torn last line are skipped.
+    """Yield (line number, object) of a log or any JSONL file; empty lines and a torn last line are skipped.
 
     Args:
         on_bad: takes number and text of a broken line, which is then skipped; without it that is an error.
@@ -56,13 +56,13 @@ def rows(path: Path, on_bad: Callable[[int, str], None] | None = None) -> Iterat
     number = 0
     line = b""
 
-    def counted() -> Iterator[bytes]:
+    def counted_lines() -> Iterator[bytes]:
         nonlocal number, line
         for _, line in log_parts.lines(path):
             number += 1
             yield line
 
-    reader = jsonlines.Reader(counted(), loads=orjson.loads)
+    reader = jsonlines.Reader(counted_lines(), loads=orjson.loads)
     while True:
         try:
             row = reader.read(type=dict, skip_empty=True)
@@ -82,7 +82,7 @@ def rows(path: Path, on_bad: Callable[[int, str], None] | None = None) -> Iterat
 
 
 class Chunk(NamedTuple):
-    """A share of a log that one worker reads: the lines that begin in these bytes of its text."""
+    """A part of a log that one worker reads: the lines that begin in these bytes of its text."""
 
     path: str
     start: int
@@ -90,41 +90,44 @@ class Chunk(NamedTuple):
 
 
 def chunks(path: Path, size: int) -> Iterator[Chunk]:
-    """Cut a log into shares of about `size` bytes; reads none of it. What is sealed is cut between frames."""
+    """Cut a log into chunks of about `size` bytes; reads none of it. What is sealed is cut between frames."""
     for start, end in log_parts.cuts(path, size):
         yield Chunk(str(path), start, end)
 
 
 def lines(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
-    """(place in the log, line) of a chunk; empty lines and a torn last line are skipped."""
-    for at, line in log_parts.lines(Path(chunk.path), chunk.start, chunk.end):
+    """Yield (offset in the log, line) of a chunk; empty lines and a torn last line are skipped."""
+    for offset, line in log_parts.lines(Path(chunk.path), chunk.start, chunk.end):
         if line.endswith(b"\n") and not line.isspace():
-            yield at, line
+            yield offset, line
 
 
-def line_at(path: str, at: int) -> bytes:
+def line_at(path: str, offset: int) -> bytes:
     """The line at an address, which `append` returned, or a chunk's lines or `heads` gave."""
-    return log_parts.line_at(Path(path), at)
+    return log_parts.line_at(Path(path), offset)
 
 
 def lines_at(addresses: Iterable[tuple[str, int]]) -> Iterator[bytes]:
-    """`line_at` of each (path, place); where they ascend in one log, as a share of its lines does, it is read through.
+    """`line_at` of each (path, offset); where they ascend in one log, as a share of its lines does, it is read through.
 
     Raises:
         InputError: no line begins there.
     """
-    name, place, found = "", 0, b""
-    ahead: Iterator[tuple[int, bytes]] = iter(())
-    for path, at in addresses:
-        behind = place + len(found)  # where the next line begins
-        if path != name or not behind <= at <= behind + _NEAR:
-            name, ahead = path, log_parts.lines(Path(path), at)
-        place, found = next((line for line in ahead if line[0] >= at), (-1, b""))
-        yield found if place == at else line_at(path, at)
+    log = ""
+    offset = 0
+    line = b""
+    following: Iterator[tuple[int, bytes]] = iter(())
+    for path, address in addresses:
+        next_offset = offset + len(line)
+        if path != log or not next_offset <= address <= next_offset + _READ_AHEAD:
+            log = path
+            following = log_parts.lines(Path(path), address)
+        offset, line = next((pair for pair in following if pair[0] >= address), (-1, b""))
+        yield line if offset == address else line_at(path, address)
 
 
 class Head(NamedTuple):
-    """What there is to know of a trace without reading it."""
+    """The facts of a trace that are known without reading it."""
 
     path: str
     at: int
@@ -133,7 +136,7 @@ class Head(NamedTuple):
     sample: int
     finish: Finish
     tokens: int
-    """Of the completion: reasoning and answer."""
+    """Tokens of the completion: reasoning and answer."""
     segments: int
 
 
@@ -143,9 +146,9 @@ def heads(path: Path) -> Iterator[Head]:
     Raises:
         InputError: a line is no trace, or the file cannot be opened.
     """
-    name = str(path)
-    for at, found in log_parts.heads(path):
-        yield Head(name, at, *found)
+    log = str(path)
+    for offset, facts in log_parts.heads(path):
+        yield Head(log, offset, *facts)
 
 
 def exists(path: Path) -> bool:
@@ -153,15 +156,15 @@ def exists(path: Path) -> bool:
     return bool(parts(path))
 
 
-def read(path: Path, kind: type[R]) -> Iterator[R]:
+def read(path: Path, record_type: type[R]) -> Iterator[R]:
     """Records of a log, typed; streams."""
     for number, row in rows(path):
         try:
-            yield kind.model_validate(row)
+            yield record_type.model_validate(row)
         except ValidationError as error:
             first = error.errors()[0]
             raise InputError(
-                f"line {number} is no {kind.__name__}: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+                f"line {number} is no {record_type.__name__}: {'.'.join(map(str, first['loc']))}: {first['msg']}",
                 where=str(path),
                 fix="the file was edited or written by another version of distill",
             ) from error

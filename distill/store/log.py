@@ -46,32 +46,33 @@ class Log:
 
     def __init__(self, path: Path, seal: int = SEAL) -> None:
         self.path = path
-        self._seal = seal
+        self._seal_size = seal
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = WriterLock(path)
         try:
             with writing(path):
-                waiting = log_parts.recover(path)
+                unsealed = log_parts.recover(path)
                 parts = log_parts.finished(path)
-                self._number, self._base = len(parts), parts[-1].end if parts else 0
+                self._part_number = len(parts)
+                self._part_start = parts[-1].end if parts else 0
                 self._file = path.open("ab", buffering=0)
-                self.torn = _cut_torn_tail(path)
+                self.torn_bytes = _cut_torn_tail(path)
                 self._size = path.stat().st_size
         except BaseException:
             self._lock.release()
             raise
-        self._guard = threading.Lock()
+        self._mutex = threading.Lock()
         self._unsynced = False
-        self._failed: OSError | None = None
-        self._ended = threading.Event()
-        threading.Thread(target=_keep_synced, args=(weakref.ref(self), self._ended), daemon=True).start()
+        self._sync_error: OSError | None = None
+        self._closed = threading.Event()
+        threading.Thread(target=_keep_synced, args=(weakref.ref(self), self._closed), daemon=True).start()
         self._sealer = _Sealer(path)
-        for number in waiting:
+        for number in unsealed:
             self._sealer.add(number)
 
     def append(self, record: Record) -> int:
-        """Write a row; returns its place, which with the path is its address.
+        """Write a row; returns its offset, which with the path is its address.
 
         Raises:
             RunError: the disk is full, or another process took the log over.
@@ -79,16 +80,16 @@ class Log:
         return self.append_bytes(orjson.dumps(record.model_dump(mode="json"), option=orjson.OPT_APPEND_NEWLINE))
 
     def append_bytes(self, line: bytes) -> int:
-        """As `append`, of a row that is JSON already: one line with its newline."""
+        """Append a row that is JSON already: one line with its newline; returns its offset."""
         if line.find(b"\n") != len(line) - 1:
             raise ValueError("one line, ended by a newline")
         self._lock.check()
-        with self._guard, writing(self.path):
-            if self._failed:
-                raise self._failed
-            if self._size >= self._seal or self._file.closed:
+        with self._mutex, writing(self.path):
+            if self._sync_error:
+                raise self._sync_error
+            if self._size >= self._seal_size or self._file.closed:
                 self._rotate()
-            at = self._base + self._size
+            offset = self._part_start + self._size
             try:
                 self._write(line)
             except OSError:
@@ -97,26 +98,28 @@ class Log:
                 raise
             self._size += len(line)
             self._unsynced = True
-        return at
+        return offset
 
     def _write(self, line: bytes) -> None:
-        rest = memoryview(line)
-        while rest:  # a nearly full disk takes part of a line
-            rest = rest[self._file.write(rest) :]
+        remaining = memoryview(line)
+        while remaining:  # a nearly full disk takes part of a line
+            remaining = remaining[self._file.write(remaining) :]
 
     def _rotate(self) -> None:
         """Begin a new active file; what a failing step leaves undone, the next append does."""
         if not self._file.closed:
             os.fsync(self._file.fileno())
-            log_parts.rotate(self.path, self._number)
+            log_parts.rotate(self.path, self._part_number)
             self._file.close()
-            self._sealer.add(self._number)
-            self._number, self._base, self._size = self._number + 1, self._base + self._size, 0
+            self._sealer.add(self._part_number)
+            self._part_number += 1
+            self._part_start += self._size
+            self._size = 0
         self._file = self.path.open("ab", buffering=0)
 
     def sync(self) -> None:
-        """Bring what was appended to the disk; appending goes on meanwhile."""
-        with self._guard:
+        """Bring the appended rows to the disk; appending goes on meanwhile."""
+        with self._mutex:
             if not self._unsynced or self._file.closed:
                 return
             self._unsynced = False
@@ -124,7 +127,7 @@ class Log:
         try:
             os.fsync(handle)
         except OSError as error:  # what did not reach the disk is not known: no more may be built on it
-            self._failed = error
+            self._sync_error = error
         finally:
             os.close(handle)
 
@@ -132,15 +135,15 @@ class Log:
         """Wait for the sealing under way, sync, and let others write.
 
         Raises:
-            RunError: what was appended could not be brought to the disk.
+            RunError: appended rows could not be brought to the disk.
         """
         self._end(wait=True)
         with writing(self.path):
-            if self._failed:
-                raise self._failed
+            if self._sync_error:
+                raise self._sync_error
 
     def _end(self, wait: bool) -> None:
-        self._ended.set()
+        self._closed.set()
         try:
             self._sealer.end(wait)
         finally:
@@ -151,21 +154,23 @@ class Log:
     def __enter__(self) -> Log:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if error is None:
             self.close()
         else:
             self._end(wait=False)  # a failing sync would hide the error under way; parts are sealed another time
 
 
-def _keep_synced(log: weakref.ref[Log], ended: threading.Event) -> None:
-    """Holds no reference, so that a log that is dropped without being closed gives its lock back."""
-    while not ended.wait(FSYNC_SECONDS):
-        found = log()
-        if found is None:
+def _keep_synced(log: weakref.ref[Log], closed: threading.Event) -> None:
+    """Sync a log until it is closed; holds no reference, so that one dropped without closing gives its lock back."""
+    while not closed.wait(FSYNC_SECONDS):
+        live_log = log()
+        if live_log is None:
             return
-        found.sync()
-        del found
+        live_log.sync()
+        del live_log
 
 
 class _Sealer:
@@ -223,7 +228,7 @@ def _cut_torn_tail(path: Path) -> int:
         if end == size:
             return 0
         file.seek(end)
-        with path.with_name(path.name + ".torn").open("ab") as aside:
-            aside.write(file.read() + b"\n")
+        with path.with_name(path.name + ".torn").open("ab") as torn_file:
+            torn_file.write(file.read() + b"\n")
         file.truncate(end)
     return size - end

@@ -23,7 +23,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -69,26 +69,29 @@ def finished(log: Path) -> list[Part]:
         folder = log.parent.stat()
     except FileNotFoundError:
         return []
-    known = list(_finished(log, (folder.st_ino, folder.st_mtime_ns)))
-    while _unsealed(log, len(known)).exists() or _sealed(log, len(known)).exists():  # newer than the clock can tell
-        known.append(_part(log, len(known), known[-1].end if known else 0))
-    return known
+    finished_parts = list(_finished(log, (folder.st_ino, folder.st_mtime_ns)))
+    number = len(finished_parts)
+    while _unsealed(log, number).exists() or _sealed(log, number).exists():  # newer than the clock can tell
+        finished_parts.append(_part(log, number, _text_end(finished_parts)))
+        number += 1
+    return finished_parts
+
+
+def _text_end(finished_parts: Sequence[Part]) -> int:
+    return finished_parts[-1].end if finished_parts else 0
 
 
 @lru_cache(maxsize=64)
 def _finished(log: Path, _folder: tuple[int, int]) -> tuple[Part, ...]:
-    name = re.compile(re.escape(log.stem) + r"\.(\d{5,})(?:\.unsealed|" + re.escape(log.suffix) + r"\.zst)")
-    numbers = {int(found[1]) for entry in os.listdir(log.parent) if (found := name.fullmatch(entry))}
-    known: list[Part] = []
+    part_name = re.compile(re.escape(log.stem) + r"\.(\d{5,})(?:\.unsealed|" + re.escape(log.suffix) + r"\.zst)")
+    numbers = {int(match[1]) for entry in os.listdir(log.parent) if (match := part_name.fullmatch(entry))}
+    finished_parts: list[Part] = []
     for number in range(max(numbers, default=-1) + 1):
         if number not in numbers:
-            raise InputError(
-                f"its part {number} is missing",
-                where=str(log),
-                fix=f"restore {_sealed(log, number).name}; the parts of a log belong together",
-            )
-        known.append(_part(log, number, known[-1].end if known else 0))
-    return tuple(known)
+            fix = f"restore {_sealed(log, number).name}; the parts of a log belong together"
+            raise InputError(f"its part {number} is missing", where=str(log), fix=fix)
+        finished_parts.append(_part(log, number, _text_end(finished_parts)))
+    return tuple(finished_parts)
 
 
 def _part(log: Path, number: int, start: int) -> Part:
@@ -99,39 +102,39 @@ def _part(log: Path, number: int, start: int) -> Part:
     return Part(start, start + size)
 
 
-class Plain(NamedTuple):
+class PlainFile(NamedTuple):
     """A part that is not sealed, or the active file."""
 
     file: BinaryIO
     active: bool
 
 
-def _open(log: Path, number: int) -> Plain | Index | None:
-    """What holds the log's text behind its first `number` parts; None if nothing is there yet."""
+def _open(log: Path, number: int) -> PlainFile | Index | None:
+    """The part or active file that holds the log's text behind its first `number` parts; None if there is none yet."""
     while True:
         with contextlib.suppress(FileNotFoundError):
-            return Plain(_unsealed(log, number).open("rb"), active=False)
+            return PlainFile(_unsealed(log, number).open("rb"), active=False)
         with contextlib.suppress(FileNotFoundError):
             return _load(log, number)
         file = None
         with contextlib.suppress(FileNotFoundError):
             file = log.open("rb")
         if not (_unsealed(log, number).exists() or _sealed(log, number).exists()):
-            return Plain(file, active=True) if file else None
-        if file:  # rotated between two looks: what was opened may be the next active file
+            return PlainFile(file, active=True) if file else None
+        if file:  # rotated between two looks: the opened file may be the next active one
             file.close()
 
 
-def _segments(log: Path, start: int = 0, end: int = sys.maxsize) -> Iterator[tuple[int, Plain | Index]]:
-    """(place of its first byte, part or active file) of all that holds text between two places; closes them.
+def _segments(log: Path, start: int = 0, end: int = sys.maxsize) -> Iterator[tuple[int, PlainFile | Index]]:
+    """Yield (offset of its first byte, part or active file) of all that hold text between two offsets; closes them.
 
     Raises:
         InputError: there is no such log, or it cannot be read.
     """
     try:
-        known = finished(log)
-        number = bisect.bisect_right(known, start, key=lambda part: part.end)
-        base = known[number - 1].end if number else 0
+        finished_parts = finished(log)
+        number = bisect.bisect_right(finished_parts, start, key=lambda part: part.end)
+        base = _text_end(finished_parts[:number])
         while base < end:
             segment = _open(log, number)
             if segment is None:
@@ -154,45 +157,47 @@ def _segments(log: Path, start: int = 0, end: int = sys.maxsize) -> Iterator[tup
 
 
 def lines(log: Path, start: int = 0, end: int = sys.maxsize) -> Iterator[tuple[int, bytes]]:
-    """(place, line) of the lines that begin between two places; the last may be torn, without its newline."""
+    """Yield (offset, line) of the lines that begin between two offsets; the last may be torn, without its newline."""
     for base, segment in _segments(log, start, end):
         if isinstance(segment, Index):
             yield from _unpacked(segment, base, start, end)
             continue
-        at = max(start, base)
-        if at > base:
-            segment.file.seek(at - base - 1)
-            at += len(segment.file.readline()) - 1  # the rest of a line that began before
-        while at < end and (line := segment.file.readline()):
-            yield at, line
-            at += len(line)
+        offset = max(start, base)
+        if offset > base:
+            segment.file.seek(offset - base - 1)
+            offset += len(segment.file.readline()) - 1  # the rest of a line that began before
+        while offset < end and (line := segment.file.readline()):
+            yield offset, line
+            offset += len(line)
 
 
 def _unpacked(index: Index, base: int, start: int, end: int) -> Iterator[tuple[int, bytes]]:
     for frame in range(index.find(max(0, start - base)), len(index.starts) - 1):
-        at = base + index.starts[frame]
-        if at >= end:
+        frame_start = base + index.starts[frame]
+        if frame_start >= end:
             return
         text = index.text(frame)
-        place = max(0, start - at)
-        if place:
-            place = text.find(b"\n", place - 1) + 1  # behind the rest of a line that began before
-        while place < len(text) and at + place < end:
-            behind = text.find(b"\n", place) + 1
-            yield at + place, text[place:behind]
-            place = behind
+        position = max(0, start - frame_start)
+        if position:
+            position = text.find(b"\n", position - 1) + 1  # behind the rest of a line that began before
+        while position < len(text) and frame_start + position < end:
+            line_end = text.find(b"\n", position) + 1
+            yield frame_start + position, text[position:line_end]
+            position = line_end
 
 
-def line_at(log: Path, at: int) -> bytes:
-    """The line that begins at a place.
+def line_at(log: Path, offset: int) -> bytes:
+    """The line that begins at an offset.
 
     Raises:
         InputError: no line begins there.
     """
-    for place, line in lines(log, at, at + 1):
-        if place == at:
+    for line_start, line in lines(log, offset, offset + 1):
+        if line_start == offset:
             return line
-    raise InputError(f"no line begins at byte {at}", where=str(log), fix="the log was replaced; run the stage again")
+    raise InputError(
+        f"no line begins at byte {offset}", where=str(log), fix="the log was replaced; run the stage again"
+    )
 
 
 def blocks(log: Path, size: int = 1 << 20) -> Iterator[bytes]:
@@ -206,32 +211,32 @@ def blocks(log: Path, size: int = 1 << 20) -> Iterator[bytes]:
 
 
 def heads(log: Path) -> Iterator[tuple[int, sealed.Facts]]:
-    """(place, facts) of each trace, from the indexes where they are sealed; a torn last line is skipped.
+    """Yield (offset, facts) of each trace, from the indexes where they are sealed; a torn last line is skipped.
 
     Raises:
         InputError: a line is no trace.
     """
     for number, (base, segment) in enumerate(_segments(log)):
         if not isinstance(segment, Index):
-            yield from _facts(log, base, segment.file)
+            yield from _plain_heads(log, base, segment.file)
         elif segment.stray is not None:
-            raise _stray(log, base + segment.stray)
+            raise _stray_error(log, base + segment.stray)
         else:
-            yield from ((base + at, found) for at, found in sealed.heads(segment.file, _index(log, number)))
+            yield from ((base + offset, facts) for offset, facts in sealed.heads(segment.file, _index(log, number)))
 
 
-def _facts(log: Path, at: int, file: BinaryIO) -> Iterator[tuple[int, sealed.Facts]]:
+def _plain_heads(log: Path, offset: int, file: BinaryIO) -> Iterator[tuple[int, sealed.Facts]]:
     for line in file:
         if line.endswith(b"\n") and not line.isspace():
-            found = sealed.facts(line)
-            if found is None:
-                raise _stray(log, at)
-            yield at, found
-        at += len(line)
+            facts = sealed.facts(line)
+            if facts is None:
+                raise _stray_error(log, offset)
+            yield offset, facts
+        offset += len(line)
 
 
-def _stray(log: Path, at: int) -> InputError:
-    return InputError(f"the line at byte {at} is no trace", where=str(log), fix="mend or remove that line")
+def _stray_error(log: Path, offset: int) -> InputError:
+    return InputError(f"the line at byte {offset} is no trace", where=str(log), fix="mend or remove that line")
 
 
 def cuts(log: Path, size: int) -> Iterator[tuple[int, int]]:
@@ -239,10 +244,10 @@ def cuts(log: Path, size: int) -> Iterator[tuple[int, int]]:
     start = 0
     for base, segment in _segments(log):
         if isinstance(segment, Index):
-            for place in segment.starts[1:]:
-                if base + place - start >= size or place == segment.size:
-                    yield start, base + place
-                    start = base + place
+            for frame_end in segment.starts[1:]:
+                if base + frame_end - start >= size or frame_end == segment.size:
+                    yield start, base + frame_end
+                    start = base + frame_end
         else:
             end = base + os.fstat(segment.file.fileno()).st_size
             for start in range(base, end, size):
@@ -252,17 +257,19 @@ def cuts(log: Path, size: int) -> Iterator[tuple[int, int]]:
 
 def parts(log: Path) -> list[Path]:
     """The files that hold the log's text, in order; none if there is no such log."""
-    found = [_unsealed(log, n) if _unsealed(log, n).exists() else _sealed(log, n) for n in range(len(finished(log)))]
-    return [*found, log] if log.exists() else found
+    paths = []
+    for number in range(len(finished(log))):
+        unsealed = _unsealed(log, number)
+        paths.append(unsealed if unsealed.exists() else _sealed(log, number))
+    return [*paths, log] if log.exists() else paths
 
 
 def size(log: Path) -> int:
     """Bytes of the log's text."""
-    known = finished(log)
-    before = known[-1].end if known else 0
+    finished_size = _text_end(finished(log))
     with contextlib.suppress(FileNotFoundError):  # between two steps of its writer
-        return before + log.stat().st_size
-    return before
+        return finished_size + log.stat().st_size
+    return finished_size
 
 
 def rotate(log: Path, number: int) -> None:
@@ -275,9 +282,11 @@ def seal(log: Path, number: int, stopped: Callable[[], bool] = lambda: False) ->
     """Compress a part; False if it was stopped before the end, which leaves it as it was.
 
     Raises:
-        RunError: it cannot be written, as on a full disk; the part stays as it was.
+        RunError: the sealed part cannot be written, as on a full disk; the unsealed one stays as it was.
     """
-    source, target, index = _unsealed(log, number), _sealed(log, number), _index(log, number)
+    source = _unsealed(log, number)
+    target = _sealed(log, number)
+    index = _index(log, number)
     # a name of its own: a writer that was stopped for long must not publish what its successor has half written
     token = secrets.token_hex(4)
     partial, partial_index = (path.with_name(f"{path.name}.{token}.partial") for path in (target, index))
@@ -297,19 +306,19 @@ def seal(log: Path, number: int, stopped: Callable[[], bool] = lambda: False) ->
 
 def recover(log: Path) -> list[int]:
     """Clear up behind a writer that died; returns the parts that wait to be sealed. For the lock's holder only."""
-    ours = re.compile(re.escape(log.stem) + r"\.\d{5,}\..*\.partial")
+    partial_name = re.compile(re.escape(log.stem) + r"\.\d{5,}\..*\.partial")
     for entry in os.listdir(log.parent):
-        if ours.fullmatch(entry):
+        if partial_name.fullmatch(entry):
             (log.parent / entry).unlink(missing_ok=True)
-    waiting = []
+    unsealed_parts = []
     for number in range(len(finished(log))):
-        left = _unsealed(log, number)
-        if left.exists():
-            if _sealed(log, number).exists() and _load(log, number).size == left.stat().st_size:
-                left.unlink()  # only this step of its sealing was missing
+        unsealed = _unsealed(log, number)
+        if unsealed.exists():
+            if _sealed(log, number).exists() and _load(log, number).size == unsealed.stat().st_size:
+                unsealed.unlink()  # only this step of its sealing was missing
             else:
-                waiting.append(number)
-    return waiting
+                unsealed_parts.append(number)
+    return unsealed_parts
 
 
 def _sync_folder(folder: Path) -> None:

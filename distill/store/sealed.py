@@ -31,11 +31,11 @@ _LEVEL = 3
 _VERSION = 1
 
 Facts = tuple[str, str, int, Finish, int, int]
-"""Of a trace's line: id, problem_id, sample, finish, completion tokens, number of segments."""
+"""What the index keeps of a trace: id, problem_id, sample, finish, completion tokens, number of segments."""
 
 
 def facts(line: bytes) -> Facts | None:
-    """None if the line is no trace."""
+    """The facts of a trace's line; None if the line is no trace."""
     try:
         row = orjson.loads(line)
         tokens = row["usage"]["reasoning"] + row["usage"]["answer"]
@@ -50,11 +50,11 @@ class Index:
 
     file: Path
     identity: tuple[int, int]
-    """Of the file, so that nothing is remembered of another that takes its name."""
+    """Inode and time of the file, so that nothing is remembered of another that takes its name."""
     offsets: array[int]
     starts: array[int]
     stray: int | None
-    """Where the first line begins that is no trace, in which case there are no heads; None if there is none."""
+    """Offset of the first line that is no trace, in which case there are no heads; None if all are traces."""
 
     @property
     def size(self) -> int:
@@ -64,9 +64,9 @@ class Index:
     def text(self, frame: int) -> bytes:
         return _text(self.file, self.identity, self.offsets[frame], self.offsets[frame + 1])
 
-    def find(self, at: int) -> int:
-        """The frame with a byte of the text."""
-        return bisect.bisect_right(self.starts, at) - 1
+    def find(self, offset: int) -> int:
+        """The number of the frame that holds a byte of the text."""
+        return bisect.bisect_right(self.starts, offset) - 1
 
 
 @lru_cache(maxsize=8)
@@ -86,35 +86,36 @@ def _damaged(file: Path, error: Exception) -> InputError:
 
 
 class _Indexer:
-    """Takes a file's frames one after another and becomes its index."""
+    """Builds an index from a file's frames, added one after another."""
 
     def __init__(self) -> None:
-        self._offsets, self._starts = array("Q", [0]), array("Q", [0])
+        self._offsets = array("Q", [0])
+        self._starts = array("Q", [0])
         self._heads: list[bytes] = []
         self._stray: int | None = None
 
-    def add(self, packed: int, text: bytes) -> None:
-        """A frame: its length in the file, and its text."""
-        at = self._starts[-1]
-        self._offsets.append(self._offsets[-1] + packed)
-        self._starts.append(at + len(text))
+    def add(self, packed_length: int, text: bytes) -> None:
+        """Add a frame: its length in the file, and its text."""
+        offset = self._starts[-1]
+        self._offsets.append(self._offsets[-1] + packed_length)
+        self._starts.append(offset + len(text))
         for line in io.BytesIO(text):
             if self._stray is not None:
                 break
             if not line.isspace():
-                found = facts(line)
-                if found is None:
-                    self._stray = at
+                head = facts(line)
+                if head is None:
+                    self._stray = offset
                     self._heads.clear()
                 else:
-                    self._heads.append(orjson.dumps([at, *found]) + b"\n")
-            at += len(line)
+                    self._heads.append(orjson.dumps([offset, *head]) + b"\n")
+            offset += len(line)
 
     def encode(self) -> bytes:
         heads = b"".join(self._heads)
-        frames = {"offsets": self._offsets.tolist(), "starts": self._starts.tolist()}
-        first = {"version": _VERSION, **frames, "stray": self._stray, "hash": _hash(heads)}
-        return orjson.dumps(first) + b"\n" + heads
+        positions = {"offsets": self._offsets.tolist(), "starts": self._starts.tolist()}
+        first_line = {"version": _VERSION, **positions, "stray": self._stray, "hash": _hash(heads)}
+        return orjson.dumps(first_line) + b"\n" + heads
 
 
 def _hash(heads: bytes) -> str:
@@ -128,7 +129,7 @@ def pack(source: BinaryIO, file: Path, index: Path, stopped: Callable[[], bool])
     compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
     indexer = _Indexer()
 
-    def packed() -> Iterator[bytes]:
+    def packed_frames() -> Iterator[bytes]:
         while not stopped() and (text := source.read(FRAME)):
             if not text.endswith(b"\n"):
                 text += source.readline()
@@ -136,7 +137,7 @@ def pack(source: BinaryIO, file: Path, index: Path, stopped: Callable[[], bool])
             indexer.add(len(frame), text)
             yield frame
 
-    _store(file, packed())
+    _store(file, packed_frames())
     if source.read(1):
         return False
     _store(index, [indexer.encode()])
@@ -158,47 +159,48 @@ def load(file: Path, index: Path) -> Index:
         FileNotFoundError: there is no such file.
         InputError: there is no index, and the file is damaged.
     """
-    found = file.stat()
-    return _load(file, index, found.st_size, (found.st_ino, found.st_mtime_ns))
+    status = file.stat()
+    return _load(file, index, status.st_size, (status.st_ino, status.st_mtime_ns))
 
 
 @lru_cache(maxsize=4096)
 def _load(file: Path, index: Path, size: int, identity: tuple[int, int]) -> Index:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):
         with index.open("rb") as stored:
-            known = _decode(file, identity, stored.readline())
-        if known.offsets[-1] == size:
-            return known
+            loaded = _decode(file, identity, stored.readline())
+        if loaded.offsets[-1] == size:
+            return loaded
     return _decode(file, identity, _rebuild(file, index).partition(b"\n")[0])
 
 
-def _decode(file: Path, identity: tuple[int, int], first: bytes) -> Index:
-    row: dict[str, Any] = orjson.loads(first)
+def _decode(file: Path, identity: tuple[int, int], first_line: bytes) -> Index:
+    row: dict[str, Any] = orjson.loads(first_line)
     if row["version"] != _VERSION:
         raise ValueError("of another version")
     return Index(file, identity, array("Q", row["offsets"]), array("Q", row["starts"]), row["stray"])
 
 
 def heads(file: Path, index: Path) -> Iterator[tuple[int, Facts]]:
-    """(place in the text, facts) of each line of a sealed file without strays."""
-    size, rows = load(file, index).size, b""
+    """Yield (offset in the text, facts) of each line of a sealed file without strays."""
+    size = load(file, index).size
+    rows = b""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):
-        first, _, stored = index.read_bytes().partition(b"\n")
-        row = orjson.loads(first)
+        first_line, _, stored = index.read_bytes().partition(b"\n")
+        row = orjson.loads(first_line)
         if row["hash"] == _hash(stored) and row["starts"][-1] == size:
             rows = stored
     if not rows:
         rows = _rebuild(file, index).partition(b"\n")[2]
     for line in io.BytesIO(rows):
-        at, *found = orjson.loads(line)
-        yield at, tuple(found)
+        offset, *fields = orjson.loads(line)
+        yield offset, tuple(fields)
 
 
 def _rebuild(file: Path, index: Path) -> bytes:
     """Make the index from the file itself; stored where that is possible, since readers may not write there."""
     indexer = _Indexer()
-    for packed, text in _frames(file):
-        indexer.add(packed, text)
+    for packed_length, text in _frames(file):
+        indexer.add(packed_length, text)
     encoded = indexer.encode()
     partial = index.with_name(f"{index.name}.{os.getpid()}.partial")
     with contextlib.suppress(OSError):
@@ -208,22 +210,25 @@ def _rebuild(file: Path, index: Path) -> bytes:
 
 
 def _frames(file: Path) -> Iterator[tuple[int, bytes]]:
-    """(packed length, text) of each frame, found without an index."""
+    """Yield (packed length, text) of each frame, found without an index."""
     import zstandard
 
     with file.open("rb") as packed:
-        rest, length, text = b"", 0, b""
+        unread = b""
+        length = 0
+        text = b""
         unpacker = zstandard.ZstdDecompressor().decompressobj()
-        while block := rest or packed.read(FRAME):
+        while block := unread or packed.read(FRAME):
             try:
                 text += unpacker.decompress(block)
             except zstandard.ZstdError as error:
                 raise _damaged(file, error) from error
-            rest = unpacker.unused_data
-            length += len(block) - len(rest)
+            unread = unpacker.unused_data
+            length += len(block) - len(unread)
             if unpacker.eof:
                 yield length, text
-                length, text = 0, b""
+                length = 0
+                text = b""
                 unpacker = zstandard.ZstdDecompressor().decompressobj()
         if length:
             raise _damaged(file, EOFError("its last frame is cut"))
