@@ -9,7 +9,8 @@ from distill.training.sft.audit import Audit
 
 from .show import plain
 
-_HEAD, _TAIL = 600, 300
+_HEAD = 600
+_TAIL = 300
 _EOS = "black on green"
 
 
@@ -34,8 +35,10 @@ def show(audit: Audit, console: Console) -> None:
 
 def shortened(text: str) -> str:
     """A text with its middle left out, where it is long."""
-    left = len(text) - _HEAD - _TAIL
-    return text if left <= 0 else f"{text[:_HEAD]} [… {left:,} characters …] {text[-_TAIL:]}"
+    omitted = len(text) - _HEAD - _TAIL
+    if omitted <= 0:
+        return text
+    return f"{text[:_HEAD]} [… {omitted:,} characters …] {text[-_TAIL:]}"
 
 
 def _add(text: Text, part: str, style: str) -> None:

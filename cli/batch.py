@@ -26,21 +26,21 @@ class Script(NamedTuple):
     path: Path
     text: str
     size: str
-    """What it asks for."""
+    """Nodes, GPUs or CPUs, and time that the job asks for, in words."""
 
 
-def wanted(stage: StageName | None, on: str | None, submit: bool, pilot: int | None) -> bool:
+def wanted(stage: StageName | None, on: str | None, submit: bool, forecast: int | None) -> bool:
     """Whether the command is to become batch jobs.
 
     Raises:
         InputError: options that do not go together.
     """
-    places = ("here", "ray", "slurm") if stage == "filter" else ("here", "slurm")
-    if on is not None and on not in places:
-        raise InputError(f"cannot run on {on!r}", where="--on", fix=suggest(on, places))
+    targets = ("here", "ray", "slurm") if stage == "filter" else ("here", "slurm")
+    if on is not None and on not in targets:
+        raise InputError(f"cannot run on {on!r}", where="--on", fix=suggest(on, targets))
     if submit and on != "slurm":
         raise InputError("there is nothing to submit without --on slurm", where="--submit")
-    if pilot and on == "slurm":
+    if forecast and on == "slurm":
         raise InputError("a forecast runs here", where="--forecast", fix="leave out --on, inside a job of your own")
     return on == "slurm"
 
@@ -49,28 +49,31 @@ def execute(
     stage: StageName | None,
     ref: str | None,
     folder: Path | None,
-    changes: list[str],
-    named: dict[str, Any],
+    overrides: list[str],
+    options: dict[str, Any],
     dry_run: bool,
     submit: bool,
 ) -> None:
     """Scripts for one stage, or for all of the recipe's when `stage` is None, from the first that is not done."""
-    recipe, run = resolve(ref, folder, changes, named)
+    recipe, run = resolve(ref, folder, overrides, options)
     if recipe.study:
         raise InputError(f"the recipe {recipe.name} is a study, which runs here", where="--on slurm")
     recipe, planned = pipeline.with_scores(run, recipe, (stage,) if stage else recipe.stages)
     stages = list(planned)
     while stages and is_fresh(run, recipe, stages[0]):
         _say(f"{stages.pop(0)}: unchanged, no job")
-    scripts = [script(run, recipe, name) for name in stages]
-    for each in scripts:
-        if not dry_run:
-            _write(run, recipe, each)
-        _say(f"{each.stage}: {each.path}, {each.size}" + (f"\n{each.text}" if dry_run else ""))
+    scripts = [_make_script(run, recipe, name) for name in stages]
+    for script in scripts:
+        summary = f"{script.stage}: {script.path}, {script.size}"
+        if dry_run:
+            _say(summary, script.text)
+        else:
+            _write(run, recipe, script)
+            _say(summary)
     if scripts and submit and not dry_run:
         _submit(run, scripts)
     elif scripts:
-        _say("submit:", *(f"  {line}" for line in lines(scripts)))
+        _say("submit:", *(f"  {line}" for line in _submit_commands(scripts)))
 
 
 def is_done(stage: str, folder: Path) -> bool:
@@ -85,13 +88,15 @@ def is_fresh(run: Run, recipe: Recipe, stage: StageName) -> bool:
     return pipeline.is_fresh(pipeline.job(run, recipe, stage, Lines()), stage)
 
 
-def script(run: Run, recipe: Recipe, stage: StageName) -> Script:
+def _make_script(run: Run, recipe: Recipe, stage: StageName) -> Script:
     """The batch script of a stage; nothing is written."""
     job = recipe.slurm.of(stage, served=stage == "generate" and _served(recipe.generate.backend))
     launcher = recipe.launchers.get(stage, Launcher(python=sys.executable))
     text = slurm.stage_script(stage, recipe.name, run.folder, job, prefix=launcher.prefix, python=launcher.python)
-    what = f"{job.gpus_per_node} GPUs" if job.gpus_per_node else f"{job.cpus} CPUs"
-    size = f"{job.nodes} node{'s' * (job.nodes > 1)} × {what}{f', {job.time}' if job.time else ''}"
+    resources = f"{job.gpus_per_node} GPUs" if job.gpus_per_node else f"{job.cpus} CPUs"
+    size = f"{job.nodes} node{'s' * (job.nodes > 1)} × {resources}"
+    if job.time:
+        size += f", {job.time}"
     return Script(stage, run.folder / "slurm" / f"{stage}.sbatch", text, size)
 
 
@@ -100,40 +105,43 @@ def _served(backend: dict[str, Any]) -> bool:
     return backend.get("kind") == "chat" or bool(backend.get("endpoints") or backend.get("endpoints_file"))
 
 
-def lines(scripts: list[Script]) -> list[str]:
-    """What a shell is to be given."""
+def _submit_commands(scripts: list[Script]) -> list[str]:
+    """Commands for a shell that submit the scripts, each to start after the one before it."""
     if len(scripts) == 1:
         return [shlex.join(["sbatch", str(scripts[0].path)])]
-    found = []
-    before = None
-    for each in scripts:
-        words = [shlex.quote(word) for word in slurm.sbatch(each.path)]
-        if before:
-            words = [*slurm.sbatch(each.path, f"${before}")[:-1], words[-1]]  # the variable is for the shell
-        found.append(f"{each.stage}=$({' '.join(words)})")
-        before = each.stage
-    return found
+    commands = []
+    previous_stage = None
+    for script in scripts:
+        arguments = [shlex.quote(argument) for argument in slurm.sbatch(script.path)]
+        if previous_stage:  # its job's number is in a shell variable, which must not be quoted
+            arguments = [*slurm.sbatch(script.path, f"${previous_stage}")[:-1], arguments[-1]]
+        commands.append(f"{script.stage}=$({' '.join(arguments)})")
+        previous_stage = script.stage
+    return commands
 
 
-def _write(run: Run, recipe: Recipe, each: Script) -> None:
+def _write(run: Run, recipe: Recipe, script: Script) -> None:
     run.start(recipe.model_dump(mode="json"))  # the jobs take their recipe from the run folder
-    with writing(each.path):
-        each.path.parent.mkdir(parents=True, exist_ok=True)
-        each.path.write_text(each.text, encoding="utf-8")
+    with writing(script.path):
+        script.path.parent.mkdir(parents=True, exist_ok=True)
+        script.path.write_text(script.text, encoding="utf-8")
 
 
 def _submit(run: Run, scripts: list[Script]) -> None:
     jobs: list[str] = []
-    for each in scripts:
+    for script in scripts:
         try:
-            jobs.append(slurm.submit(each.path, after=jobs[-1] if jobs else None))
+            jobs.append(slurm.submit(script.path, after=jobs[-1] if jobs else None))
         except RunError as error:
             if jobs:
                 raise RunError(
                     error.what, where=error.where, fix=f"those before it are submitted: scancel {' '.join(jobs)}"
                 ) from error
             raise
-        _say(f"{each.stage}: job {jobs[-1]}" + (f", after {jobs[-2]}" if jobs[1:] else ""))
+        if len(jobs) > 1:
+            _say(f"{script.stage}: job {jobs[-1]}, after {jobs[-2]}")
+        else:
+            _say(f"{script.stage}: job {jobs[-1]}")
     log = run.folder / "slurm" / f"{scripts[0].stage}-{jobs[0]}.log"
     _say(f"watch: squeue --jobs={','.join(jobs)}", f"       tail -F {shlex.quote(str(log))}")
     _say(f"stop:  scancel {' '.join(jobs)}")

@@ -34,38 +34,39 @@ def maps(incomplete: str) -> list[str]:
 def verifiers(incomplete: str) -> list[str]:
     from distill import plugins
 
-    return _fitting(plugins.names("verifiers"), incomplete)
+    return _matching(plugins.names("verifiers"), incomplete)
 
 
 def runs(incomplete: str) -> list[str]:
     """Run folders below runs/, and any other folder."""
-    found = [str(path.parent) for path in Path("runs").glob("*/run.json")]
-    return _fitting([*found, *(str(path) for path in _beside(incomplete) if path.is_dir())], incomplete)
+    run_folders = [str(path.parent) for path in Path("runs").glob("*/run.json")]
+    other_folders = [str(path) for path in _files_beside(incomplete) if path.is_dir()]
+    return _matching([*run_folders, *other_folders], incomplete)
 
 
 def one_of(*names: str) -> Offer:
-    return lambda incomplete: _fitting(names, incomplete)
+    return lambda incomplete: _matching(names, incomplete)
 
 
-def _shipped(under: str, incomplete: str, *more: str) -> list[str]:
+def _shipped(folder: str, incomplete: str, *extra_suffixes: str) -> list[str]:
     """Names in a shipped folder, and files of one's own."""
     from distill import resources
 
-    suffixes = (".yaml", *more)
-    own = [str(path) for path in _beside(incomplete) if path.suffix in suffixes or path.is_dir()]
-    return _fitting([*resources.names(under), *own], incomplete)
+    suffixes = (".yaml", *extra_suffixes)
+    own_files = [str(path) for path in _files_beside(incomplete) if path.suffix in suffixes or path.is_dir()]
+    return _matching([*resources.names(folder), *own_files], incomplete)
 
 
-def _beside(incomplete: str) -> Iterable[Path]:
-    """Files that the word may become, once it looks like a path."""
+def _files_beside(incomplete: str) -> Iterable[Path]:
+    """Files that the typed text may become, once it looks like a path."""
     if not incomplete.startswith((".", "/", "~")) and "/" not in incomplete:
         return []
-    start = Path(incomplete)
-    folder = start if incomplete.endswith("/") else start.parent
-    return folder.expanduser().iterdir() if folder.expanduser().is_dir() else []
+    typed = Path(incomplete)
+    folder = (typed if incomplete.endswith("/") else typed.parent).expanduser()
+    return folder.iterdir() if folder.is_dir() else []
 
 
-def _fitting(names: Iterable[str], incomplete: str) -> list[str]:
+def _matching(names: Iterable[str], incomplete: str) -> list[str]:
     # a path that begins with ./ is given back as it was typed, or the shell would drop it
-    dot = "./" if incomplete.startswith("./") else ""
-    return sorted({dot + name for name in names if (dot + name).startswith(incomplete)})
+    prefix = "./" if incomplete.startswith("./") else ""
+    return sorted({prefix + name for name in names if (prefix + name).startswith(incomplete)})

@@ -19,28 +19,32 @@ def execute(folder: Path | None) -> bool:
     """Look, print each finding as it comes, and say whether `distill run tiny` should work."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 is one of the findings
-    out = Console()
-    found = []
+    console = Console()
+    findings = []
     with Console(stderr=True).status("looking; importing torch and vLLM takes some seconds"):
-        for one in doctor.examine(folder or Path("runs")):
-            found.append(one)
-            out.print(_row(one))
-    stopping = [one.name for one in found if one.needed and one.status != "ok"]
-    if stopping:
-        out.print(f"\nmend first: {', '.join(stopping)}; `distill run tiny` needs them", highlight=False, markup=False)
+        for finding in doctor.examine(folder or Path("runs")):
+            findings.append(finding)
+            console.print(_row(finding))
+    blocking = [finding.name for finding in findings if finding.needed and finding.status != "ok"]
+    if blocking:
+        console.print(
+            f"\nmend first: {', '.join(blocking)}; `distill run tiny` needs them", highlight=False, markup=False
+        )
     else:
-        rest = "; what is missing matters only to who uses it" if any(one.status != "ok" for one in found) else ""
-        out.print(f"\n`distill run tiny` should work here{rest}", highlight=False, markup=False)
-    return doctor.works(found)
+        note = ""
+        if any(finding.status != "ok" for finding in findings):
+            note = "; what is missing matters only to who uses it"
+        console.print(f"\n`distill run tiny` should work here{note}", highlight=False, markup=False)
+    return doctor.works(findings)
 
 
-def _row(one: Finding) -> Table:
-    row = Table.grid(padding=(0, 2))
-    row.add_column(width=13)
-    row.add_column(width=7)
-    row.add_column(overflow="fold")
-    what = Text(one.what)
-    if one.status != "ok" and one.fix:
-        what.append(f"\n→ {one.fix}", style="bold")
-    row.add_row(Text(one.name, style="bold"), Text(one.status, style=STYLES[one.status]), what)
-    return row
+def _row(finding: Finding) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(width=13)
+    table.add_column(width=7)
+    table.add_column(overflow="fold")
+    description = Text(finding.what)
+    if finding.status != "ok" and finding.fix:
+        description.append(f"\n→ {finding.fix}", style="bold")
+    table.add_row(Text(finding.name, style="bold"), Text(finding.status, style=STYLES[finding.status]), description)
+    return table

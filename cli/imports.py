@@ -17,22 +17,25 @@ from .stages import messages_to
 
 def execute(source: str, ref: str | None, folder: Path | None, limit: int | None) -> None:
     """Import `source` by the map `ref` into a run folder, by default the map's own."""
-    found = field_maps.find(ref, source)
-    run = Run(folder or Path("runs") / found.name)
-    out = Console()
-    progress: Progress = Bar(Console(stderr=True)) if Console(stderr=True).is_terminal else Lines()
+    field_map = field_maps.find(ref, source)
+    run = Run(folder or Path("runs") / field_map.name)
+    console = Console()
+    error_console = Console(stderr=True)
+    progress: Progress = Bar(error_console) if error_console.is_terminal else Lines()
     messages_to(run)
-    summary = imported.run(source, found, run, limit, progress)
-    for line in _lines(summary, found.name, run):
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+    summary = imported.run(source, field_map, run, limit, progress)
+    for line in _lines(summary, field_map.name, run):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _lines(s: dict[str, Any], name: str, run: Run) -> list[str]:
-    rate = s["rows"] / s["seconds"] if s["seconds"] else 0.0
-    took = f"{duration(s['seconds'])}{f', {rate:,.0f} rows/s' if rate else ''}"
+def _lines(summary: dict[str, Any], name: str, run: Run) -> list[str]:
+    took = duration(summary["seconds"])
+    if summary["rows"] and summary["seconds"]:
+        took += f", {summary['rows'] / summary['seconds']:,.0f} rows/s"
     lines = [
-        f"import by map {name}: {s['rows']:,} rows read in {took}",
-        f"  {s['traces']:,} new traces of {s['problems']:,} new problems ({s['without_gold']:,} without a gold answer)",
+        f"import by map {name}: {summary['rows']:,} rows read in {took}",
+        f"  {summary['traces']:,} new traces of {summary['problems']:,} new problems "
+        f"({summary['without_gold']:,} without a gold answer)",
     ]
     notes = {
         "cut": "of them were cut before they ended",
@@ -42,6 +45,6 @@ def _lines(s: dict[str, Any], name: str, run: Run) -> list[str]:
         "left_out": "rows were not wanted by the map's `where`",
         "rejected": f"rows or attempts set aside in {run.folder / imported.REJECTED}",
     }
-    lines += [f"  {s[key]:,} {note}" for key, note in notes.items() if s[key]]
-    lines += [f"    {count:,} × {reason}" for reason, count in list(s["reasons"].items())[:5]]
+    lines += [f"  {summary[key]:,} {note}" for key, note in notes.items() if summary[key]]
+    lines += [f"    {count:,} × {reason}" for reason, count in list(summary["reasons"].items())[:5]]
     return [*lines, f"next: distill filter --run {run.folder}"]

@@ -19,10 +19,11 @@ from distill.run import Run
 Rows = Iterator[tuple[str, ...]]
 
 
-def ls(what: str) -> None:
-    listing = LISTINGS.get(what)
+def ls(category: str) -> None:
+    """Print a table of what a category, such as `students`, has."""
+    listing = LISTINGS.get(category)
     if listing is None:
-        raise InputError(f"cannot list {what!r}", fix=suggest(what, LISTINGS))
+        raise InputError(f"cannot list {category!r}", fix=suggest(category, LISTINGS))
     headings, rows = listing
     table = Table(*headings, box=None, pad_edge=False)
     listed = list(rows())
@@ -40,32 +41,36 @@ def ls(what: str) -> None:
 
 def _teachers() -> Rows:
     for name in presets.names("teacher"):
-        found = presets.teacher(name)
-        size = f"{_size(found.parameters)} {found.precision or ''}"
-        yield name, size, _thousands(found.context), found.licence or "", found.hardware
+        preset = presets.teacher(name)
+        size = f"{_size(preset.parameters)} {preset.precision or ''}"
+        yield name, size, _thousands(preset.context), preset.licence or "", preset.hardware
 
 
 def _students() -> Rows:
     for name in presets.names("student"):
-        found = presets.student(name)
-        stretched = f" → {_thousands(found.rope.context)}" if found.rope else ""
-        advice = f"{found.learning_rate:.0e} × {found.epochs:g}".replace("e-0", "e-") if found.learning_rate else ""
-        shipped = Path(found.model).is_dir()  # its place on this machine is no id
-        model, size = "shipped" if shipped else found.model, _size(found.parameters)
-        context = _thousands(found.context) + stretched
-        yield name, model, size, context, found.licence or "", advice, found.hardware
+        preset = presets.student(name)
+        stretched = f" → {_thousands(preset.rope.context)}" if preset.rope else ""
+        advice = ""
+        if preset.learning_rate:
+            advice = f"{preset.learning_rate:.0e} × {preset.epochs:g}".replace("e-0", "e-")
+        is_shipped = Path(preset.model).is_dir()  # its path on this machine is no id
+        model = "shipped" if is_shipped else preset.model
+        context = _thousands(preset.context) + stretched
+        yield name, model, _size(preset.parameters), context, preset.licence or "", advice, preset.hardware
 
 
 def _problems() -> Rows:
     for name in sets.known():
-        found, _, _ = sets.find(name)
-        yield name, ", ".join(found.splits), found.verifier["kind"], found.licence or "", found.description
+        problem_set, _, _ = sets.find(name)
+        splits = ", ".join(problem_set.splits)
+        verifier = problem_set.verifier["kind"]
+        yield name, splits, verifier, problem_set.licence or "", problem_set.description
 
 
 def _recipes() -> Rows:
     for name in recipes.names():
-        found = recipes.load(name)
-        yield name, found.teacher, found.student, found.description
+        recipe = recipes.load(name)
+        yield name, recipe.teacher, recipe.student, recipe.description
 
 
 def _kinds(family: str) -> Callable[[], Rows]:
@@ -86,7 +91,9 @@ def _runs() -> Rows:
 def _size(parameters: float | None) -> str:
     if parameters is None:
         return ""
-    return f"{parameters / 1e9:,.4g}B" if parameters >= 1e8 else f"{parameters / 1e6:,.3g}M"
+    if parameters < 1e8:
+        return f"{parameters / 1e6:,.3g}M"
+    return f"{parameters / 1e9:,.4g}B"
 
 
 def _thousands(tokens: int | None) -> str:

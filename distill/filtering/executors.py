@@ -15,45 +15,48 @@ from distill.machine.workers import Workers
 from distill.store import jsonl
 
 
-def here(setup: Setup, shares: Iterable[Share]) -> Iterator[Said]:
-    judge = Judge(setup)
-    return map(judge.judge, shares)
+def here(setup: Setup, slices: Iterable[Share]) -> Iterator[Said]:
+    """Check the slices one after the other in this process."""
+    checker = Judge(setup)
+    return map(checker.judge, slices)
 
 
-_judge: Judge | None = None
+_checker: Judge | None = None
 
 
 def _start(setup: Setup) -> None:
-    global _judge  # noqa: PLW0603  one per worker process: that is what an initializer is for
+    global _checker  # noqa: PLW0603  one per worker process: that is what an initializer is for
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     gc.disable()  # what is imported and built here lives as long as the process: no use searching it for garbage
-    _judge = Judge(setup)
+    _checker = Judge(setup)
     gc.freeze()
     gc.enable()
 
 
-def _work(share: Share) -> Said:
-    assert _judge is not None
-    return _judge.judge(share)
+def _check(log_slice: Share) -> Said:
+    assert _checker is not None
+    return _checker.judge(log_slice)
 
 
-def _lines(share: Share) -> Iterator[Share]:
-    for at, line in jsonl.lines(share.chunk):
-        yield Share(share.source, jsonl.Chunk(share.chunk.path, at, at + len(line)))
+def _single_lines(log_slice: Share) -> Iterator[Share]:
+    for offset, line in jsonl.lines(log_slice.chunk):
+        yield Share(log_slice.source, jsonl.Chunk(log_slice.chunk.path, offset, offset + len(line)))
 
 
-def _dead(share: Share, setup: Setup) -> Said:
-    return Judge(setup).dead(share)
+def _worker_died(log_slice: Share, setup: Setup) -> Said:
+    return Judge(setup).dead(log_slice)
 
 
 def _workers(setup: Setup, processes: int) -> Workers[Share, Said]:
-    return Workers(_work, processes, parts=_lines, dead=partial(_dead, setup=setup), begin=partial(_start, setup))
+    return Workers(
+        _check, processes, parts=_single_lines, dead=partial(_worker_died, setup=setup), begin=partial(_start, setup)
+    )
 
 
-def pool(setup: Setup, shares: Iterable[Share], processes: int) -> Iterator[Said]:
-    """On `processes` cores; a worker that dies costs one trace, not the run."""
-    with _workers(setup, processes) as made:
-        yield from made.each(shares)
+def pool(setup: Setup, slices: Iterable[Share], processes: int) -> Iterator[Said]:
+    """Check the slices on `processes` cores; a worker that dies costs one trace, not the run."""
+    with _workers(setup, processes) as workers:
+        yield from workers.each(slices)
 
 
 class _Actor:
@@ -63,12 +66,12 @@ class _Actor:
         self._workers = _workers(pickle.loads(setup), 1)  # noqa: S301  our own bytes
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
-        shares = [pickle.loads(share) for share in batch["share"]]  # noqa: S301
-        return {"said": [pickle.dumps([*self._workers.each(shares)])]}
+        slices = [pickle.loads(packed) for packed in batch["slice"]]  # noqa: S301
+        return {"checked": [pickle.dumps([*self._workers.each(slices)])]}
 
 
-def ray(setup: Setup, shares: Iterable[Share]) -> Iterator[Said]:
-    """As a Ray Data job: on the cluster that RAY_ADDRESS names, else on one started here.
+def ray(setup: Setup, slices: Iterable[Share]) -> Iterator[Said]:
+    """Check the slices in a Ray Data job, on the cluster that RAY_ADDRESS names or else on one started here.
 
     The run folder must lie on a file system that all its machines share.
     """
@@ -76,28 +79,29 @@ def ray(setup: Setup, shares: Iterable[Share]) -> Iterator[Said]:
         import ray as cluster
     except ImportError as error:
         raise InputError("--on ray needs Ray", where="filter.on", fix="pip install 'distill[ray]'") from error
-    if started := not cluster.is_initialized():
+    is_ours = not cluster.is_initialized()
+    if is_ours:
         cluster.init(log_to_driver=False, configure_logging=False)
     try:
-        yield from _on(cluster, setup, shares)
+        yield from _run_on(cluster, setup, slices)
     finally:
-        if started:
+        if is_ours:
             cluster.shutdown()
 
 
-def _on(cluster: Any, setup: Setup, shares: Iterable[Share]) -> Iterator[Said]:
+def _run_on(cluster: Any, setup: Setup, slices: Iterable[Share]) -> Iterator[Said]:
     from ray.data import ActorPoolStrategy, DataContext
 
     data = DataContext.get_current()
     data.execution_options.preserve_order = True  # the ledger's order is the logs'
     data.enable_progress_bars = False
-    items = [{"share": pickle.dumps(share)} for share in shares]
+    packed_slices = [{"slice": pickle.dumps(log_slice)} for log_slice in slices]
     cores = max(1, int(cluster.cluster_resources().get("CPU", 1)))
-    judged = cluster.data.from_items(items, override_num_blocks=len(items)).map_batches(
+    checked = cluster.data.from_items(packed_slices, override_num_blocks=len(packed_slices)).map_batches(
         _Actor,
         batch_size=1,
-        compute=ActorPoolStrategy(size=min(cores, len(items))),
+        compute=ActorPoolStrategy(size=min(cores, len(packed_slices))),
         fn_constructor_args=(pickle.dumps(setup),),
     )
-    for row in judged.iter_rows():
-        yield from pickle.loads(row["said"])  # noqa: S301  our own bytes
+    for row in checked.iter_rows():
+        yield from pickle.loads(row["checked"])  # noqa: S301  our own bytes

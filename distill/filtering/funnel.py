@@ -15,15 +15,20 @@ _LENGTHS = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000)
 
 def decide(entry: Entry) -> Verdict:
     """False if any check rejects, else undecidable if any is, else accepted; all reasons are in `detail`."""
-    rejects = [f"{name}:{word.reason}" for name, word in entry.outcomes.items() if word.passed is False]
-    unsure = [f"{name}:{word.reason}" for name, word in entry.outcomes.items() if word.passed is None]
-    reasons = rejects or unsure
+    rejects = [f"{name}:{outcome.reason}" for name, outcome in entry.outcomes.items() if outcome.passed is False]
+    undecided = [f"{name}:{outcome.reason}" for name, outcome in entry.outcomes.items() if outcome.passed is None]
+    reasons = rejects or undecided
+    passed: bool | None = True
+    if rejects:
+        passed = False
+    elif undecided:
+        passed = None
     return Verdict(
         trace_id=entry.id,
         check="decision",
-        passed=False if rejects else None if unsure else True,
+        passed=passed,
         reason=reasons[0] if reasons else "",
-        detail=" ".join(rejects + unsure),
+        detail=" ".join(rejects + undecided),
     )
 
 
@@ -42,60 +47,63 @@ class Funnel:
     """Fed with every trace once; `summary()` is funnel.json.
 
     Args:
-        examples: how many kept and how many rejected traces of each reason to name.
+        example_count: how many kept and how many rejected traces of each reason to name.
     """
 
-    def __init__(self, checks: list[str], examples: int) -> None:
-        self._size = examples
-        self._total = self._accepted = self._undecidable = self._kept = 0
+    def __init__(self, checks: list[str], example_count: int) -> None:
+        self._example_count = example_count
+        self._total = 0
+        self._accepted = 0
+        self._undecidable = 0
+        self._kept = 0
         self._reasons: dict[str, Counter[str]] = {name: Counter() for name in checks}
-        self._only: Counter[str] = Counter()
-        self._first: Counter[str] = Counter()
-        self._sets: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self._lengths: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        self._rejected_alone: Counter[str] = Counter()
+        self._rejected_first: Counter[str] = Counter()
+        self._by_set: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._by_length: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._examples: dict[str, list[str]] = {}
 
     def add(self, entry: Entry) -> None:
-        faults = [(name, word) for name, word in entry.outcomes.items() if word.passed is not True]
-        rejecting = [name for name, word in faults if word.passed is False]
+        not_passed = [(name, outcome) for name, outcome in entry.outcomes.items() if outcome.passed is not True]
+        rejecting = [name for name, outcome in not_passed if outcome.passed is False]
         self._total += 1
-        self._accepted += not faults
-        self._undecidable += bool(faults) and not rejecting
+        self._accepted += not not_passed
+        self._undecidable += bool(not_passed) and not rejecting
         self._kept += entry.kept
         if rejecting:
-            self._first[rejecting[0]] += 1
+            self._rejected_first[rejecting[0]] += 1
         if len(rejecting) == 1:
-            self._only[rejecting[0]] += 1
-        for counts in (self._sets[entry.family], self._lengths[bisect.bisect_left(_LENGTHS, entry.characters)]):
+            self._rejected_alone[rejecting[0]] += 1
+        for counts in (self._by_set[entry.family], self._by_length[bisect.bisect_left(_LENGTHS, entry.characters)]):
             counts["traces"] += 1
             counts["kept"] += entry.kept
             for name in rejecting:
                 counts[name] += 1
-        for name, word in faults:
-            if word.passed is False:
-                self._reasons[name][word.reason] += 1
-            self._exemplify(f"{name}:{word.reason}", entry.id)
-        if entry.kept and not faults:
-            self._exemplify("kept", entry.id)
+        for name, outcome in not_passed:
+            if outcome.passed is False:
+                self._reasons[name][outcome.reason] += 1
+            self._add_example(f"{name}:{outcome.reason}", entry.id)
+        if entry.kept and not not_passed:
+            self._add_example("kept", entry.id)
 
-    def _exemplify(self, reason: str, id: str) -> None:
+    def _add_example(self, label: str, id: str) -> None:
         """Keep the smallest ids: they are hashes, so that is a draw, and the same one every time."""
-        examples = self._examples.setdefault(reason, [])
-        if len(examples) < self._size or (examples and id < examples[-1]):
+        examples = self._examples.setdefault(label, [])
+        if len(examples) < self._example_count or (examples and id < examples[-1]):
             bisect.insort(examples, id)
-            del examples[self._size :]
+            del examples[self._example_count :]
 
     def summary(self) -> dict[str, Any]:
-        left = self._total
+        remaining = self._total
         checks = []
         for name, reasons in self._reasons.items():
-            left -= self._first[name]
+            remaining -= self._rejected_first[name]
             checks.append(
                 {
                     "check": name,
                     "rejects": reasons.total(),
-                    "only": self._only[name],
-                    "left": left,
+                    "only": self._rejected_alone[name],
+                    "left": remaining,
                     "reasons": dict(reasons.most_common()),
                 }
             )
@@ -106,12 +114,14 @@ class Funnel:
             "undecidable": self._undecidable,
             "accepted": self._accepted,
             "kept": self._kept,
-            "by_set": {name: self._share(counts) for name, counts in sorted(self._sets.items())},
-            "by_length": {bounds[bin]: self._share(counts) for bin, counts in sorted(self._lengths.items())},
+            "by_set": {name: self._summarize(counts) for name, counts in sorted(self._by_set.items())},
+            "by_length": {
+                bounds[length_bin]: self._summarize(counts) for length_bin, counts in sorted(self._by_length.items())
+            },
             "examples": dict(sorted(self._examples.items())),
         }
 
-    def _share(self, counts: Counter[str]) -> dict[str, Any]:
+    def _summarize(self, counts: Counter[str]) -> dict[str, Any]:
         """Traces, how many are in the set, and how many each check rejects."""
         rejects = {name: counts[name] for name in self._reasons if counts[name]}
         return {"traces": counts["traces"], "kept": counts["kept"], "rejects": rejects}
@@ -119,5 +129,9 @@ class Funnel:
 
 def worst(summary: dict[str, Any]) -> str:
     """The commonest reason for rejecting, as `check:reason`."""
-    counts = {f"{c['check']}:{reason}": n for c in summary["checks"] for reason, n in c["reasons"].items()}
-    return max(counts, key=lambda reason: counts[reason]) if counts else "nothing to judge"
+    counts = {
+        f"{check['check']}:{reason}": count for check in summary["checks"] for reason, count in check["reasons"].items()
+    }
+    if not counts:
+        return "nothing to judge"
+    return max(counts, key=lambda reason: counts[reason])

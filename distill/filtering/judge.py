@@ -29,13 +29,13 @@ DIED = Outcome(passed=None, reason="worker_died", detail="the process that judge
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a process on any machine needs to judge; paths must mean the same there."""
+    """All that a process on any machine needs to run the checks; paths must mean the same there."""
 
     checks: dict[str, dict[str, Any]]
     context: Context
-    problems: Path
-    earlier: tuple[Path, ...]
-    prints: dict[str, str]
+    problem_index: Path
+    earlier_ledgers: tuple[Path, ...]
+    fingerprints: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -48,35 +48,35 @@ class Share:
 
 @dataclass(frozen=True)
 class Said:
-    """A chunk's traces, judged."""
+    """What the checks say of the traces of one slice."""
 
     share: Share
     rows: list[Judged]
     orphans: int
     """Traces whose problem is no longer in the problem file."""
     reused: int
-    """Traces of which every outcome was known."""
+    """Traces of which every outcome was known from an earlier run."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A trace in a judge's hands."""
+class _PendingTrace:
+    """A trace between its line in the log and its row in the ledger."""
 
-    at: int
+    offset: int
     """Where its line begins."""
     problem: Problem
     trace: Trace
     basis: bytes
-    """See `Judged`."""
-    known: dict[str, Spoken]
-    """What an earlier run said of it."""
+    """Hash of the trace and its problem, as in `Judged`."""
+    earlier_outcomes: dict[str, Spoken]
+    """Outcomes of an earlier run that still hold, by check."""
     outcomes: dict[str, Spoken]
-    """What is said of it now."""
+    """Outcomes of this run, by check."""
     features: dict[str, bytes]
 
 
 def build(checks: Mapping[str, dict[str, Any]], context: Context) -> dict[str, Filter | SetFilter]:
-    """Filters by name.
+    """Build the filters, by the names of their checks.
 
     Raises:
         InputError: the settings of one are wrong; names it.
@@ -88,106 +88,110 @@ def build(checks: Mapping[str, dict[str, Any]], context: Context) -> dict[str, F
 
 
 def fingerprints(checks: Mapping[str, dict[str, Any]], context: Context) -> dict[str, str]:
-    """What the outcomes of each check depend on besides the trace and its problem.
+    """Hash, for each check, what its outcomes depend on besides the trace and its problem.
 
     A kind whose outcomes depend on more than its settings and the think tags says on what by a function
     `basis(config, context)`; of a user's own file the content counts.
     """
     version = importlib.metadata.version("distill")
-    found = {}
+    by_check = {}
     for name, settings in checks.items():
         kind = str(settings.get("kind", name))
         config = plugins.configure("filters", settings, name=name, where=f"filter.checks.{name}")
         module = plugins.load("filters", kind)
         code = Path(str(module.__file__)).read_text(encoding="utf-8")
         basis = module.basis(config, context) if hasattr(module, "basis") else None
-        found[name] = content_id(version, kind, code, config.model_dump(mode="json"), context.tags.model_dump(), basis)
-    return found
+        by_check[name] = content_id(
+            version, kind, code, config.model_dump(mode="json"), context.tags.model_dump(), basis
+        )
+    return by_check
 
 
 class Judge:
-    """Built once per process."""
+    """Runs all checks on slices of the logs; built once per process."""
 
     def __init__(self, setup: Setup) -> None:
         self._filters = build(setup.checks, setup.context)
-        self._problems = Problems(setup.problems)
-        self._earlier = Earlier(setup.earlier, setup.prints)
+        self._problems = Problems(setup.problem_index)
+        self._earlier = Earlier(setup.earlier_ledgers, setup.fingerprints)
 
-    def judge(self, share: Share) -> Said:
+    def judge(self, log_slice: Share) -> Said:
+        """Run every check on every trace of a slice."""
         rows: list[Judged] = []
-        orphans = reused = 0
-        lines = jsonl.lines(share.chunk)
+        orphans = 0
+        reused = 0
+        lines = jsonl.lines(log_slice.chunk)
         while batch := [*islice(lines, _BATCH)]:
-            found = [self._find(share, at, line) for at, line in batch]
-            asked = [one for one in found if one]
-            orphans += len(found) - len(asked)
-            reused += sum(len(one.known) == len(self._filters) for one in asked)
-            self._complete(asked)
-            rows += [judged(share, one) for one in asked]
+            looked_up = [self._look_up(log_slice, offset, line) for offset, line in batch]
+            pending_traces = [pending for pending in looked_up if pending]
+            orphans += len(looked_up) - len(pending_traces)
+            reused += sum(len(pending.earlier_outcomes) == len(self._filters) for pending in pending_traces)
+            self._complete(pending_traces)
+            rows += [_checked(log_slice, pending) for pending in pending_traces]
             tokens.cache_clear()  # a giant trace would stay in memory with its words
-        return Said(share, rows, orphans, reused)
+        return Said(log_slice, rows, orphans, reused)
 
-    def _find(self, share: Share, at: int, line: bytes) -> _Asked | None:
+    def _look_up(self, log_slice: Share, offset: int, line: bytes) -> _PendingTrace | None:
         """A trace with its problem and what is known of it; None if its problem is gone."""
-        trace = read(line, share, at)
-        found = self._problems.raw(share.source, trace.problem_id)
-        if found is None:
+        trace = _read(line, log_slice, offset)
+        entry = self._problems.raw(log_slice.source, trace.problem_id)
+        if entry is None:
             return None
-        problem, row = found
+        problem, row = entry
         basis = hashlib.blake2b(row + line, digest_size=8).digest()
-        known, features = self._earlier.find(trace.id, basis)
-        return _Asked(at, problem, trace, basis, known, {}, features)
+        earlier_outcomes, features = self._earlier.find(trace.id, basis)
+        return _PendingTrace(offset, problem, trace, basis, earlier_outcomes, {}, features)
 
-    def _complete(self, batch: list[_Asked]) -> None:
-        """Every check's word, in the recipe's order; only those are asked whose word is not known yet."""
+    def _complete(self, pending_traces: list[_PendingTrace]) -> None:
+        """Run the checks, in the recipe's order, whose outcome is not known from an earlier run."""
         for name, check in self._filters.items():
-            describe = getattr(check, "feature", None)
-            for one in batch:
-                if name in one.known:
-                    one.outcomes[name] = one.known[name]
+            feature_of = getattr(check, "feature", None)
+            for pending in pending_traces:
+                if name in pending.earlier_outcomes:
+                    pending.outcomes[name] = pending.earlier_outcomes[name]
                     continue
-                one.outcomes[name] = speak(check(one.problem, one.trace))
-                feature = describe(one.problem, one.trace) if describe else None
+                pending.outcomes[name] = speak(check(pending.problem, pending.trace))
+                feature = feature_of(pending.problem, pending.trace) if feature_of else None
                 if feature is not None:
-                    one.features[name] = feature
+                    pending.features[name] = feature
 
-    def dead(self, share: Share) -> Said:
-        """What is said of a single line that kills its process: nothing can be decided about that trace."""
-        [(at, line)] = jsonl.lines(share.chunk)
-        one = self._find(share, at, line)
-        if one is None:
-            return Said(share, [], 1, 0)
-        words = {name: speak(DIED) for name in self._filters}
-        return Said(share, [judged(share, replace(one, basis=b"", outcomes=words, features={}))], 0, 0)
+    def dead(self, log_slice: Share) -> Said:
+        """Mark the trace of a single line as undecidable, since its line kills the process that reads it."""
+        [(offset, line)] = jsonl.lines(log_slice.chunk)
+        pending = self._look_up(log_slice, offset, line)
+        if pending is None:
+            return Said(log_slice, [], 1, 0)
+        outcomes = {name: speak(DIED) for name in self._filters}
+        return Said(log_slice, [_checked(log_slice, replace(pending, basis=b"", outcomes=outcomes, features={}))], 0, 0)
 
 
-def judged(share: Share, one: _Asked) -> Judged:
-    length = one.outcomes.get("length")
-    rejects, unsure = masks(one.outcomes.values())
+def _checked(log_slice: Share, pending: _PendingTrace) -> Judged:
+    length = pending.outcomes.get("length")
+    rejects, unsure = masks(pending.outcomes.values())
     return Judged(
-        id=one.trace.id,
-        problem=one.trace.problem_id,
-        sample=one.trace.sample,
-        family=one.problem.set,
-        characters=len(one.trace.completion),
+        id=pending.trace.id,
+        problem=pending.trace.problem_id,
+        sample=pending.trace.sample,
+        family=pending.problem.set,
+        characters=len(pending.trace.completion),
         tokens=int(length[2]) if length and length[2] is not None else None,
-        path=share.chunk.path,
-        at=one.at,
-        basis=one.basis,
-        outcomes=orjson.dumps(one.outcomes),
-        features=pack(list(one.outcomes), one.features),
+        path=log_slice.chunk.path,
+        at=pending.offset,
+        basis=pending.basis,
+        outcomes=orjson.dumps(pending.outcomes),
+        features=pack(list(pending.outcomes), pending.features),
         rejects=rejects,
         unsure=unsure,
     )
 
 
-def read(line: bytes, share: Share, at: int) -> Trace:
+def _read(line: bytes, log_slice: Share, offset: int) -> Trace:
     try:
         return Trace.model_validate_json(line)
     except ValidationError as error:
-        first = error.errors()[0]
+        detail = error.errors()[0]
         raise InputError(
-            f"the line at byte {at} is no Trace: {'.'.join(map(str, first['loc']))}: {first['msg']}",
-            where=share.chunk.path,
+            f"the line at byte {offset} is no Trace: {'.'.join(map(str, detail['loc']))}: {detail['msg']}",
+            where=log_slice.chunk.path,
             fix="the file was edited or written by another version of distill; mend or remove that line",
         ) from error

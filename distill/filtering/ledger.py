@@ -39,7 +39,7 @@ Spoken = list[Any]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a worker says of one trace."""
+    """The outcomes of all checks on one trace, as a worker sends them."""
 
     id: str
     problem: str
@@ -54,17 +54,18 @@ class Judged:
     basis: bytes
     """Hash of the trace and its problem: the outcomes hold as long as it does."""
     outcomes: bytes
-    """JSON: name to `Spoken`. As it is stored, as the rest is: one process takes in what all the others say."""
+    """JSON: name of a check to `Spoken`; encoded by the worker, since one process stores what all of them send."""
     features: bytes
-    """See `pack`."""
+    """Features of all checks, packed by `pack`."""
     rejects: int
-    """A bit for each check, in the order of the recipe. So too the undecided ones."""
+    """A bit for each check that rejects, in the order of the recipe."""
     unsure: int
+    """A bit for each check that is undecided, in the order of the recipe."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A trace with the last word of every check."""
+    """A trace with the final outcome of every check."""
 
     number: int
     id: str
@@ -77,7 +78,7 @@ class Entry:
 
 
 class Word(NamedTuple):
-    """An outcome as it comes back: there are ten times as many as traces, and what a check said was validated once."""
+    """An outcome read back without validation: there are ten times as many as traces, and each was validated once."""
 
     passed: bool | None
     reason: str
@@ -89,12 +90,12 @@ def speak(outcome: Outcome) -> Spoken:
     return [outcome.passed, outcome.reason, outcome.score, outcome.detail]
 
 
-def outcome(spoken: Spoken) -> Outcome:
-    passed, reason, score, detail = spoken
+def unpack_outcome(packed: Spoken) -> Outcome:
+    passed, reason, score, detail = packed
     return Outcome(passed=passed, reason=reason, score=score, detail=detail)
 
 
-def _these(keys: Iterable[int | str]) -> str:
+def _json_array(keys: Iterable[int | str]) -> str:
     return orjson.dumps(list(keys)).decode()
 
 
@@ -102,22 +103,23 @@ class Ledger:
     """One run of the filter, written to `path`; use as a context manager.
 
     Args:
-        prints: fingerprint of each check by name, in the order of the recipe.
+        fingerprints: one of each check, by its name, in the order of the recipe.
     """
 
-    def __init__(self, path: Path, prints: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, fingerprints: Mapping[str, str]) -> None:
         self.path = path
-        self.names: Sequence[str] = list(prints)
-        self.bits = {name: 1 << place for place, name in enumerate(self.names)}
+        self.names: Sequence[str] = list(fingerprints)
+        self.bits = {name: 1 << position for position, name in enumerate(self.names)}
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in (path, path.with_name(path.name + "-journal")):
             leftover.unlink(missing_ok=True)
         self._db = sqlite3.connect(path)
         # a crash costs what was not committed; the verdicts are in traces.jsonl's keeping and can be made again
         self._db.executescript("PRAGMA synchronous=OFF; PRAGMA cache_size=-16000;" + _SCHEMA)
-        self._db.execute("INSERT INTO facts VALUES('prints', ?)", [orjson.dumps(dict(prints))])
+        self._db.execute("INSERT INTO facts VALUES('prints', ?)", [orjson.dumps(dict(fingerprints))])
         self._db.commit()
-        self.count = self.orphans = self.repeats = 0
+        self.count = 0
+        self.repeats = 0
 
     def __enter__(self) -> Ledger:
         return self
@@ -125,58 +127,57 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def add(self, judged: Iterable[Judged], source: int, limit: int | None = None) -> int:
+    def add(self, traces: Iterable[Judged], source: int, limit: int | None = None) -> int:
         """Take a chunk's traces; returns how many were new.
 
         A later row of an id takes the earlier one's place and keeps its number: a log's last row of an id counts.
         """
-        before = self.count
-        rows = list(judged)
-        known = dict(self._execute(_NUMBERS, (_these(row.id for row in rows),)))
-        taken = []
+        count_before = self.count
+        rows = list(traces)
+        number_by_id = dict(self._execute(_NUMBERS, (_json_array(row.id for row in rows),)))
+        records = []
         for row in rows:
             if limit is not None and self.count >= limit:
                 break
-            number = known.setdefault(row.id, self.count)
-            new = number == self.count
-            self.count += new
-            self.repeats += not new
-            taken.append(
+            number = number_by_id.setdefault(row.id, self.count)
+            is_new = number == self.count
+            self.count += is_new
+            self.repeats += not is_new
+            records.append(
                 (
                     number, row.id, row.problem, row.sample, row.family, row.characters, row.tokens, source, row.path,
                     row.at, row.basis, row.outcomes, row.features, row.rejects, row.unsure,
                 )
             )  # fmt: skip
-        marks = ",".join("?" * 15)
-        self._execute(f"INSERT OR REPLACE INTO traces VALUES({marks})", taken, self._db.executemany)
+        placeholders = ",".join("?" * 15)
+        self._execute(f"INSERT OR REPLACE INTO traces VALUES({placeholders})", records, self._db.executemany)
         self._db.commit()
-        return self.count - before
+        return self.count - count_before
 
     def _execute(
-        self, statement: str, values: Sequence[Any] = (), how: Callable[..., sqlite3.Cursor] | None = None
+        self, statement: str, values: Sequence[Any] = (), execute: Callable[..., sqlite3.Cursor] | None = None
     ) -> sqlite3.Cursor:
         try:
-            return (how or self._db.execute)(statement, values)
+            return (execute or self._db.execute)(statement, values)
         except sqlite3.OperationalError as error:  # a full disk, most often
             raise RunError(
                 f"cannot write: {error}", where=str(self.path), fix="free some space, then run it again"
             ) from error
 
     def sort(self) -> None:
-        """Once all traces are in: an index for reading them by problem."""
+        """Make the index for reading traces by problem; called once all traces are in."""
         self._execute("CREATE INDEX by_problem ON traces(problem, sample, id)")
         self._db.commit()
 
-    def settle(self, name: str, words: Iterable[tuple[int, Outcome]]) -> int:
-        """Replace outcomes of one check; returns how many."""
+    def settle(self, name: str, outcomes: Iterable[tuple[int, Outcome]]) -> int:
+        """Replace outcomes of one check and return how many were replaced."""
         count = 0
         bit = self.bits[name]
-        for number, found in words:
-            self._execute("INSERT OR REPLACE INTO settled VALUES(?,?,?)", (number, name, orjson.dumps(speak(found))))
-            rejects, unsure = bit * (found.passed is False), bit * (found.passed is None)
+        for number, outcome in outcomes:
+            self._execute("INSERT OR REPLACE INTO settled VALUES(?,?,?)", (number, name, orjson.dumps(speak(outcome))))
             self._execute(
                 "UPDATE traces SET rejects=(rejects & ~?)|?, unsure=(unsure & ~?)|? WHERE number=?",
-                (bit, rejects, bit, unsure, number),
+                (bit, bit * (outcome.passed is False), bit, bit * (outcome.passed is None), number),
             )
             count += 1
         self._db.commit()
@@ -186,28 +187,25 @@ class Ledger:
         return Known(self, name, problems)
 
     def rows(self, columns: str) -> Iterator[tuple[Any, ...]]:
-        """Rows by problem, sample and id, which come before the columns asked for.
-
-        Read page by page, so that the ledger can be written meanwhile.
-        """
-        after: tuple[Any, ...] = ("", -1, "")
+        """Rows of problem, sample, id and `columns` in that order; read by pages so that others can write meanwhile."""
+        last_key: tuple[Any, ...] = ("", -1, "")
         while True:
             page = self._execute(
                 f"SELECT problem, sample, id, {columns} FROM traces WHERE (problem, sample, id) > (?,?,?) "  # noqa: S608
                 f"ORDER BY problem, sample, id LIMIT {_PAGE}",
-                after,
+                last_key,
             ).fetchall()
             yield from page
             if len(page) < _PAGE:
                 return
-            after = page[-1][:3]
+            last_key = page[-1][:3]
 
-    def last_words(self, first: Mapping[int, bytes]) -> Iterator[dict[str, Spoken]]:
-        """What every check said of traces at last, by their numbers and what it said at first."""
+    def last_words(self, first_outcomes: Mapping[int, bytes]) -> Iterator[dict[str, Spoken]]:
+        """The final outcomes of all checks on traces, given their numbers and first outcomes."""
         settled: dict[int, dict[str, Spoken]] = {}
-        for number, name, word in self._execute(_SETTLED, (_these(first),)):
-            settled.setdefault(number, {})[name] = orjson.loads(word)
-        for number, outcomes in first.items():
+        for number, name, outcome in self._execute(_SETTLED, (_json_array(first_outcomes),)):
+            settled.setdefault(number, {})[name] = orjson.loads(outcome)
+        for number, outcomes in first_outcomes.items():
             yield orjson.loads(outcomes) | settled.get(number, {})
 
     def entries(self) -> Iterator[Entry]:
@@ -219,10 +217,10 @@ class Ledger:
             "ORDER BY traces.number LIMIT ?",
             (number, _PAGE),
         ).fetchall():
-            said = self.last_words({row[0]: row[6] for row in page})
-            for (number, id, problem, sample, family, characters, _, kept), spoken in zip(page, said, strict=True):
-                words = {name: Word(*word) for name, word in spoken.items()}
-                yield Entry(number, id, problem, sample, family, characters, words, bool(kept))
+            final = self.last_words({row[0]: row[6] for row in page})
+            for (number, id, problem, sample, family, characters, _, kept), packed in zip(page, final, strict=True):
+                outcomes = {name: Word(*outcome) for name, outcome in packed.items()}
+                yield Entry(number, id, problem, sample, family, characters, outcomes, bool(kept))
 
     def keep(self, rows: Iterable[tuple[int, bytes]]) -> int:
         """Remember the traces to train on with their place in the set's order; forgets an earlier choice."""
@@ -247,14 +245,15 @@ class Ledger:
 
     def kept_bytes(self) -> int:
         """About how much text the chosen traces have; 0 only if there are none."""
-        found = self._execute("SELECT coalesce(sum(characters + 1), 0) FROM traces JOIN kept USING(number)").fetchone()
-        return int(found[0])
+        row = self._execute("SELECT coalesce(sum(characters + 1), 0) FROM traces JOIN kept USING(number)").fetchone()
+        return int(row[0])
 
     def load(self, numbers: Iterable[int], problems: Problems) -> Iterator[tuple[int, Problem, Trace]]:
         """The records behind traces, in the order asked for."""
         for number in numbers:
-            source, path, at = self._execute("SELECT source, path, at FROM traces WHERE number=?", (number,)).fetchone()
-            trace = Trace.model_validate_json(jsonl.line_at(path, at))
+            statement = "SELECT source, path, at FROM traces WHERE number=?"
+            source, path, offset = self._execute(statement, (number,)).fetchone()
+            trace = Trace.model_validate_json(jsonl.line_at(path, offset))
             problem = problems.get(source, trace.problem_id)
             if problem is None:
                 raise RunError(f"problem {trace.problem_id} is gone", where=path, fix="run the filter again")
@@ -265,26 +264,30 @@ class Known:
     """Implements distill.filters.Candidates over the ledger."""
 
     def __init__(self, ledger: Ledger, name: str, problems: Problems) -> None:
-        self._ledger, self._name, self._problems = ledger, name, problems
+        self._ledger = ledger
+        self._name = name
+        self._problems = problems
 
     def __iter__(self) -> Iterator[Candidate]:
-        ledger = self._ledger
-        place, own, correct = ledger.names.index(self._name), ledger.bits[self._name], ledger.bits.get("correct", 0)
-        rows = ledger.rows("number, outcomes, features, rejects, unsure")
-        for problem, sample, id, number, outcomes, features, rejects, unsure in rows:
+        position = self._ledger.names.index(self._name)
+        own_bit = self._ledger.bits[self._name]
+        correct_bit = self._ledger.bits.get("correct", 0)
+        rows = self._ledger.rows("number, outcomes, features, rejects, unsure")
+        for problem_id, sample, trace_id, number, outcomes, features, rejects, unsure in rows:
+            is_decided = correct_bit and not unsure & correct_bit
             yield Candidate(
                 number=number,
-                trace_id=id,
-                problem_id=problem,
+                trace_id=trace_id,
+                problem_id=problem_id,
                 sample=sample,
-                fit=not (rejects | unsure) & ~own,
-                correct=None if not correct or unsure & correct else not rejects & correct,
-                word=partial(self._word, outcomes),
-                feature=_feature(features, place),
+                fit=not (rejects | unsure) & ~own_bit,
+                correct=not rejects & correct_bit if is_decided else None,
+                word=partial(self._first_outcome, outcomes),
+                feature=_feature_at(features, position),
             )
 
-    def _word(self, outcomes: bytes) -> Outcome:
-        return outcome(orjson.loads(outcomes)[self._name])
+    def _first_outcome(self, outcomes: bytes) -> Outcome:
+        return unpack_outcome(orjson.loads(outcomes)[self._name])
 
     def load(self, numbers: Iterable[int]) -> Iterator[tuple[int, Problem, Trace]]:
         return self._ledger.load(numbers, self._problems)
@@ -292,35 +295,36 @@ class Known:
 
 def masks(outcomes: Iterable[Spoken]) -> tuple[int, int]:
     """Which checks reject and which are unsure, the first one's bit the lowest."""
-    rejects = unsure = 0
-    for place, spoken in enumerate(outcomes):
-        rejects |= (spoken[0] is False) << place
-        unsure |= (spoken[0] is None) << place
+    rejects = 0
+    unsure = 0
+    for position, outcome in enumerate(outcomes):
+        rejects |= (outcome[0] is False) << position
+        unsure |= (outcome[0] is None) << position
     return rejects, unsure
 
 
 def pack(names: Sequence[str], features: Mapping[str, bytes]) -> bytes:
-    """Features one after another, each behind the place of its check and its length."""
+    """Features one after another, each behind the position of its check and its length."""
     return b"".join(
-        bytes([place]) + len(features[name]).to_bytes(2, "big") + features[name]
-        for place, name in enumerate(names)
+        bytes([position]) + len(features[name]).to_bytes(2, "big") + features[name]
+        for position, name in enumerate(names)
         if name in features
     )
 
 
 def unpack(names: Sequence[str], packed: bytes) -> dict[str, bytes]:
-    return {names[place]: packed[first:last] for place, first, last in _packed(packed)}
+    return {names[position]: packed[start:end] for position, start, end in _feature_spans(packed)}
 
 
-def _feature(packed: bytes, wanted: int) -> bytes | None:
-    """What `unpack` finds for the check at one place."""
-    return next((packed[first:last] for place, first, last in _packed(packed) if place == wanted), None)
+def _feature_at(packed: bytes, position: int) -> bytes | None:
+    """The feature of the check at one position."""
+    return next((packed[start:end] for other, start, end in _feature_spans(packed) if other == position), None)
 
 
-def _packed(packed: bytes) -> Iterator[tuple[int, int, int]]:
-    """Place of a check, and where its feature begins and ends."""
-    at = 0
-    while at < len(packed):
-        first = at + 3
-        at = first + int.from_bytes(packed[at + 1 : first], "big")
-        yield packed[first - 3], first, at
+def _feature_spans(packed: bytes) -> Iterator[tuple[int, int, int]]:
+    """Position of a check, and where its feature begins and ends."""
+    offset = 0
+    while offset < len(packed):
+        start = offset + 3
+        offset = start + int.from_bytes(packed[offset + 1 : start], "big")
+        yield packed[start - 3], start, offset

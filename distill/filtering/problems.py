@@ -22,7 +22,7 @@ class Problems:
 
     @staticmethod
     def write(path: Path, sources: Sequence[Run]) -> None:
-        """Index the runs' problems, with how far each was sampled; the place of a run is its source number."""
+        """Index the runs' problems, with how far each was sampled; the position of a run is its source number."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         db = sqlite3.connect(path)
@@ -34,33 +34,34 @@ class Problems:
             rows = ((source, row["id"], orjson.dumps(row)) for _, row in jsonl.rows(run.problems))
             db.executemany("INSERT OR REPLACE INTO problems VALUES(?,?,?)", rows)
             if run.rates.exists():
-                merged = "CAST(json_set(row, '$.metadata.sampled', json(?)) AS BLOB)"
-                sampled = f"UPDATE problems SET row = {merged} WHERE source=? AND id=?"  # noqa: S608
+                with_rate = "CAST(json_set(row, '$.metadata.sampled', json(?)) AS BLOB)"
+                statement = f"UPDATE problems SET row = {with_rate} WHERE source=? AND id=?"  # noqa: S608
                 rates = ((orjson.dumps(rate).decode(), source, rate["problem_id"]) for _, rate in jsonl.rows(run.rates))
-                db.executemany(sampled, rates)
+                db.executemany(statement, rates)
         db.commit()
         db.close()
 
     def raw(self, source: int, id: str) -> tuple[Problem, bytes] | None:
         """A problem and its stored row; the last few are remembered, since traces of one often stand together."""
-        found = self._recent.get((source, id))
-        if found is None:
+        entry = self._recent.get((source, id))
+        if entry is None:
             row = self._db.execute("SELECT row FROM problems WHERE source=? AND id=?", (source, id)).fetchone()
             if row is None:
                 return None
             if len(self._recent) >= 1000:
                 self._recent.clear()
-            found = self._recent[source, id] = (Problem.model_validate_json(row[0]), row[0])
-        return found
+            entry = (Problem.model_validate_json(row[0]), row[0])
+            self._recent[source, id] = entry
+        return entry
 
     def get(self, source: int, id: str) -> Problem | None:
-        found = self.raw(source, id)
-        return found[0] if found else None
+        entry = self.raw(source, id)
+        return entry[0] if entry else None
 
     def close(self) -> None:
         self._db.close()
 
 
 def read_only(path: Path) -> sqlite3.Connection:
-    """No lock is taken, so that many machines can read it over a shared file system."""
+    """Open a SQLite file without a lock, so that many machines can read it over a shared file system."""
     return sqlite3.connect(path.resolve().as_uri() + "?mode=ro&immutable=1", uri=True, check_same_thread=False)

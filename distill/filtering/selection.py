@@ -23,8 +23,8 @@ class Selection(Record):
     per_problem: int | None = Field(None, ge=1)
     """At most so many accepted traces of one problem."""
     pick: Literal["first", "shortest", "random", "diverse"] = "first"
-    """Which of them: the lowest sample indices; the fewest tokens (characters where no check counts tokens); any;
-    or those that share the fewest words with the ones taken before."""
+    """Which accepted traces of a problem to take: the lowest sample indices; the fewest tokens (characters where no
+    check counts tokens); any; or those that share the fewest words with the ones taken before."""
     rows: int | None = Field(None, ge=1)
     """At most so many traces in all, drawn with the weights that `difficulty` gives."""
     difficulty: float = Field(0.0, ge=0)
@@ -33,98 +33,110 @@ class Selection(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class _Accepted:
+class _AcceptedTrace:
     number: int
     id: str
     sample: int
     size: int
+    """Tokens, or characters where no check counts tokens."""
 
 
 def select(
-    ledger: Ledger, problems: Problems, how: Selection, seed: int, unfiltered: bool
+    ledger: Ledger, problems: Problems, selection: Selection, seed: int, unfiltered: bool
 ) -> Iterator[tuple[int, bytes]]:
-    """(number, place) of the traces to train on; places order the set by content, not by who was sampled first.
+    """(number, order key) of the traces to train on; keys order the set by content, not by who was sampled first.
 
     Args:
         unfiltered: draw as many as would be chosen from all traces, accepted or not.
     """
-    chosen = _weighted(_capped(ledger, problems, how, seed), how, seed)
+    chosen = _weighted(_capped(ledger, problems, selection, seed), selection, seed)
     if unfiltered:
-        wanted = sum(1 for _ in chosen)
-        everything = ((place(seed, id), number) for _, _, id, number in ledger.rows("number"))
-        yield from ((number, key) for key, number in heapq.nsmallest(wanted, everything))
+        target_count = sum(1 for _ in chosen)
+        keyed = ((place(seed, id), number) for _, _, id, number in ledger.rows("number"))
+        yield from ((number, key) for key, number in heapq.nsmallest(target_count, keyed))
     else:
         yield from ((number, place(seed, id)) for number, id in chosen)
 
 
 def place(seed: int, id: str) -> bytes:
-    """Where a trace comes in the set: by a hash, so that neighbours have nothing in common."""
+    """Key by which a trace is ordered in the set: a hash, so that neighbours have nothing in common."""
     return blake2b(f"{seed}:{id}".encode(), digest_size=12).digest()
 
 
-def _capped(ledger: Ledger, problems: Problems, how: Selection, seed: int) -> Iterator[tuple[list[_Accepted], float]]:
+def _capped(
+    ledger: Ledger, problems: Problems, selection: Selection, seed: int
+) -> Iterator[tuple[list[_AcceptedTrace], float]]:
     """The picked traces of each problem and its pass rate: by the check `correct` if that is on, else by acceptance."""
-    every = ledger.rows("number, rejects, unsure, coalesce(tokens, characters)")
-    mask = 1 << list(ledger.names).index("correct") if "correct" in ledger.names else -1
-    for _, rows in itertools.groupby(every, key=lambda row: row[0]):
-        accepted, right, decided = [], 0, 0
+    all_rows = ledger.rows("number, rejects, unsure, coalesce(tokens, characters)")
+    mask = -1
+    if "correct" in ledger.names:
+        mask = 1 << list(ledger.names).index("correct")
+    for _, rows in itertools.groupby(all_rows, key=lambda row: row[0]):
+        accepted = []
+        correct = 0
+        decided = 0
         for _, sample, id, number, rejects, unsure, size in rows:
             decided += not unsure & mask
-            right += not (rejects | unsure) & mask
+            correct += not (rejects | unsure) & mask
             if not rejects | unsure:
-                accepted.append(_Accepted(number, id, sample, size))
+                accepted.append(_AcceptedTrace(number, id, sample, size))
         if accepted:
-            yield _pick(accepted, ledger, problems, how, seed), right / max(1, decided)
+            yield _pick(accepted, ledger, problems, selection, seed), correct / max(1, decided)
 
 
-def _pick(accepted: list[_Accepted], ledger: Ledger, problems: Problems, how: Selection, seed: int) -> list[_Accepted]:
-    if how.per_problem is None or len(accepted) <= how.per_problem:
+def _pick(
+    accepted: list[_AcceptedTrace], ledger: Ledger, problems: Problems, selection: Selection, seed: int
+) -> list[_AcceptedTrace]:
+    if selection.per_problem is None or len(accepted) <= selection.per_problem:
         return accepted
-    if how.pick == "diverse":
-        texts = ledger.load((one.number for one in accepted), problems)
-        return _diverse(
-            accepted, {number: set(trace.completion.split()) for number, _, trace in texts}, how.per_problem
-        )
-    orders: dict[str, Callable[[_Accepted], tuple[Any, ...]]] = {
-        "first": lambda one: (one.sample, one.id),
-        "shortest": lambda one: (one.size, one.id),
-        "random": lambda one: (place(seed, one.id),),
+    if selection.pick == "diverse":
+        loaded = ledger.load((candidate.number for candidate in accepted), problems)
+        words_by_number = {number: set(trace.completion.split()) for number, _, trace in loaded}
+        return _diverse(accepted, words_by_number, selection.per_problem)
+    orders: dict[str, Callable[[_AcceptedTrace], tuple[Any, ...]]] = {
+        "first": lambda candidate: (candidate.sample, candidate.id),
+        "shortest": lambda candidate: (candidate.size, candidate.id),
+        "random": lambda candidate: (place(seed, candidate.id),),
     }
-    return sorted(accepted, key=orders[how.pick])[: how.per_problem]
+    return sorted(accepted, key=orders[selection.pick])[: selection.per_problem]
 
 
-def _diverse(accepted: list[_Accepted], words: dict[int, set[str]], count: int) -> list[_Accepted]:
+def _diverse(accepted: list[_AcceptedTrace], words_by_number: dict[int, set[str]], count: int) -> list[_AcceptedTrace]:
     """Farthest first: begin with the first, then always take the trace whose nearest taken one is the least like it."""
-    taken, left = accepted[:1], accepted[1:]
-    nearest = dict.fromkeys((one.number for one in left), 0.0)
-    while len(taken) < count:
-        last = words[taken[-1].number]
-        for one in left:
-            nearest[one.number] = max(nearest[one.number], _likeness(words[one.number], last))
-        taken.append(min(left, key=lambda one: (nearest[one.number], one.sample, one.id)))
-        left.remove(taken[-1])
-    return taken
+    chosen = accepted[:1]
+    remaining = accepted[1:]
+    nearest = dict.fromkeys((candidate.number for candidate in remaining), 0.0)
+    while len(chosen) < count:
+        last_words = words_by_number[chosen[-1].number]
+        for candidate in remaining:
+            similarity = _jaccard(words_by_number[candidate.number], last_words)
+            nearest[candidate.number] = max(nearest[candidate.number], similarity)
+        chosen.append(min(remaining, key=lambda trace: (nearest[trace.number], trace.sample, trace.id)))
+        remaining.remove(chosen[-1])
+    return chosen
 
 
-def _likeness(left: set[str], right: set[str]) -> float:
+def _jaccard(first: set[str], second: set[str]) -> float:
     """Jaccard index of two sets of words."""
-    return len(left & right) / max(1, len(left | right))
+    return len(first & second) / max(1, len(first | second))
 
 
-def _weighted(groups: Iterable[tuple[list[_Accepted], float]], how: Selection, seed: int) -> Iterator[tuple[int, str]]:
+def _weighted(
+    groups: Iterable[tuple[list[_AcceptedTrace], float]], selection: Selection, seed: int
+) -> Iterator[tuple[int, str]]:
     """Draw `rows` without replacement in proportion to the weights.
 
     Each trace gets the key log(u) / weight with u uniform from its hash, and the largest keys win (Efraimidis and
     Spirakis 2006, "Weighted random sampling with a reservoir"). A problem that is always solved keeps a small weight.
     """
-    everything = ((one, rate) for group, rate in groups for one in group)
-    if how.rows is None:
-        yield from ((one.number, one.id) for one, _ in everything)
+    rated = ((trace, rate) for group, rate in groups for trace in group)
+    if selection.rows is None:
+        yield from ((trace.number, trace.id) for trace, _ in rated)
         return
 
-    def key(one: _Accepted, rate: float) -> float:
-        uniform = (int.from_bytes(place(seed, one.id)[:6], "big") + 1) / (2**48 + 1)
-        return math.log(uniform) / float(max(1 - rate, 0.01) ** how.difficulty)
+    def sort_key(trace: _AcceptedTrace, rate: float) -> float:
+        uniform = (int.from_bytes(place(seed, trace.id)[:6], "big") + 1) / (2**48 + 1)
+        return math.log(uniform) / float(max(1 - rate, 0.01) ** selection.difficulty)
 
-    drawn = heapq.nlargest(how.rows, ((key(one, rate), one.id, one.number) for one, rate in everything))
+    drawn = heapq.nlargest(selection.rows, ((sort_key(trace, rate), trace.id, trace.number) for trace, rate in rated))
     yield from ((number, id) for _, id, number in drawn)

@@ -19,21 +19,22 @@ from distill.store import jsonl
 from distill.types import Problem, Trace, TrainingRow
 
 Placed = tuple[bytes, TrainingRow]
-_BUCKET = 64 << 20
-"""Bytes that are sorted in memory at once, about."""
-_MOST = 500
-"""Buckets, each an open file."""
+_BUCKET_BYTES = 64 << 20
+"""About how many bytes are sorted in memory at once."""
+_MAX_BUCKETS = 500
+"""Buckets at most, since each is an open file."""
 
 
 def rows(ledger: Ledger, problems: Problems, context: Context) -> Iterator[Placed]:
-    """The chosen traces as rows, each with its place in the set."""
-    kept, addressed = itertools.tee(ledger.kept())
-    lines = jsonl.lines_at((path, at) for _, _, path, at, _ in addressed)
-    for (place, source, _, _, tokens), line in zip(kept, lines, strict=True):
+    """The chosen traces as rows, each behind its order key."""
+    chosen, chosen_again = itertools.tee(ledger.kept())
+    lines = jsonl.lines_at((path, offset) for _, _, path, offset, _ in chosen_again)
+    for (order_key, source, _, _, known_tokens), line in zip(chosen, lines, strict=True):
         trace = Trace.model_validate_json(line)
         problem = problems.get(source, trace.problem_id)
         assert problem is not None, "a trace without its problem is never chosen"
-        yield place, _row(problem, trace, context.tokenizer.count(trace.text) if tokens is None else tokens)
+        tokens = context.tokenizer.count(trace.text) if known_tokens is None else known_tokens
+        yield order_key, _row(problem, trace, tokens)
 
 
 def _row(problem: Problem, trace: Trace, tokens: int) -> TrainingRow:
@@ -51,45 +52,45 @@ def _row(problem: Problem, trace: Trace, tokens: int) -> TrainingRow:
     )
 
 
-def write(path: Path, placed: Iterable[Placed], size: int) -> None:
-    """Write rows by place: dealt into buckets on disk by the place's first bytes, then sorted bucket by bucket.
+def write(path: Path, ordered: Iterable[Placed], total_bytes: int) -> None:
+    """Write rows by their order keys: dealt into buckets on disk by a key's first bytes, then sorted bucket by bucket.
 
     Args:
-        size: about how many bytes the rows have in all.
+        total_bytes: about how many bytes the rows have in all.
     """
     import pyarrow
     import pyarrow.parquet
 
-    message = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
-    texts = [(name, pyarrow.string()) for name in TrainingRow.model_fields if name not in ("messages", "tokens")]
-    schema = pyarrow.schema([("messages", pyarrow.list_(message)), *texts, ("tokens", pyarrow.int64())])
-    partial = path.with_suffix(".partial")
+    message_type = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
+    text_columns = [(name, pyarrow.string()) for name in TrainingRow.model_fields if name not in ("messages", "tokens")]
+    schema = pyarrow.schema([("messages", pyarrow.list_(message_type)), *text_columns, ("tokens", pyarrow.int64())])
+    partial_path = path.with_suffix(".partial")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".sorting") as folder:
-            buckets = _deal(placed, Path(folder), min(size // _BUCKET + 1, _MOST))
-            with pyarrow.parquet.ParquetWriter(partial, schema) as writer:
+            buckets = _fill_buckets(ordered, Path(folder), min(total_bytes // _BUCKET_BYTES + 1, _MAX_BUCKETS))
+            with pyarrow.parquet.ParquetWriter(partial_path, schema) as writer:
                 for bucket in buckets:
-                    for batch in _batches(bucket):
+                    for batch in _sorted_batches(bucket):
                         writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
-        os.replace(partial, path)
+        os.replace(partial_path, path)
 
 
-def _deal(placed: Iterable[Placed], folder: Path, count: int) -> list[Path]:
+def _fill_buckets(ordered: Iterable[Placed], folder: Path, count: int) -> list[Path]:
     paths = [folder / str(bucket) for bucket in range(count)]
     files = [path.open("wb") for path in paths]
     try:
-        for place, row in placed:
-            line = orjson.dumps([place.hex(), row.model_dump(mode="json")]) + b"\n"
-            files[int.from_bytes(place[:4], "big") * count >> 32].write(line)
+        for order_key, row in ordered:
+            line = orjson.dumps([order_key.hex(), row.model_dump(mode="json")]) + b"\n"
+            files[int.from_bytes(order_key[:4], "big") * count >> 32].write(line)
     finally:
         for file in files:
             file.close()
     return paths
 
 
-def _batches(bucket: Path, size: int = 500) -> Iterator[list[dict[str, Any]]]:
+def _sorted_batches(bucket: Path, size: int = 500) -> Iterator[list[dict[str, Any]]]:
     with bucket.open("rb") as file:
-        lines = sorted(file)  # each begins with its place
+        lines = sorted(file)  # each begins with its order key
     for start in range(0, len(lines), size):
         yield [orjson.loads(line)[1] for line in lines[start : start + size]]

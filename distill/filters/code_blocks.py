@@ -51,12 +51,15 @@ class Config(Record):
 def build(config: Config, context: Context) -> Filter:
     def code_blocks(problem: Problem, trace: Trace) -> Outcome:
         reasoning = "\n" + (trace.reasoning or "")
-        fences = list(_FENCE.finditer(reasoning)) if "`" in reasoning or "~" in reasoning else []
+        may_have_fences = "`" in reasoning or "~" in reasoning
+        fences = list(_FENCE.finditer(reasoning)) if may_have_fences else []
         blocks = (len(fences) + 1) // 2
         if blocks > config.fences:
             return _reject(reasoning[fences[0].start() :], f"{blocks} fenced")
-        bare = "" if blocks or not config.lines else _unfenced(reasoning, config.lines)
-        return _reject(bare, "unfenced") if bare else PASS
+        if blocks or not config.lines:
+            return PASS
+        program = _unfenced(reasoning, config.lines)
+        return _reject(program, "unfenced") if program else PASS
 
     return code_blocks
 
@@ -65,21 +68,21 @@ def _reject(block: str, kind: str) -> Outcome:
     return Outcome(passed=False, reason="code_block", detail=f"{kind}: {' '.join(block[:200].split())[:60]}")
 
 
-def _unfenced(text: str, least: int) -> str:
+def _unfenced(text: str, min_lines: int) -> str:
     """The first block of at least so many lines that look like a program; lines are counted without the empty ones."""
     end = 0
-    while found := _PROGRAM.search(text, end):
-        block = [found[0]]
-        end = text.find("\n", found.end())
+    while match := _PROGRAM.search(text, end):
+        block = [match[0]]
+        end = text.find("\n", match.end())
         while end >= 0:
-            stop = text.find("\n", end + 1)
-            line = text[end + 1 : stop if stop >= 0 else len(text)]
+            line_end = text.find("\n", end + 1)
+            line = text[end + 1 : line_end] if line_end >= 0 else text[end + 1 :]
             if line.strip():
                 if not _LIKE_PROGRAM.match(line) and not _PROGRAM.match("\n" + line):
                     break
                 block.append(line)
-            end = stop
-            if len(block) >= least:
+            end = line_end
+            if len(block) >= min_lines:
                 return "\n".join(block)
         if end < 0:
             break

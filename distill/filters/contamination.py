@@ -31,7 +31,7 @@ class Config(Record):
     coverage: float = Field(0.7, gt=0, le=1)
     """Share of a benchmark problem's own words that a text must have."""
     numbers: float = Field(0.9, ge=0, le=1)
-    """Share of its numbers, counted apart."""
+    """Share of a benchmark problem's numbers that a text must have besides its words."""
     template: float = Field(0.3, gt=0, le=1)
     """Share of a benchmark's problems from which on a run of words, or a paragraph, is its template, if 3 have it."""
 
@@ -49,8 +49,8 @@ def build(config: Config, context: Context) -> Filter:
         InputError: there is nothing to compare with, or a set cannot be read.
     """
     refs = context.benchmarks if config.against is None else config.against
-    found = [(ref, [*sets.load(ref, "test", on_bad=lambda bad: None)]) for ref in dict.fromkeys(refs)]
-    names = [f"{ref} {problem.id}" for ref, known in found for problem in known]
+    benchmarks = [(ref, [*sets.load(ref, "test", on_bad=lambda bad: None)]) for ref in dict.fromkeys(refs)]
+    names = [f"{ref} {problem.id}" for ref, members in benchmarks for problem in members]
     if not names:
         raise InputError(
             "contamination: there is no benchmark to compare with",
@@ -59,16 +59,16 @@ def build(config: Config, context: Context) -> Filter:
 
     @cache
     def overlap() -> Overlap:
-        # made when first asked: whoever only settles what others judged needs none
-        prompts = [[_prompt(problem) for problem in known] for _, known in found]
+        # made at the first trace: a process that only settles what workers checked needs none
+        prompts = [[_prompt(problem) for problem in members] for _, members in benchmarks]
         return Overlap(prompts, config.n, config.coverage, config.numbers, config.template)
 
     @lru_cache(maxsize=1024)  # the traces of a problem come one after the other
-    def of_problem(prompt: str) -> Outcome:
+    def problem_outcome(prompt: str) -> Outcome:
         return _outcome("problem_contaminated", [*overlap().same(prompt), *overlap().within(prompt)], names.__getitem__)
 
     def contamination(problem: Problem, trace: Trace) -> Outcome:
-        outcome = of_problem(_prompt(problem))
+        outcome = problem_outcome(_prompt(problem))
         if outcome.passed:
             return _outcome("trace_contaminated", [*overlap().within(trace.text)], names.__getitem__)
         return outcome
@@ -83,8 +83,12 @@ def _prompt(problem: Problem) -> str:
 def _outcome(reason: str, matches: list[Match], name: Callable[[int], str]) -> Outcome:
     if not matches:
         return PASS
-    matches = sorted({match.place: match for match in matches}.values(), key=lambda m: (-m.coverage, m.place))
+    matches = sorted(
+        {match.place: match for match in matches}.values(), key=lambda match: (-match.coverage, match.place)
+    )
     listed = [f"{name(match.place)} {match.coverage:.0%} “{match.quote}”" for match in matches[:_LISTED]]
-    more = len(matches) - _LISTED
-    detail = "; ".join(listed) + (f"; and {more} more" if more > 0 else "")
+    unlisted = len(matches) - _LISTED
+    detail = "; ".join(listed)
+    if unlisted > 0:
+        detail += f"; and {unlisted} more"
     return Outcome(passed=False, reason=reason, score=round(matches[0].coverage, 4), detail=detail)

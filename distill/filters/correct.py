@@ -24,14 +24,17 @@ from distill.judges.questions import Question, said
 from distill.types import Outcome, Problem, Record, Trace
 
 _COMPUTED = frozenset({"code", "countdown", "reasoning_gym", "judge"})
-_ASK, _SILENT, _VOTE = b"?", b"-", b"="  # a feature's first byte: to be judged, has no answer, votes for what follows
+# the first byte of a feature
+_ASK = b"?"  # to be judged
+_SILENT = b"-"  # has no answer
+_VOTE = b"="  # votes for what follows
 
 
 class Judging(judge.Config):
     on: tuple[Literal["wrong", "undecidable"], ...] = Field(("wrong", "undecidable"), min_length=1)
     """Which verdicts of the rules are put to the judge."""
     rubric: str | None = Field(None, min_length=1)
-    """Criteria by which answers to problems without a gold are judged; without it those are not asked about."""
+    """Criteria by which the judge is asked about problems without a gold; without a rubric it is not asked."""
     threshold: float | None = Field(None, gt=0, le=1)
     """With a rubric, ask for a score and pass from this one on; None asks for a plain yes or no."""
 
@@ -40,7 +43,7 @@ class Vote(Record):
     votes: int = Field(3, ge=2)
     """Fewer samples with an answer than this decide nothing."""
     share: float = Field(0.5, gt=0, le=1)
-    """Of these samples at least this share must agree; a tie decides nothing."""
+    """At least this share of a problem's samples with an answer must agree; a tie decides nothing."""
 
 
 class Config(Record):
@@ -56,17 +59,18 @@ class Config(Record):
 
 class Correct:
     def __init__(self, config: Config, context: Context) -> None:
-        self._config, self._context = config, context
+        self._config = config
+        self._context = context
 
     def __call__(self, problem: Problem, trace: Trace) -> Outcome:
         return self._context.verifiers.judge(problem, trace)
 
     def feature(self, problem: Problem, trace: Trace) -> bytes | None:
         """Whether a judge may be asked about the trace, or what it votes for."""
-        asks = self._config.judge
+        judging = self._config.judge
         if problem.answer is None and self._config.vote:
             return self._ballot(problem, trace)
-        if asks is None or (problem.answer is None and asks.rubric is None):
+        if judging is None or (problem.answer is None and judging.rubric is None):
             return None
         if problem.verifier.get("kind") in _COMPUTED or trace.finish != "stop" or not (trace.answer or "").strip():
             return None
@@ -79,7 +83,9 @@ class Correct:
             key = self._context.verifiers.key(problem, trace)
         except InputError:  # answers of this kind can only be told apart by a gold
             return None
-        return _SILENT if key is None else _VOTE + hashlib.blake2b(_plain(key).encode(), digest_size=16).digest()
+        if key is None:
+            return _SILENT
+        return _VOTE + hashlib.blake2b(_plain(key).encode(), digest_size=16).digest()
 
     def settle(self, candidates: Candidates) -> Iterator[tuple[int, Outcome]]:
         if self._config.vote:
@@ -89,7 +95,7 @@ class Correct:
             yield from self._judge(candidates, self._config.judge)
 
     def _judge(self, candidates: Candidates, config: Judging) -> Iterator[tuple[int, Outcome]]:
-        rules: dict[int, Outcome] = {}  # of the questions in flight
+        rules: dict[int, Outcome] = {}  # outcomes by the rules of the questions in flight
 
         def doubtful() -> Iterator[int]:
             for candidate in candidates:
@@ -112,14 +118,14 @@ class Correct:
                 )
 
         settings = config.model_dump(exclude={"on", "rubric", "threshold"})
-        asked = judge.Judge(judge.Config.model_validate(settings), self._context.cache)
+        judge_model = judge.Judge(judge.Config.model_validate(settings), self._context.cache)
         try:
-            for number, ruling in asked.stream(questions()):
+            for number, ruling in judge_model.stream(questions()):
                 rule = rules.pop(number)
-                told = f"{ruling.detail}; rules: {rule.reason} {rule.detail}".strip()
-                yield number, ruling.model_copy(update={"detail": told})
+                detail = f"{ruling.detail}; rules: {rule.reason} {rule.detail}".strip()
+                yield number, ruling.model_copy(update={"detail": detail})
         finally:
-            asked.close()
+            judge_model.close()
 
 
 def _doubtful(candidate: Candidate, config: Judging) -> bool:
@@ -134,19 +140,22 @@ def _elect(samples: list[Candidate], config: Vote) -> Iterator[tuple[int, Outcom
     """The vote on one problem; a sample without an answer has no vote and cannot be right."""
     ballots = Counter(sample.feature for sample in samples if (sample.feature or b"").startswith(_VOTE))
     total = ballots.total()
-    top = ballots.most_common(2)
-    clear = total >= config.votes and (len(top) == 1 or top[0][1] > top[1][1]) and top[0][1] >= config.share * total
+    leaders = ballots.most_common(2)
+    is_tie = len(leaders) > 1 and leaders[0][1] <= leaders[1][1]
+    is_clear = total >= config.votes and not is_tie and leaders[0][1] >= config.share * total
     for sample in samples:
         if sample.feature == _SILENT:
             yield sample.number, Outcome(passed=False, reason="no_answer", score=0.0)
-        elif (count := ballots.get(sample.feature, 0)) and sample.word().reason == "no_gold":
-            told = f"vote {count} of {total}"
-            if not clear:
-                yield sample.number, Outcome(passed=None, reason="no_majority", detail=told)
-            elif sample.feature == top[0][0]:
-                yield sample.number, Outcome(passed=True, score=count / total, detail=told)
+            continue
+        count = ballots.get(sample.feature, 0)
+        if count and sample.word().reason == "no_gold":
+            detail = f"vote {count} of {total}"
+            if not is_clear:
+                yield sample.number, Outcome(passed=None, reason="no_majority", detail=detail)
+            elif sample.feature == leaders[0][0]:
+                yield sample.number, Outcome(passed=True, score=count / total, detail=detail)
             else:
-                yield sample.number, Outcome(passed=False, reason="minority", score=count / total, detail=told)
+                yield sample.number, Outcome(passed=False, reason="minority", score=count / total, detail=detail)
 
 
 def _plain(key: Hashable) -> str:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_KEPT = 240  # hashes of a long problem that are compared, the smallest: a fair sample of its runs; 4 bytes each
-_COMMON = 20  # problems that share a run at least before it counts as common
+_MAX_RUNS = 240  # hashes of a long problem that are compared, the smallest: a fair sample of its runs; 4 bytes each
+_MIN_COMMON = 20  # problems that share a run at least before it counts as common
 _BATCH = 4096  # problems whose signatures are made at once
 _NUMBERS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
 seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million once twice
@@ -62,27 +62,29 @@ class DuplicateProblems:
         words = tokens(text)
         if not len(words):
             return None
-        figures = (words.kinds == DIGITS) | (words.kinds == SIGN) | among(words.hashes, _number_words())
-        numbers = sequence(words.hashes[figures]) if self._config.numbers else 0
+        is_numeric = (words.kinds == DIGITS) | (words.kinds == SIGN) | among(words.hashes, _number_words())
+        numbers = sequence(words.hashes[is_numeric]) if self._config.numbers else 0
         runs = ngrams(words.hashes, min(self._config.words, len(words)))
-        kept = np.unique((runs >> np.uint64(32)).astype("<u4"))[:_KEPT]
-        return np.array([sequence(words.hashes), numbers], "<u8").tobytes() + kept.tobytes()
+        smallest_runs = np.unique((runs >> np.uint64(32)).astype("<u4"))[:_MAX_RUNS]
+        return np.array([sequence(words.hashes), numbers], "<u8").tobytes() + smallest_runs.tobytes()
 
     def settle(self, candidates: Candidates) -> Iterator[tuple[int, Outcome]]:
-        found = {row: (of, similarity) for row, of, similarity in self._matches(candidates)}
-        if not found:  # the ledger of many traces is not read for nothing
+        matches = {row: (original, similarity) for row, original, similarity in self._matches(candidates)}
+        if not matches:  # the ledger of many traces is not read for nothing
             return
-        needed = {of for of, _ in found.values()}
+        needed = {original for original, _ in matches.values()}
         names: dict[int, str] = {}
-        row, last = -1, None
+        row = -1
+        problem_id = None
         for candidate in candidates:
-            if candidate.problem_id != last:
-                row, last = row + 1, candidate.problem_id
+            if candidate.problem_id != problem_id:
+                row += 1
+                problem_id = candidate.problem_id
                 if row in needed:
-                    names[row] = last
-            if row in found:  # what it repeats came before
-                of, similarity = found[row]
-                detail = f"of problem {names[of]}, similarity {similarity:.2f}"
+                    names[row] = problem_id
+            if row in matches:  # what it repeats came before
+                original, similarity = matches[row]
+                detail = f"of problem {names[original]}, similarity {similarity:.2f}"
                 yield (
                     candidate.number,
                     Outcome(passed=False, reason="duplicate_problem", score=round(similarity, 4), detail=detail),
@@ -91,18 +93,21 @@ class DuplicateProblems:
     def _matches(self, candidates: Candidates) -> Iterator[Match]:
         import numpy as np
 
-        exact, apart, sizes = array("Q"), array("Q"), array("Q")
-        runs, fit = bytearray(), bytearray()
-        last = None
+        exact = array("Q")
+        numbers = array("Q")
+        sizes = array("Q")
+        runs = bytearray()
+        fit = bytearray()
+        problem_id = None
         for candidate in candidates:
-            if candidate.problem_id == last:
+            if candidate.problem_id == problem_id:
                 fit[-1] |= candidate.fit
                 continue
-            last = candidate.problem_id
+            problem_id = candidate.problem_id
             # a problem without a word repeats none: its own id stands for its words
-            feature = candidate.feature or sequence(tokens(last).hashes).to_bytes(16, "little")
+            feature = candidate.feature or sequence(tokens(problem_id).hashes).to_bytes(16, "little")
             exact.append(int.from_bytes(feature[:8], "little"))
-            apart.append(int.from_bytes(feature[8:16], "little"))
+            numbers.append(int.from_bytes(feature[8:16], "little"))
             sizes.append(len(feature[16:]) // 4)
             runs += feature[16:]
             fit.append(candidate.fit)
@@ -110,49 +115,51 @@ class DuplicateProblems:
             np.frombuffer(runs, "<u4"), np.frombuffer(sizes, np.uint64), self._config.common
         )
 
-        def similar(row: int, others: list[int]) -> list[float]:
-            mine = members[offsets[row] : offsets[row + 1]]
-            return [_jaccard(mine, members[offsets[other] : offsets[other + 1]]) for other in others]
+        def similar(row: int, other_rows: list[int]) -> list[float]:
+            own_runs = members[offsets[row] : offsets[row + 1]]
+            return [_jaccard(own_runs, members[offsets[other] : offsets[other + 1]]) for other in other_rows]
 
-        batches = (slice(at, at + _BATCH + 1) for at in range(0, len(sizes), _BATCH))
-        rows = [signatures(*_part(members, offsets[batch])) for batch in batches]
+        batches = (slice(start, start + _BATCH + 1) for start in range(0, len(sizes), _BATCH))
+        rows = [signatures(*_rebased(members, offsets[batch])) for batch in batches]
         yield from repeats(
             np.frombuffer(exact, np.uint64),
             np.concatenate(rows) if rows else np.empty((0, 0), np.uint32),
             np.frombuffer(fit, np.bool_),
             similar,
             self._config.similarity,
-            np.frombuffer(apart, np.uint64),
+            np.frombuffer(numbers, np.uint64),
         )
 
 
 def _without_common(
     runs: NDArray[np.uint32], sizes: NDArray[np.uint64], share: float
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Drop runs that too many problems have: those left, one problem after the other, and where each one's begin."""
+    """Drop runs that too many problems have; returns the rest, problem after problem, and each problem's offset."""
     import numpy as np
 
-    values, places, counts = np.unique(runs, return_inverse=True, return_counts=True)
-    rare = (counts <= max(_COMMON, share * len(sizes)))[places] if len(values) else np.empty(0, np.bool_)
-    left = np.concatenate([np.zeros(1, np.uint64), np.cumsum(rare, dtype=np.uint64)])
+    values, inverse, counts = np.unique(runs, return_inverse=True, return_counts=True)
+    is_rare = (counts <= max(_MIN_COMMON, share * len(sizes)))[inverse] if len(values) else np.empty(0, np.bool_)
+    kept_before = np.concatenate([np.zeros(1, np.uint64), np.cumsum(is_rare, dtype=np.uint64)])
     ends = np.concatenate([np.zeros(1, np.uint64), np.cumsum(sizes, dtype=np.uint64)])
-    return runs[rare].astype(np.uint64), left[ends]
+    return runs[is_rare].astype(np.uint64), kept_before[ends]
 
 
-def _part(members: NDArray[np.uint64], offsets: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+def _rebased(members: NDArray[np.uint64], offsets: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     return members[offsets[0] : offsets[-1]], offsets - offsets[0]
 
 
-def _jaccard(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> float:
+def _jaccard(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> float:
     """Similarity of two sorted sets; of the smallest hashes in both where a set was cut to those."""
     import numpy as np
 
-    if not len(one) or not len(other):
+    if not len(first) or not len(second):
         return 0.0
-    bound = min((s[-1] for s in (one, other) if len(s) >= _KEPT), default=max(one[-1], other[-1]))
-    one, other = one[one <= bound], other[other <= bound]
-    common = len(np.intersect1d(one, other, assume_unique=True))
-    return common / max(1, len(one) + len(other) - common)
+    cut_at = (hashes[-1] for hashes in (first, second) if len(hashes) >= _MAX_RUNS)
+    bound = min(cut_at, default=max(first[-1], second[-1]))
+    first = first[first <= bound]
+    second = second[second <= bound]
+    common = len(np.intersect1d(first, second, assume_unique=True))
+    return common / max(1, len(first) + len(second) - common)
 
 
 @cache

@@ -48,33 +48,36 @@ class Duplicates:
     def settle(self, candidates: Candidates) -> Iterator[tuple[int, Outcome]]:
         import numpy as np
 
-        features, numbers, fit = bytearray(), array("q"), bytearray()  # not an object per trace: they may be millions
+        # not an object per trace: they may be millions
+        features = bytearray()
+        numbers = array("q")
+        fit = bytearray()
         for candidate in candidates:
             if candidate.feature is not None:
                 features += candidate.feature
                 numbers.append(candidate.number)
                 fit.append(candidate.fit)
-        rows = np.frombuffer(features, np.dtype([("exact", "<u8"), ("signature", "<u4", (SIZE,))]))
-        exact, signature = rows["exact"], rows["signature"]
-        found = repeats(
+        records = np.frombuffer(features, np.dtype([("exact", "<u8"), ("signature", "<u4", (SIZE,))]))
+        exact = records["exact"]
+        signature = records["signature"]
+        repeated = repeats(
             exact,
             signature,
             np.frombuffer(fit, np.bool_),
-            lambda row, others: estimate(signature, row, others),
+            lambda row, other_rows: estimate(signature, row, other_rows),
             self._config.similarity,
         )
-        matches = np.array([*found], np.dtype([("row", "<i8"), ("of", "<i8"), ("similarity", "<f4")]))
+        matches = np.array([*repeated], np.dtype([("row", "<i8"), ("of", "<i8"), ("similarity", "<f4")]))
         names = _names(candidates, set(matches["of"].tolist()))
-        for row, of, similarity in matches.tolist():
-            same = exact[row] == exact[of]
+        for row, original, similarity in matches.tolist():
+            reason = "exact_duplicate"
+            detail = f"of {names[original]}"
+            if exact[row] != exact[original]:
+                reason = "near_duplicate"
+                detail += f", similarity {similarity:.2f}"
             yield (
                 numbers[row],
-                Outcome(
-                    passed=False,
-                    reason="exact_duplicate" if same else "near_duplicate",
-                    score=round(similarity, 4),
-                    detail=f"of {names[of]}" + ("" if same else f", similarity {similarity:.2f}"),
-                ),
+                Outcome(passed=False, reason=reason, score=round(similarity, 4), detail=detail),
             )
 
 

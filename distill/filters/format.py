@@ -14,7 +14,8 @@ from distill.filters import PASS, Context, Filter
 from distill.models.chat import Tags, last_boxed, tagged
 from distill.types import Outcome, Problem, Record, Trace
 
-_OPEN, _CLOSE = "<answer>", "</answer>"
+_OPEN = "<answer>"
+_CLOSE = "</answer>"
 _CONTROL = re.compile(r"<[|｜][^<>|｜\s]{1,40}[|｜]>")  # a template's tokens, such as <|im_end|>
 _BOX = re.compile(r"\\boxed\{")
 
@@ -30,39 +31,44 @@ def build(config: Config, context: Context) -> Filter:
     def format(problem: Problem, trace: Trace) -> Outcome:
         text = trace.text
         reason = _thinking(text, context.tags, config) or _answer(text.partition(context.tags.close)[2], config)
-        return Outcome(passed=False, reason=reason, detail=text[-80:]) if reason else PASS
+        if not reason:
+            return PASS
+        return Outcome(passed=False, reason=reason, detail=text[-80:])
 
     return format
 
 
 def _thinking(text: str, tags: Tags, config: Config) -> str:
     """What is wrong up to the end of the think block, and with tags anywhere; empty if nothing is."""
-    before, opened, rest = text.partition(tags.open)
-    reasoning, closed, after = rest.partition(tags.close)
+    prefix, opened, body = text.partition(tags.open)
+    reasoning, closed, answer = body.partition(tags.close)
     checks = {
         "think_missing": not opened,
-        "text_before_think": bool(before.strip()),
-        "think_reopened": tags.open in rest,
+        "text_before_think": bool(prefix.strip()),
+        "think_reopened": tags.open in body,
         "think_not_closed": not closed,
-        "think_closed_twice": tags.close in after,
+        "think_closed_twice": tags.close in answer,
         "empty_reasoning": not (config.empty_reasoning or reasoning.strip()),
         # an answer tag in the reasoning may be a premature answer; either way a reader of tags would trip over it
-        "stray_tag": bool(_CONTROL.search(rest)) or _OPEN in reasoning or _CLOSE in reasoning,
+        "stray_tag": bool(_CONTROL.search(body)) or _OPEN in reasoning or _CLOSE in reasoning,
     }
-    return next((reason for reason, found in checks.items() if found), "")
+    return next((reason for reason, is_wrong in checks.items() if is_wrong), "")
 
 
 def _answer(answer: str, config: Config) -> str:
     """What is wrong with the part after the think block; empty if nothing is."""
-    opened, closed = answer.count(_OPEN), answer.count(_CLOSE)
+    opened = answer.count(_OPEN)
+    closed = answer.count(_CLOSE)
     if opened or closed:
-        return _tagged(answer, opened, closed) if config.answer != "boxed" else "stray_tag"
+        if config.answer == "boxed":
+            return "stray_tag"
+        return _tagged(answer, opened, closed)
     boxes = _boxes(answer)
     checks = {
         "answer_missing": not answer.strip() or config.answer == "tag" or (config.answer != "none" and not boxes),
         "several_answers": config.answer != "none" and len(boxes) > 1,
     }
-    return next((reason for reason, found in checks.items() if found), "")
+    return next((reason for reason, is_wrong in checks.items() if is_wrong), "")
 
 
 def _tagged(answer: str, opened: int, closed: int) -> str:
@@ -75,12 +81,12 @@ def _tagged(answer: str, opened: int, closed: int) -> str:
         "answer_missing": not any(content.strip() for content in contents),
         "text_after_answer": bool(answer.rpartition(_CLOSE)[2].strip()),
     }
-    return next((reason for reason, found in checks.items() if found), "")
+    return next((reason for reason, is_wrong in checks.items() if is_wrong), "")
 
 
 def _boxes(answer: str) -> set[str]:
     r"""The different contents of all closed `\boxed{}`, blanks aside; a result boxed again at the end is one answer."""
     starts = [match.start() for match in _BOX.finditer(answer)]
     ends = [*starts, len(answer)][1:]
-    found = (last_boxed(answer[start:end]) for start, end in zip(starts, ends, strict=True))
-    return {"".join(content.split()) for content in found if content is not None and content.strip()}
+    contents = (last_boxed(answer[start:end]) for start, end in zip(starts, ends, strict=True))
+    return {"".join(content.split()) for content in contents if content is not None and content.strip()}

@@ -33,7 +33,7 @@ class Config(Record):
     letters: int = Field(3, ge=0)
     """Foreign letters outside quotations, in all, of a script without blanks."""
     quotation: int = Field(8, ge=0)
-    """Words of the longest quotation; so few are never too large a share."""
+    """Words of the longest quotation; no more foreign words than that are never too large a share."""
     words: int = Field(1, ge=0)
     """Foreign words outside quotations, in all, of another script that is not Latin."""
     latin_words: int = Field(4, ge=0)
@@ -48,32 +48,37 @@ def build(config: Config, context: Context) -> Filter:
         if homes is None:
             return Outcome(passed=None, reason="unknown_language", detail=problem.language)
         suspects = present(trace.text, (script for script in SCRIPTS if script not in homes))
-        return _judge(suspects, homes, problem, trace, config) if suspects else PASS
+        if not suspects:
+            return PASS
+        return _outcome(suspects, homes, problem, trace, config)
 
     return language
 
 
 def word_counts(text: str, language: str) -> tuple[int, int] | None:
-    """Words of the language's own scripts and of all others, code and formulas aside; in scripts without blanks each
-    letter is a word. None for a language whose script is not known."""
+    """Words of the language's own scripts and of all others, code and formulas aside.
+
+    In scripts without blanks each letter is a word. None for a language whose script is not known.
+    """
     homes = HOMES.get(_SUBTAG.split(language.lower())[0])
     if homes is None:
         return None
-    plain = _strip(_CODE.sub(" ", text))
-    own = sum(count(home, plain) for home in homes)
-    return own, sum(count(script, plain) for script in present(plain, (s for s in SCRIPTS if s not in homes)))
+    plain = _without_formulas(_CODE.sub(" ", text))
+    home_words = sum(count(home, plain) for home in homes)
+    foreign_scripts = present(plain, (script for script in SCRIPTS if script not in homes))
+    return home_words, sum(count(script, plain) for script in foreign_scripts)
 
 
-def _judge(suspects: list[str], homes: tuple[str, ...], problem: Problem, trace: Trace, config: Config) -> Outcome:
-    asked = " ".join(message.content for message in problem.messages)
+def _outcome(suspects: list[str], homes: tuple[str, ...], problem: Problem, trace: Trace, config: Config) -> Outcome:
+    prompt = " ".join(message.content for message in problem.messages)
     raw = _CODE.sub(" ", trace.text)
-    text = _strip(raw)
+    text = _without_formulas(raw)
     for script in suspects:
-        foreign = [word for word in words(script, text) if word not in asked]
+        foreign = [word for word in words(script, text) if word not in prompt]
         if not foreign:
             continue
-        bare = _unquoted(script, _lines_with(script, text), config.quotation)
-        drift = _glued(script, homes, raw, asked) or _drift(script, bare, asked, config)
+        unquoted = _unquoted(script, _lines_with(script, text), config.quotation)
+        drift = _glued(script, homes, raw, prompt) or _drift(script, unquoted, prompt, config)
         if not drift and len(foreign) <= config.quotation:
             continue
         share = len(foreign) / (sum(count(home, text) for home in homes) + len(foreign))
@@ -88,7 +93,7 @@ def _lines_with(script: str, text: str) -> str:
     return "\n".join(line for line in text.split("\n") if present(line, [script]))
 
 
-def _strip(text: str) -> str:
+def _without_formulas(text: str) -> str:
     text = _FORMULA.sub(lambda formula: _ASCII.sub(" ", formula[0]), text)
     return _COMMAND.sub(" ", text)
 
@@ -100,32 +105,38 @@ def _unquoted(script: str, text: str, longest: int) -> str:
     return _QUOTED.sub(keep, text)
 
 
-def _glued(script: str, homes: tuple[str, ...], text: str, asked: str) -> str:
+def _glued(script: str, homes: tuple[str, ...], text: str, prompt: str) -> str:
     """A snippet in which foreign letters follow or precede the language's own without a blank: `energy需求`."""
-    own = "".join(SCRIPTS[home] for home in homes if home not in UNSPACED)
-    if not own or script == "Latin":
+    own_letters = "".join(SCRIPTS[home] for home in homes if home not in UNSPACED)
+    if not own_letters or script == "Latin":
         return ""
-    beside = re.compile(f"[{own}]")
+    own_letter = re.compile(f"[{own_letters}]")
     for run in re.finditer(f"[{SCRIPTS[script]}]+", text):
         around = text[max(0, run.start() - 1) : run.start()] + text[run.end() : run.end() + 1]
-        if beside.search(around) and run[0] not in asked:
+        if own_letter.search(around) and run[0] not in prompt:
             return text[max(0, run.start() - 15) : run.end() + 15]
     return ""
 
 
-def _drift(script: str, text: str, asked: str, config: Config) -> str:
+def _drift(script: str, text: str, prompt: str, config: Config) -> str:
     """A snippet that shows too much of a foreign script in a text without its quotations; empty if there is none."""
     letters = SCRIPTS[script]
-    known = asked.lower()
-    bare = 0
-    joining: set[str] = set()
+    prompt_lower = prompt.lower()
+    limit = config.words
+    if script == "Latin":
+        limit = config.latin_words
+    elif script in UNSPACED:
+        limit = config.letters
+    foreign_count = 0
+    joining_words: set[str] = set()
     for run in re.finditer(rf"[{letters}]+(?:{_GAP}[{letters}]+)*", text):
-        new = [word for word in words(script, run[0]) if word not in asked]
-        bare += len(new)
-        found = {word.lower() for word in new} if script == "Latin" else range(bare)
-        limit = config.latin_words if script == "Latin" else config.letters if script in UNSPACED else config.words
+        foreign = [word for word in words(script, run[0]) if word not in prompt]
+        foreign_count += len(foreign)
         if script == "Latin":
-            joining.update(word for word in function_words(run[0]) if word not in known)
-        if len(found) > limit or len(joining) > config.function_words:
+            size = len({word.lower() for word in foreign})
+            joining_words.update(word for word in function_words(run[0]) if word not in prompt_lower)
+        else:
+            size = foreign_count
+        if size > limit or len(joining_words) > config.function_words:
             return text[max(0, run.start() - 15) : run.end() + 15]
     return ""

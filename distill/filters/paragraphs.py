@@ -25,10 +25,10 @@ class Config(Record):
 def build(config: Config, context: Context) -> Filter:
     def paragraphs(problem: Problem, trace: Trace) -> Outcome:
         # counting is slow, and in ASCII a word takes two characters: itself and a blank
-        least = config.max_words
-        lines = [line for line in (trace.reasoning or "").splitlines() if len(line) > least]
-        long = [(count_words(line), line) for line in lines if len(line) > 2 * least or not line.isascii()]
-        words, line = max(long, key=lambda found: found[0], default=(0, ""))
+        max_words = config.max_words
+        lines = [line for line in (trace.reasoning or "").splitlines() if len(line) > max_words]
+        candidates = [(count_words(line), line) for line in lines if len(line) > 2 * max_words or not line.isascii()]
+        words, line = max(candidates, key=lambda counted: counted[0], default=(0, ""))
         if words <= config.max_words:
             return PASS
         return Outcome(passed=False, reason="long_paragraph", score=words, detail=f"{words} words: {line.strip()[:60]}")
@@ -38,5 +38,5 @@ def build(config: Config, context: Context) -> Filter:
 
 def count_words(text: str) -> int:
     """Words between blanks; letters of scripts without blanks are taken out and count half."""
-    rest, letters = (text, 0) if text.isascii() else _UNSPACED.subn(" ", text)
-    return len(rest.split()) + (letters + 1) // 2
+    spaced, letters = (text, 0) if text.isascii() else _UNSPACED.subn(" ", text)
+    return len(spaced.split()) + (letters + 1) // 2

@@ -24,7 +24,7 @@ class Config(Record):
     low: float = Field(0.0, ge=0, lt=1)
     """A problem with this pass rate or a lower one is `too_hard`; 0 drops only what is never solved."""
     high: float = Field(0.9, gt=0, le=1)
-    """A problem with a higher pass rate is `too_easy`; 1 drops none."""
+    """A problem with a pass rate above this one is `too_easy`; 1 drops none."""
     samples: int = Field(4, ge=1)
     """Decided traces that a rate needs where no rule stopped the sampling; fewer are undecidable (`few_samples`)."""
 
@@ -49,21 +49,25 @@ class PassRate:
     def settle(self, candidates: Candidates) -> Iterator[tuple[int, Outcome]]:
         """One outcome for all traces of a problem; holds one problem's numbers at a time."""
         for _, group in groupby(candidates, key=lambda candidate: candidate.problem_id):
-            traces = list(group)
-            if traces[0].feature is not None:
-                rate, samples = _ESTIMATE.unpack(traces[0].feature)
+            candidates_of_problem = list(group)
+            if candidates_of_problem[0].feature is not None:
+                rate, samples = _ESTIMATE.unpack(candidates_of_problem[0].feature)
                 outcome = self._judge(rate, f"estimated from {samples}")
             else:
-                decided = [candidate.correct for candidate in traces if candidate.correct is not None]
+                decided = [candidate.correct for candidate in candidates_of_problem if candidate.correct is not None]
                 detail = f"{sum(decided)} of {len(decided)}"
                 if len(decided) < self.config.samples:
                     outcome = Outcome(passed=None, reason="few_samples", detail=detail)
                 else:
                     outcome = self._judge(sum(decided) / len(decided), detail)
-            yield from ((candidate.number, outcome) for candidate in traces)
+            yield from ((candidate.number, outcome) for candidate in candidates_of_problem)
 
     def _judge(self, rate: float, detail: str) -> Outcome:
-        reason = "too_hard" if rate <= self.config.low else "too_easy" if rate > self.config.high else ""
+        reason = ""
+        if rate <= self.config.low:
+            reason = "too_hard"
+        elif rate > self.config.high:
+            reason = "too_easy"
         return Outcome(passed=not reason, reason=reason, score=rate, detail=detail)
 
 

@@ -28,28 +28,32 @@ class Config(Record):
     repeats: int = Field(4, ge=2)
     """Exact repeats of a tail's period that make a loop."""
     characters: int = Field(200, ge=1)
-    """Length of the looping tail at least."""
+    """Length at least of a tail that loops exactly."""
     masked_repeats: int = Field(30, ge=2)
     """Repeats that make a loop when only the digits differ."""
     masked_characters: int = Field(500, ge=1)
+    """Length at least of a tail that loops when only the digits differ."""
     lines: int = Field(5, ge=2)
     """Times that a group of one to four lines is written in a row, anywhere, that make a loop."""
     words: int = Field(20, ge=2)
+    """Length of the runs of words that are compared."""
     share: float = Field(0.2, gt=0, le=1)
-    """Share of the words that begin a run of `words` words written before."""
+    """Share of the words that begin a run of `words` words written before; more of them make a loop."""
 
 
 def build(config: Config, context: Context) -> Filter:
     def repetition(problem: Problem, trace: Trace) -> Outcome:
         share, repeated = _repeated_words(trace.text, config)
         parts = [part.strip() for part in (trace.reasoning, trace.answer) if part] or [trace.text.strip()]
-        looping = (_tail(part, config) or _lines(part, config.lines) for part in parts)
-        found = next(filter(None, looping), repeated)
-        if not found:
+        loops = (_tail(part, config) or _lines(part, config.lines) for part in parts)
+        loop = next(filter(None, loops), repeated)
+        if not loop:
             return Outcome(passed=True, score=share)
-        unit, count = found
-        short = unit if len(unit) <= 80 else unit[:77] + "..."
-        return Outcome(passed=False, reason="loop", score=share, detail=f"{short!r} × {count}")
+        unit, count = loop
+        excerpt = unit
+        if len(unit) > 80:
+            excerpt = unit[:77] + "..."
+        return Outcome(passed=False, reason="loop", score=share, detail=f"{excerpt!r} × {count}")
 
     return repetition
 
@@ -72,12 +76,13 @@ def _may_end_masked(text: str, config: Config) -> bool:
     letters = max(_DIGITS.split(text[-anchor:]), key=len)  # these must stand there too; most are found nowhere else
     if text.rfind(letters, 0, text.rfind(letters) + len(letters) - 1) < 0:
         return False
-    needed = anchor + len(text) // config.masked_repeats
-    width, end = 2 * needed, ""  # digits make up less than half of most texts
-    while len(end) < needed and len(end) < width <= 4 * len(text):
+    size_needed = anchor + len(text) // config.masked_repeats
+    width = 2 * size_needed  # digits make up less than half of most texts
+    end = ""
+    while len(end) < size_needed and len(end) < width <= 4 * len(text):
         end = _DIGITS.sub("0", text[-width:])
         width *= 2
-    return end.rfind(end[-anchor:], max(0, len(end) - needed), len(end) - 1) >= 0
+    return end.rfind(end[-anchor:], max(0, len(end) - size_needed), len(end) - 1) >= 0
 
 
 def _anchor_size(characters: int) -> int:
@@ -91,18 +96,19 @@ def _period(text: str, repeats: int, characters: int) -> Unit | None:
     places are tried, nearest first.
     """
     anchor = text[-_anchor_size(characters) :]
-    at = text.rfind(anchor, 0, len(text) - 1)
-    while at >= 0:
-        period = len(text) - len(anchor) - at
+    position = text.rfind(anchor, 0, len(text) - 1)
+    while position >= 0:
+        period = len(text) - len(anchor) - position
         covered = max(period * repeats, characters)
         if covered > len(text):
             break
         if text[-covered:-period] == text[period - covered :]:
-            unit, count = text[-period:], covered // period
+            unit = text[-period:]
+            count = covered // period
             while text.endswith(unit, 0, len(text) - count * period):
                 count += 1
             return unit, count
-        at = text.rfind(anchor, 0, at + len(anchor) - 1)
+        position = text.rfind(anchor, 0, position + len(anchor) - 1)
     return None
 
 
@@ -113,40 +119,40 @@ def _lines(text: str, repeats: int) -> Unit | None:
         return None
     for size in range(1, 5):
         run = 0
-        for at in range(size, len(lines)):
-            run = run + 1 if lines[at] == lines[at - size] else 0
-            if run >= size * (repeats - 1) and sum(map(len, lines[at - size : at])) >= 20 * size:
-                return " ".join(lines[at - size + 1 : at + 1]), repeats
+        for end in range(size, len(lines)):
+            run = run + 1 if lines[end] == lines[end - size] else 0
+            if run >= size * (repeats - 1) and sum(map(len, lines[end - size : end])) >= 20 * size:
+                return " ".join(lines[end - size + 1 : end + 1]), repeats
     return None
 
 
 def _repeated_words(text: str, config: Config) -> tuple[float, Unit | None]:
     """Share of the words that begin a run written three times or more, its first time apart.
 
-    With the commonest run where that share is too large. Words are what stands between blanks; runs are compared by a
-    64-bit rolling hash of their words.
+    The commonest run comes with it where that share is too large. Words are what stands between blanks; runs are
+    compared by a 64-bit rolling hash of their words.
     """
     import numpy as np
 
     size = config.words
     words = Split(text)
-    # most texts have no such runs even by their words' shapes, which are told in half the time
-    if len(words) < size + 2 or not len(_thrice(ngrams(words.shapes(), size))):
+    # most texts have no such runs even by their words' shapes, which are made in half the time
+    if len(words) < size + 2 or not len(_third_and_later(ngrams(words.shapes(), size))):
         return 0.0, None
     runs = ngrams(words.hashes(), size)
-    repeated = _thrice(runs)
+    repeated = _third_and_later(runs)
     if not len(repeated):
         return 0.0, None
     share = (len(repeated) + 1 + int(np.count_nonzero(repeated[1:] != repeated[:-1]))) / len(words)
     if share <= config.share:
         return share, None
-    _, first, counts = np.unique(runs, return_index=True, return_counts=True)
+    _, first_positions, counts = np.unique(runs, return_index=True, return_counts=True)
     count = int(counts.max())
-    at = int(first[counts == count].min())
-    return share, (" ".join(text.split(None, at + size)[at : at + size]), count)
+    start = int(first_positions[counts == count].min())
+    return share, (" ".join(text.split(None, start + size)[start : start + size]), count)
 
 
-def _thrice(runs: Hashes) -> Hashes:
+def _third_and_later(runs: Hashes) -> Hashes:
     """Each run from its third time on; written twice is no sign: a good chain may say its result once more."""
     import numpy as np
 

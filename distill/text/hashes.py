@@ -22,7 +22,8 @@ def ngrams(hashes: Hashes, n: int) -> Hashes:
     if len(hashes) < n:
         return np.empty(0, np.uint64)
     powers, _ = powers_of(n)
-    total, size = hashes, 1
+    total = hashes
+    size = 1
     for digit in f"{n:b}"[1:]:
         total = total[:-size] * powers[size] + total[size:]
         size *= 2
@@ -32,13 +33,13 @@ def ngrams(hashes: Hashes, n: int) -> Hashes:
     return total
 
 
-def among(hashes: Hashes, known: Hashes) -> NDArray[np.bool_]:
-    """Which of the values are known; `known` is sorted. Cheaper than np.isin where there are few."""
+def among(hashes: Hashes, sorted_values: Hashes) -> NDArray[np.bool_]:
+    """Which of the hashes are among the sorted values; cheaper than np.isin where these are few."""
     import numpy as np
 
-    if not len(known):
+    if not len(sorted_values):
         return np.zeros(len(hashes), np.bool_)
-    result: NDArray[np.bool_] = known.take(known.searchsorted(hashes), mode="clip") == hashes
+    result: NDArray[np.bool_] = sorted_values.take(sorted_values.searchsorted(hashes), mode="clip") == hashes
     return result
 
 
@@ -47,10 +48,10 @@ def sequence(hashes: Hashes) -> int:
     import numpy as np
 
     total = 0
-    for at in range(0, len(hashes), CHUNK):
-        part = hashes[at : at + CHUNK]
-        powers = powers_of(len(part))[0][: len(part)]
-        total = (total * BASE + int(np.add.reduce(part * powers)) + len(part)) % (1 << 64)
+    for start in range(0, len(hashes), CHUNK):
+        chunk = hashes[start : start + CHUNK]
+        powers = powers_of(len(chunk))[0][: len(chunk)]
+        total = (total * BASE + int(np.add.reduce(chunk * powers)) + len(chunk)) % (1 << 64)
     return total
 
 
@@ -62,23 +63,25 @@ class Split:
 
         self._codes = codes_of(text)
         padded = np.zeros(len(self._codes) + 2, np.bool_)
-        self._inside = padded[1:-1]
-        np.greater(self._codes, ord(" "), out=self._inside)
-        rare = np.flatnonzero(self._codes > 127) if self._codes.itemsize > 1 else ()
-        if len(rare):
-            self._inside[rare] = _inside().take(self._codes[rare], mode="clip")
+        self._in_word = padded[1:-1]
+        np.greater(self._codes, ord(" "), out=self._in_word)
+        if self._codes.itemsize > 1:
+            beyond_ascii = np.flatnonzero(self._codes > 127)
+            if len(beyond_ascii):
+                self._in_word[beyond_ascii] = _is_word_part().take(self._codes[beyond_ascii], mode="clip")
         edges = np.flatnonzero(padded[1:] != padded[:-1])
-        self._first, self._last = edges[::2].copy(), edges[1::2] - 1
+        self._starts = edges[::2].copy()
+        self._last = edges[1::2] - 1
 
     def __len__(self) -> int:
-        return len(self._first)
+        return len(self._starts)
 
     def shapes(self) -> Hashes:
-        """Length and outer letters of each word: quickly told, and equal for equal words."""
+        """Length and outer letters of each word as a number: made quickly, and equal for equal words."""
         import numpy as np
 
-        outer = self._codes.take(self._first).astype(np.uint64) << np.uint64(21) | self._codes.take(self._last)
-        shapes: Hashes = outer << np.uint64(21) ^ (self._last - self._first).astype(np.uint64)
+        outer = self._codes.take(self._starts).astype(np.uint64) << np.uint64(21) | self._codes.take(self._last)
+        shapes: Hashes = outer << np.uint64(21) ^ (self._last - self._starts).astype(np.uint64)
         return shapes
 
     def hashes(self) -> Hashes:
@@ -88,15 +91,15 @@ class Split:
         if not len(self):
             return np.empty(0, np.uint64)
         powers, inverses = powers_of(len(self._codes))
-        weighted = np.multiply(self._codes, self._inside, dtype=np.uint64)
+        weighted = np.multiply(self._codes, self._in_word, dtype=np.uint64)
         weighted *= powers[: len(self._codes)]
-        hashes = sums(weighted, self._first)
-        hashes *= inverses[self._first]
+        hashes = sums(weighted, self._starts)
+        hashes *= inverses[self._starts]
         return scramble(hashes)
 
 
 @cache
-def _inside() -> NDArray[np.bool_]:
+def _is_word_part() -> NDArray[np.bool_]:
     """Whether each code point is part of a word; none above these is a blank."""
     import numpy as np
 
@@ -127,25 +130,25 @@ def scramble(values: Hashes) -> Hashes:
     return values
 
 
-def sums(values: Hashes, first: NDArray[np.int64]) -> Hashes:
-    """Sums modulo 2^64 from each place up to the next."""
+def sums(values: Hashes, starts: NDArray[np.int64]) -> Hashes:
+    """Sums modulo 2^64 of the values from each start up to the next."""
     import numpy as np
 
-    return np.add.reduceat(values, first, dtype=np.uint64)
+    return np.add.reduceat(values, starts, dtype=np.uint64)
 
 
-def powers_of(least: int) -> tuple[Hashes, Hashes]:
-    """At least so many powers of the (odd) base modulo 2^64, and their inverses."""
-    return _first_powers(max(CHUNK, 1 << (least - 1).bit_length()))
+def powers_of(minimum: int) -> tuple[Hashes, Hashes]:
+    """Powers of the (odd) base modulo 2^64, at least `minimum` of them, and their inverses."""
+    return _first_powers(max(CHUNK, 1 << (minimum - 1).bit_length()))
 
 
 @lru_cache(maxsize=2)  # the usual, and what a giant text needs
 def _first_powers(count: int) -> tuple[Hashes, Hashes]:
     import numpy as np
 
-    def upto(base: int) -> Hashes:
+    def powers(base: int) -> Hashes:
         factors = np.full(count, base, np.uint64)
         factors[0] = 1
         return np.multiply.accumulate(factors)
 
-    return upto(BASE), upto(pow(BASE, -1, 1 << 64))
+    return powers(BASE), powers(pow(BASE, -1, 1 << 64))

@@ -24,7 +24,7 @@ SIZE = 128
 """Values in a signature, 4 bytes each."""
 _BANDS = 16
 _SEED = 42
-_COMPARED = 32  # kept rows looked at in one band's chain: bounds the time that look-alikes take
+_MAX_COMPARED = 32  # kept rows looked at in one band's chain: bounds the time that look-alikes take
 
 Match = tuple[int, int, float]
 """A row, the earlier kept row that it repeats, their similarity."""
@@ -39,82 +39,85 @@ def signatures(members: Hashes, offsets: NDArray[np.uint64]) -> Signatures:
     return np.array(matrix.to_rows(), dtype="<u4")
 
 
-def estimate(of: Signatures, row: int, others: list[int]) -> list[float]:
+def estimate(matrix: Signatures, row: int, other_rows: list[int]) -> list[float]:
     """Similarity of a row to others, by the share of equal values."""
-    found: list[float] = (of[others] == of[row]).mean(axis=1).tolist()
-    return found
+    similarities: list[float] = (matrix[other_rows] == matrix[row]).mean(axis=1).tolist()
+    return similarities
 
 
 def repeats(
     exact: Hashes,
-    of: Signatures,
+    matrix: Signatures,
     fit: NDArray[np.bool_],
-    similar: Callable[[int, list[int]], list[float]],
+    similarity_to: Callable[[int, list[int]], list[float]],
     threshold: float,
-    apart: Hashes | None = None,
+    group_keys: Hashes | None = None,
 ) -> Iterator[Match]:
     """Rows, in order, that repeat an earlier row which is kept: one that is fit and repeats none itself.
 
     Takes 80 bytes a row besides its arguments.
 
     Args:
-        exact: rows that agree here are equal, with similarity 1.
-        similar: the similarity of a row to earlier ones, asked for those that agree with it in a band.
-        apart: rows that differ here are never compared.
+        exact: hashes of whole rows: those that agree here are equal, with similarity 1.
+        similarity_to: the similarity of a row to earlier ones, asked for those that agree with it in a band.
+        group_keys: rows that differ here are never compared.
     """
     import numpy as np
 
-    before = np.empty((len(exact), 1 + _BANDS), np.int32)  # the last earlier row with the same key
-    before[:, 0] = _before(exact)
-    for number in range(_BANDS):
-        before[:, 1 + number] = _before(_band(of, number, apart))
-    kept = fit.copy()
-    for row in np.flatnonzero((before >= 0).any(axis=1)).tolist():
-        chains = [_chain(before, kept, row, column) for column in range(1 + _BANDS)]
-        match = _best(row, chains, similar, threshold)
+    previous = np.empty((len(exact), 1 + _BANDS), np.int32)  # the last earlier row with the same key
+    previous[:, 0] = _previous_equal(exact)
+    for band in range(_BANDS):
+        previous[:, 1 + band] = _previous_equal(_band_keys(matrix, band, group_keys))
+    is_kept = fit.copy()
+    for row in np.flatnonzero((previous >= 0).any(axis=1)).tolist():
+        chains = [_chain(previous, is_kept, row, column) for column in range(1 + _BANDS)]
+        match = _best(row, chains, similarity_to, threshold)
         if match:
-            kept[row] = False
+            is_kept[row] = False
             yield match
 
 
 def _best(
-    row: int, chains: list[list[int]], similar: Callable[[int, list[int]], list[float]], threshold: float
+    row: int, chains: list[list[int]], similarity_to: Callable[[int, list[int]], list[float]], threshold: float
 ) -> Match | None:
     if chains[0]:
         return row, chains[0][0], 1.0
-    others = sorted({other for chain in chains for other in chain})
-    if not others:
+    earlier_rows = sorted({earlier for chain in chains for earlier in chain})
+    if not earlier_rows:
         return None
-    value, other = max(zip(similar(row, others), others, strict=True), key=lambda pair: (pair[0], -pair[1]))
-    return (row, other, value) if value >= threshold else None
+    pairs = zip(similarity_to(row, earlier_rows), earlier_rows, strict=True)
+    similarity, earlier = max(pairs, key=lambda pair: (pair[0], -pair[1]))
+    if similarity < threshold:
+        return None
+    return row, earlier, similarity
 
 
-def _chain(before: NDArray[np.int32], kept: NDArray[np.bool_], row: int, column: int) -> list[int]:
-    """Kept rows with this row's key, the nearest first; the way past rows that are not kept is cut short for later."""
-    found: list[int] = []
-    at = int(before[row, column])
-    while at >= 0 and len(found) < _COMPARED:
-        if kept[at]:
-            found.append(at)
-        at = int(before[at, column])
-    if int(before[row, column]) >= 0:
-        before[row, column] = found[0] if found else -1
-    return found
+def _chain(previous: NDArray[np.int32], is_kept: NDArray[np.bool_], row: int, column: int) -> list[int]:
+    """Kept rows with this row's key, the nearest first; links past rows that are not kept are shortened for later."""
+    chain: list[int] = []
+    earlier = int(previous[row, column])
+    while earlier >= 0 and len(chain) < _MAX_COMPARED:
+        if is_kept[earlier]:
+            chain.append(earlier)
+        earlier = int(previous[earlier, column])
+    if int(previous[row, column]) >= 0:
+        previous[row, column] = chain[0] if chain else -1
+    return chain
 
 
-def _band(of: Signatures, number: int, apart: Hashes | None) -> Hashes:
+def _band_keys(matrix: Signatures, band: int, group_keys: Hashes | None) -> Hashes:
     import numpy as np
 
     width = SIZE // _BANDS
-    key = np.zeros(len(of), np.uint64) if apart is None else apart.copy()
-    for column in range(number * width, (number + 1) * width):
-        key ^= of[:, column]
-        key = scramble(key)
-    return key
+    keys = np.zeros(len(matrix), np.uint64) if group_keys is None else group_keys.copy()
+    for column in range(band * width, (band + 1) * width):
+        keys ^= matrix[:, column]
+        keys = scramble(keys)
+    return keys
 
 
-def _before(keys: Hashes) -> NDArray[np.int32]:
-    """For each place the last earlier one with an equal key, or -1."""
+def _previous_equal(keys: Hashes) -> NDArray[np.int32]:
+    """For each row the last earlier one with an equal key, or -1."""
     import numpy as np
 
     order = np.argsort(keys, kind="stable")

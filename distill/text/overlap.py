@@ -49,57 +49,60 @@ class Overlap:
         """
         import numpy as np
 
-        self._n, self._coverage, self._numbers = n, coverage, numbers
-        self._own: list[tuple[Hashes, list[str]]] = []
-        self._short: dict[int, int] = {}
+        self._n = n
+        self._coverage = coverage
+        self._numbers = numbers
+        self._own_words: list[tuple[Hashes, list[str]]] = []
+        self._short_problems: dict[int, int] = {}
         self._template = np.empty(0, np.uint64)
-        found: list[tuple[Hashes, NDArray[np.int64], int]] = []
-        self._shared: set[int] = set()
-        for whole in sets:
-            shared = shared_paragraphs(whole, common)
-            self._shared |= shared
-            texts = tokens_of([_without(text, shared) for text in whole])
+        postings: list[tuple[Hashes, NDArray[np.int64], int]] = []
+        self._shared_paragraphs: set[int] = set()
+        for prompts in sets:
+            shared = shared_paragraphs(prompts, common)
+            self._shared_paragraphs |= shared
+            texts = tokens_of([_without_paragraphs(text, shared) for text in prompts])
             template = shared_runs([ngrams(words_of(text).hashes, n) for text in texts], common)
             self._template = np.union1d(self._template, template)
-            found += [self._add(text, template) for text in texts]
-        runs = np.concatenate([np.empty(0, np.uint64), *(part for part, _, _ in found)])
+            postings += [self._add(text, template) for text in texts]
+        runs = np.concatenate([np.empty(0, np.uint64), *(own_runs for own_runs, _, _ in postings)])
         order = np.argsort(runs, kind="stable")
-        self._runs, self._first = np.unique(runs[order], return_index=True)
-        self._last = np.append(self._first[1:], len(runs))
-        owners = [np.full(len(part), place, np.int32) for part, _, place in found]
-        self._owner = np.concatenate([np.empty(0, np.int32), *owners])[order]
-        self._at = np.concatenate([np.empty(0, np.int64), *(at for _, at, _ in found)])[order]
+        self._runs, self._starts = np.unique(runs[order], return_index=True)
+        self._ends = np.append(self._starts[1:], len(runs))
+        owners = [np.full(len(own_runs), index, np.int32) for own_runs, _, index in postings]
+        self._owners = np.concatenate([np.empty(0, np.int32), *owners])[order]
+        self._offsets = np.concatenate([np.empty(0, np.int64), *(offsets for _, offsets, _ in postings)])[order]
         self._shift = np.uint64(64 - max(12, int(_SLOTS * len(runs)).bit_length()))
         self._table = np.zeros(1 << (64 - int(self._shift)), np.bool_)
         self._table[self._runs >> self._shift] = True
 
     def _add(self, text: Tokens, template: Hashes) -> tuple[Hashes, NDArray[np.int64], int]:
-        """Note a problem's own words; returns its runs, their places among its own words, and its number."""
+        """Note the own words of a problem; returns its runs, their offsets among its own words, and its index."""
         import numpy as np
 
-        place = len(self._own)
-        own = own_tokens(text, template, self._n)
+        index = len(self._own_words)
+        is_own = own_tokens(text, template, self._n)
         words = words_of(text)
-        own_words = own[text.kinds != SIGN]
-        mine = words.only(own_words)
-        numbers = (number for first, last in _stretches(own_words) for number in _numbers(_cut(words, first, last)))
-        self._own.append((mine.hashes, [*numbers]))
-        if 0 < len(mine) < self._n:
-            self._short.setdefault(sequence(text.hashes[own]), place)
-        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(own_words)])
-        inside = before[self._n :] - before[: max(0, len(before) - self._n)]  # own words of each run
-        chosen = np.flatnonzero(inside * 2 >= self._n) if len(mine) >= self._n else np.empty(0, np.int64)
+        is_own_word = is_own[text.kinds != SIGN]
+        own_words = words.only(is_own_word)
+        stretches = [_text_between(words, first, last) for first, last in _true_runs(is_own_word)]
+        numbers = [number for stretch in stretches for number in _numbers(stretch)]
+        self._own_words.append((own_words.hashes, numbers))
+        if 0 < len(own_words) < self._n:
+            self._short_problems.setdefault(sequence(text.hashes[is_own]), index)
+        own_before = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_own_word)])
+        own_in_run = own_before[self._n :] - own_before[: max(0, len(own_before) - self._n)]  # own words of each run
+        chosen = np.flatnonzero(own_in_run * 2 >= self._n) if len(own_words) >= self._n else np.empty(0, np.int64)
         runs = ngrams(words.hashes, self._n)[chosen]
-        fresh = ~among(runs, template)
-        return runs[fresh], before[chosen][fresh], place
+        is_new = ~among(runs, template)
+        return runs[is_new], own_before[chosen][is_new], index
 
     def same(self, text: str) -> Iterator[Match]:
-        """The short problem that a text, or a paragraph of it, is, template apart."""
-        parts = {_without(text, self._shared): None, **dict.fromkeys(text.split("\n\n"))}
-        for all_of_it in tokens_of(list(parts)):
-            place = self._short.get(sequence(all_of_it.hashes[own_tokens(all_of_it, self._template, self._n)]))
-            if place is not None and len(all_of_it):
-                yield Match(place, 1.0, _quote(all_of_it, 0, len(all_of_it)))
+        """Short problems that equal a text, or a paragraph of it, template apart."""
+        parts = {_without_paragraphs(text, self._shared_paragraphs): None, **dict.fromkeys(text.split("\n\n"))}
+        for part in tokens_of(list(parts)):
+            index = self._short_problems.get(sequence(part.hashes[own_tokens(part, self._template, self._n)]))
+            if index is not None and len(part):
+                yield Match(index, 1.0, _quote(part, 0, len(part)))
 
     def within(self, text: str) -> Iterator[Match]:
         """The longer problems that a text contains."""
@@ -107,63 +110,60 @@ class Overlap:
 
         words = tokens(text)
         runs = ngrams(words.hashes[words.kinds != SIGN], self._n)
-        maybe = np.flatnonzero(self._table.take(runs >> self._shift, mode="clip"))
-        if not len(maybe) or not len(self._runs):
+        nominated = np.flatnonzero(self._table.take(runs >> self._shift, mode="clip"))
+        if not len(nominated) or not len(self._runs):
             return
-        known = np.minimum(np.searchsorted(self._runs, runs[maybe]), len(self._runs) - 1)
-        hit = self._runs[known] == runs[maybe]
-        known, first = np.unique(known[hit], return_index=True)  # a text that repeats itself adds nothing
-        if not len(known):
+        run_ids = np.minimum(np.searchsorted(self._runs, runs[nominated]), len(self._runs) - 1)
+        is_known = self._runs[run_ids] == runs[nominated]
+        run_ids, first = np.unique(run_ids[is_known], return_index=True)  # a text that repeats itself adds nothing
+        if not len(run_ids):
             return
-        sizes = self._last[known] - self._first[known]
-        before = np.cumsum(sizes) - sizes
-        posts = np.repeat(self._first[known] - before, sizes) + np.arange(sizes.sum())
+        sizes = self._ends[run_ids] - self._starts[run_ids]
+        skipped = np.cumsum(sizes) - sizes
+        posting_ids = np.repeat(self._starts[run_ids] - skipped, sizes) + np.arange(sizes.sum())
         words = words_of(words)
-        begins = np.repeat(maybe[hit][first], sizes) - self._at[posts]
-        for place in np.unique(self._owner[posts]).tolist():
-            match = self._confirm(place, words, begins[self._owner[posts] == place])
+        begins = np.repeat(nominated[is_known][first], sizes) - self._offsets[posting_ids]
+        for index in np.unique(self._owners[posting_ids]).tolist():
+            match = self._confirm(index, words, begins[self._owners[posting_ids] == index])
             if match:
                 yield match
 
-    def _confirm(self, place: int, words: Tokens, begins: NDArray[np.int64]) -> Match | None:
-        """Compare a problem with the part of the text where most of its runs are.
-
-        Args:
-            begins: where in the text the problem would begin, by each of its runs.
-        """
+    def _confirm(self, index: int, words: Tokens, begins: NDArray[np.int64]) -> Match | None:
+        """Compare a problem with the text where most of its runs are; by each of these it would begin at `begins`."""
         import numpy as np
         from rapidfuzz.distance import LCSseq
 
-        own, numbers = self._own[place]
-        slack = max(self._n, len(own) // 4)
+        own_hashes, numbers = self._own_words[index]
+        slack = max(self._n, len(own_hashes) // 4)
         begins = np.sort(begins)
-        at = int(begins[np.argmax(np.searchsorted(begins, begins + slack, side="right") - np.arange(len(begins)))])
-        first, last = max(0, at - slack), at + slack + len(own) + slack
-        common = LCSseq.similarity(own.tolist(), words.hashes[first:last].tolist())
-        common_numbers = LCSseq.similarity(numbers, _numbers(_cut(words, first, last)))
-        if common < self._coverage * len(own) or common_numbers < self._numbers * len(numbers):
+        begin = int(begins[np.argmax(np.searchsorted(begins, begins + slack, side="right") - np.arange(len(begins)))])
+        start = max(0, begin - slack)
+        end = begin + slack + len(own_hashes) + slack
+        common = LCSseq.similarity(own_hashes.tolist(), words.hashes[start:end].tolist())
+        common_numbers = LCSseq.similarity(numbers, _numbers(_text_between(words, start, end)))
+        if common < self._coverage * len(own_hashes) or common_numbers < self._numbers * len(numbers):
             return None
-        return Match(place, common / len(own), _quote(words, max(0, at), at + len(own)))
+        return Match(index, common / len(own_hashes), _quote(words, max(0, begin), begin + len(own_hashes)))
 
 
-def _without(text: str, shared: set[int]) -> str:
+def _without_paragraphs(text: str, shared: set[int]) -> str:
     """A text without a set's shared paragraphs, each of the others once."""
     parts = [*dict.fromkeys(text.split("\n\n"))]
     if shared:
-        own = tokens_of(parts)
-        parts = [part for part, found in zip(parts, own, strict=True) if sequence(found.hashes) not in shared]
+        keys = [sequence(paragraph.hashes) for paragraph in tokens_of(parts)]
+        parts = [part for part, key in zip(parts, keys, strict=True) if key not in shared]
     return "\n\n".join(parts)
 
 
-def _stretches(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First and past-the-last place of each run of true values."""
+def _true_runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and past-the-last index of each run of true values."""
     import numpy as np
 
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8))).tolist()
     return [*zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _cut(words: Tokens, first: int, last: int) -> str:
+def _text_between(words: Tokens, first: int, last: int) -> str:
     """The text from one word up to another."""
     begin = int(words.starts[first]) if first < len(words) else len(words.text)
     return words.text[begin : int(words.starts[last]) if last < len(words) else None]
@@ -171,9 +171,9 @@ def _cut(words: Tokens, first: int, last: int) -> str:
 
 def _numbers(text: str) -> list[str]:
     """The numbers of a text, marks of thousands taken out: 1,000 and 1{,}000 are 1000."""
-    found = _NUMBER.findall(unicodedata.normalize("NFKC", text))
-    return [re.sub(r"[{},]", "", number) for number in found]
+    matches = _NUMBER.findall(unicodedata.normalize("NFKC", text))
+    return [re.sub(r"[{},]", "", number) for number in matches]
 
 
 def _quote(words: Tokens, first: int, last: int) -> str:
-    return " ".join(_cut(words, first, last)[:60].split())
+    return " ".join(_text_between(words, first, last)[:60].split())

@@ -49,12 +49,15 @@ def words(script: str, text: str) -> list[str]:
     """The words of one script; in a script without blanks, its letters."""
     if script == "Latin":
         return [word for word in _LATIN_WORD.findall(text) if word]
-    return (_LETTER if script in UNSPACED else _RUN)[script].findall(text)
+    patterns = _LETTER if script in UNSPACED else _RUN
+    return patterns[script].findall(text)
 
 
 def count(script: str, text: str) -> int:
     """How many `words` there are."""
-    return sum(map(len, _RUN[script].findall(text))) if script in UNSPACED else len(words(script, text))
+    if script in UNSPACED:
+        return sum(map(len, _RUN[script].findall(text)))
+    return len(words(script, text))
 
 
 def present(text: str, scripts: Iterable[str]) -> list[str]:
@@ -62,10 +65,10 @@ def present(text: str, scripts: Iterable[str]) -> list[str]:
 
     Most texts have few characters beyond ASCII, so these are taken out first, at the speed of a copy.
     """
-    rare = ""
+    beyond_ascii = ""
     if not text.isascii():
-        rare = text.encode(errors="surrogatepass").translate(None, _ASCII).decode(errors="surrogatepass")
-    return [script for script in scripts if script == "Latin" or _LETTER[script].search(rare)]
+        beyond_ascii = text.encode(errors="surrogatepass").translate(None, _ASCII).decode(errors="surrogatepass")
+    return [script for script in scripts if script == "Latin" or _LETTER[script].search(beyond_ascii)]
 
 
 def function_words(text: str) -> frozenset[str]:

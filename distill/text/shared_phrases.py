@@ -1,6 +1,6 @@
 """What the problems of a set have in common: instructions and set phrases, which make no two of them alike.
 
-Whole paragraphs are told first, since a run of words may reach from the template into the problem.
+Whole paragraphs are found first, since a run of words may reach from the template into the problem.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ _COMMON = 3  # problems of a set at least that share what is to be its template
 
 
 def words_of(text: Tokens) -> Tokens:
+    """The tokens of a text that are no signs."""
     return text.only(text.kinds != SIGN)
 
 
 def shared_paragraphs(texts: Sequence[str], share: float) -> set[int]:
     """Hashes of the paragraphs that occur in at least `share` of the texts, and in three."""
-    parts = [text.split("\n\n") for text in texts]
-    keys = (sequence(found.hashes) for found in tokens_of([part for text in parts for part in text]))
-    counts = Counter(key for text in parts for key in {next(keys) for _ in text})
+    paragraphs_of_texts = [text.split("\n\n") for text in texts]
+    paragraphs = [paragraph for of_text in paragraphs_of_texts for paragraph in of_text]
+    keys = (sequence(paragraph.hashes) for paragraph in tokens_of(paragraphs))
+    counts = Counter(key for of_text in paragraphs_of_texts for key in {next(keys) for _ in of_text})
     return {key for key, count in counts.items() if count >= max(_COMMON, share * len(texts))}
 
 
@@ -48,10 +50,10 @@ def own_tokens(text: Tokens, template: Hashes, n: int) -> NDArray[np.bool_]:
     is_word = text.kinds != SIGN
     if not len(template):
         return np.ones(len(text), np.bool_)
-    hits = among(ngrams(text.hashes[is_word], n), template)
+    is_template = among(ngrams(text.hashes[is_word], n), template)
     edges = np.zeros(int(is_word.sum()) + 1, np.int64)
-    np.add.at(edges, np.flatnonzero(hits), 1)
-    np.add.at(edges, np.flatnonzero(hits) + n, -1)
-    free = np.concatenate([[True], np.cumsum(edges[:-1]) == 0])
-    result: NDArray[np.bool_] = free[np.cumsum(is_word)] | (text.kinds == DIGITS)
+    np.add.at(edges, np.flatnonzero(is_template), 1)
+    np.add.at(edges, np.flatnonzero(is_template) + n, -1)
+    is_free = np.concatenate([[True], np.cumsum(edges[:-1]) == 0])
+    result: NDArray[np.bool_] = is_free[np.cumsum(is_word)] | (text.kinds == DIGITS)
     return result

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
     from distill.text.hashes import Hashes
 
-LETTERS, DIGITS, CHARACTER, SIGN = 1, 2, 3, 4
-"""Kinds of token; a separator is 0."""
+# kinds of token; a separator is 0
+LETTERS = 1
+DIGITS = 2
+CHARACTER = 3
+SIGN = 4
 _SIGNS = "+-*/^=<>%!()[]{}|"  # brackets too: 2 * (3 + 4) is not (2 * 3) + 4
-_SAME = {"×": "*", "⋅": "*", "·": "*", "∗": "*", "÷": "/", "−": "-", "∕": "/"}
+_SIGN_VARIANTS = {"×": "*", "⋅": "*", "·": "*", "∗": "*", "÷": "/", "−": "-", "∕": "/"}
 # ways to write the same formula; both sides of a comparison pass through here, so a clumsy cut does no harm
 _LATEX = re.compile(r"\\(?:[dt](?=frac)|left|right|displaystyle|text|mathrm|q?quad)", re.IGNORECASE)
 _CODE_POINTS = 0x30000  # all letters in use; what lies above only separates
@@ -57,7 +60,7 @@ def tokens(text: str) -> Tokens:
 
     text = _plain(text)
     codes = codes_of(text)
-    parts = [_hash_words(codes[at : at + CHUNK], at) for at in range(0, len(codes), CHUNK)]
+    parts = [_hash_words(codes[start : start + CHUNK], start) for start in range(0, len(codes), CHUNK)]
     if len(parts) == 1:
         return Tokens(text, *parts[0])
     empty = (np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty(0, np.int64))
@@ -71,28 +74,29 @@ def tokens_of(texts: Sequence[str]) -> list[Tokens]:
 
     if len(texts) == 1:
         return [tokens(texts[0])]
-    found: list[Tokens] = []
+    results: list[Tokens] = []
     plain = [_plain(text) for text in texts]
     for batch in _batches(plain):
         if len(batch) == 1:
-            found.append(tokens(batch[0]))
+            results.append(tokens(batch[0]))
             continue
         hashes, kinds, starts = _hash_words(codes_of("\n".join(batch)), 0)
         begins = np.cumsum([0, *(len(text) + 1 for text in batch)])
         bounds = np.searchsorted(starts, begins).tolist()
         for text, begin, first, last in zip(batch, begins[:-1], bounds[:-1], bounds[1:], strict=True):
-            found.append(Tokens(text, hashes[first:last], kinds[first:last], starts[first:last] - begin))
-    return found
+            results.append(Tokens(text, hashes[first:last], kinds[first:last], starts[first:last] - begin))
+    return results
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts on end that are hashed at once together, or one that is too long for it."""
+    """Consecutive texts that are hashed together at once, or one that is too long for it."""
     batch: list[str] = []
     size = 0
     for text in texts:
         if batch and size + len(text) + 1 > CHUNK:
             yield batch
-            batch, size = [], 0
+            batch = []
+            size = 0
         batch.append(text)
         size += len(text) + 1
     if batch:
@@ -102,38 +106,40 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 def _plain(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
-    return _LATEX.sub(" ", text) if "\\" in text else text
+    if "\\" in text:
+        text = _LATEX.sub(" ", text)
+    return text
 
 
 def _hash_words(codes: NDArray[np.integer], offset: int) -> tuple[Hashes, NDArray[np.uint8], NDArray[np.int64]]:
     import numpy as np
 
-    kind_of, value_of = _table()
-    places = codes.astype(np.intp)  # what `take` converts to anyway, once instead of twice
-    kinds = kind_of.take(places, mode="clip")
-    inner = np.flatnonzero(codes[1:-1] == ord("-")) + 1
-    inner = inner[(kinds[inner - 1] == LETTERS) & (kinds[inner + 1] == LETTERS)]
-    kinds[inner] = 0  # a hyphen within a word is no minus
+    kind_of, value_of = _code_point_table()
+    indices = codes.astype(np.intp)  # what `take` converts to anyway, once instead of twice
+    kinds = kind_of.take(indices, mode="clip")
+    hyphens = np.flatnonzero(codes[1:-1] == ord("-")) + 1
+    hyphens = hyphens[(kinds[hyphens - 1] == LETTERS) & (kinds[hyphens + 1] == LETTERS)]
+    kinds[hyphens] = 0  # a hyphen within a word is no minus
     begins = np.ones(len(kinds), np.bool_)
     np.not_equal(kinds[1:], kinds[:-1], out=begins[1:])
     begins |= kinds >= CHARACTER
     begins &= kinds > 0
-    first = np.flatnonzero(begins)
-    if not len(first):
-        return np.empty(0, np.uint64), kinds[:0], first
+    word_starts = np.flatnonzero(begins)
+    if not len(word_starts):
+        return np.empty(0, np.uint64), kinds[:0], word_starts
     powers, inverses = powers_of(len(codes))
     # A polynomial in the base over the whole chunk, separators weighing nothing; dividing by the power at the first
     # letter makes a word's sum independent of its place.
-    weighted = value_of.take(places, mode="clip")
+    weighted = value_of.take(indices, mode="clip")
     weighted *= powers[: len(weighted)]
-    weighted[inner] = 0
-    hashes = sums(weighted, first)
-    hashes *= inverses[first]
-    return scramble(hashes), kinds[first], first + offset
+    weighted[hyphens] = 0
+    hashes = sums(weighted, word_starts)
+    hashes *= inverses[word_starts]
+    return scramble(hashes), kinds[word_starts], word_starts + offset
 
 
 @cache
-def _table() -> tuple[NDArray[np.uint8], Hashes]:
+def _code_point_table() -> tuple[NDArray[np.uint8], Hashes]:
     """Kind and hash of each code point after folding: case, width (Ａ is a), digits of all scripts, signs."""
     import numpy as np
 
@@ -148,9 +154,10 @@ def _table() -> tuple[NDArray[np.uint8], Hashes]:
                 kinds[first : first + 256] = CHARACTER if characters else LETTERS
                 continue
         for code, character in enumerate(block, first):
-            kind, simple = _folded(character, unspaced)
+            kind, folded_code = _folded(character, unspaced)
             if kind:
-                kinds[code], folded[code] = kind, simple
+                kinds[code] = kind
+                folded[code] = folded_code
     values = scramble(folded + np.uint64(BASE))
     values[kinds == 0] = 0
     return kinds, values
@@ -159,14 +166,15 @@ def _table() -> tuple[NDArray[np.uint8], Hashes]:
 def _folded(character: str, unspaced: re.Pattern[str]) -> tuple[int, int]:
     """Kind of a character, and the code point that it counts as."""
     category = unicodedata.category(character)
-    if category[0] not in "LMN" and category != "Sm" and character not in _SIGNS and character not in _SAME:
+    if category[0] not in "LMN" and category != "Sm" and character not in _SIGNS and character not in _SIGN_VARIANTS:
         return 0, 0
-    simple = unicodedata.normalize("NFKC", _SAME.get(character, character)).lower()
-    simple = simple if len(simple) == 1 else character
-    if unspaced.match(simple):
-        return CHARACTER, ord(simple)
-    if simple.isdecimal():
-        return DIGITS, ord(str(unicodedata.decimal(simple)))
-    if simple in _SIGNS or category == "Sm":
-        return SIGN if simple != "~" else 0, ord(simple)
-    return LETTERS, ord(simple)
+    folded = unicodedata.normalize("NFKC", _SIGN_VARIANTS.get(character, character)).lower()
+    if len(folded) != 1:
+        folded = character
+    if unspaced.match(folded):
+        return CHARACTER, ord(folded)
+    if folded.isdecimal():
+        return DIGITS, ord(str(unicodedata.decimal(folded)))
+    if folded in _SIGNS or category == "Sm":
+        return SIGN if folded != "~" else 0, ord(folded)
+    return LETTERS, ord(folded)

@@ -88,7 +88,7 @@ def test_a_large_set_is_sorted_in_buckets(tmp_path: Path, monkeypatch: pytest.Mo
         for n in range(300)
     ]  # fmt: skip
     training.write(tmp_path / "one.parquet", rows, 1)
-    monkeypatch.setattr(training, "_BUCKET", 100)
+    monkeypatch.setattr(training, "_BUCKET_BYTES", 100)
     training.write(tmp_path / "many.parquet", reversed(rows), 3000)
     read = [
         datasets.load_dataset("parquet", data_files=str(tmp_path / name), split="train")["trace_id"]
