@@ -35,166 +35,206 @@ class Wish(NamedTuple):
 
     hardware: Hardware
     tokens: float | None = None
+    """Tokens of the set; None takes those of a run folder's set."""
     folder: Path | None = None
-    """Of the run."""
+    """The run folder."""
     data: Path | None = None
+    """Another run folder, whose set is trained on."""
     method: str | None = None
     price: float | None = None
+    """Of one GPU for an hour."""
     mfu: float | None = None
-    out: Path | None = None
+    """Share of the GPUs' peak that goes into the model."""
+    out_folder: Path | None = None
 
 
-def execute(wish: Wish, changes: list[str], named: dict[str, Any]) -> None:
+def execute(request: Wish, changes: list[str], option_changes: dict[str, Any]) -> None:
     """Print the plan; with `out` write its files there, else print them too.
 
     Raises:
         InputError: nothing fits.
     """
     # without --run nothing that lies in a default run folder counts: a plan is made before there is one
-    fresh = presets.student(named["student"]).recipe if "student" in named else recipes.DEFAULT
-    recipe, run = resolve(None if wish.folder else fresh, wish.folder, changes, named)
-    student, config = presets.student(recipe.student), recipe.sft
-    if wish.method not in (None, *METHODS):
-        raise InputError(f"no such method: {wish.method!r}", where="--method", fix=suggest(str(wish.method), METHODS))
-    if wish.method not in (None, "auto"):
-        config = config.model_copy(update={"method": wish.method})
-    shape, there = presets.shape(student), settings.taken(config, wish.hardware)
+    recipe_ref = presets.student(option_changes["student"]).recipe if "student" in option_changes else recipes.DEFAULT
+    recipe, run = resolve(None if request.folder else recipe_ref, request.folder, changes, option_changes)
+    student = presets.student(recipe.student)
+    config = recipe.sft
+    if request.method not in (None, *METHODS):
+        raise InputError(
+            f"no such method: {request.method!r}", where="--method", fix=suggest(str(request.method), METHODS)
+        )
+    if request.method not in (None, "auto"):
+        config = config.model_copy(update={"method": request.method})
+    shape = presets.shape(student)
+    machine = settings.taken(config, request.hardware)
     # where this machine has no GPU, nothing says what is installed on the one that is planned for
-    guessed = there.gpus > 0 and config.attention == "auto" and not hardware.gpus()
-    looking = settings.attention_on(
-        config, settings.length(config, student), there.gpus, flash=guessed or hardware.installed("flash_attn")
+    flash_guessed = machine.gpus > 0 and config.attention == "auto" and not hardware.gpus()
+    attention = settings.attention_on(
+        config, settings.length(config, student), machine.gpus, flash=flash_guessed or hardware.installed("flash_attn")
     )
-    job = settings.asked(config, student, looking, settings.batching(config.batching, looking))
-    out = Console()
-    _head(out, student, shape, there, job, f"{looking}, taken to be installed there" if guessed else looking)
-    if there.gpus and config.strategy == "auto":
-        job = job.model_copy(update={"method": wish.method or config.method})
-        weighed = choose.options(shape, there, job)
-        _options(out, weighed, choose.pick(weighed, job.batch))
-        best = choose.choose(shape, there, **dict(job))  # raises with what would help where nothing fits
+    job = settings.asked(config, student, attention, settings.batching(config.batching, attention))
+    console = Console()
+    attention_note = f"{attention}, taken to be installed there" if flash_guessed else attention
+    _print_head(console, student, shape, machine, job, attention_note)
+    if machine.gpus and config.strategy == "auto":
+        job = job.model_copy(update={"method": request.method or config.method})
+        weighed = choose.options(shape, machine, job)
+        _print_options(console, weighed, choose.pick(weighed, job.batch))
+        chosen = choose.choose(shape, machine, **dict(job))  # raises with what would help where nothing fits
     else:  # sft does as it is told, whether it fits or not
-        setup = settings.setup(config, there, shape, job)
-        best = choose.weigh(shape, there, setup, rank=job.rank, flash=job.flash, packed=job.packed)
-        _options(out, [best], best)
-    _memory(out, shape, best, job)
-    _time(out, shape, best, job, wish, config, student, run)
-    _files(out, best, wish, run, looking)
+        setup = settings.setup(config, machine, shape, job)
+        chosen = choose.weigh(shape, machine, setup, rank=job.rank, flash=job.flash, packed=job.packed)
+        _print_options(console, [chosen], chosen)
+    _print_memory(console, shape, chosen, job)
+    _print_time(console, shape, chosen, job, request, config, student, run)
+    _print_files(console, chosen, request, run, attention)
 
 
-def _head(out: Console, student: Student, shape: Shape, there: Hardware, job: Job, attention: str) -> None:
+def _print_head(console: Console, student: Student, shape: Shape, machine: Hardware, job: Job, attention: str) -> None:
     revision = f" at {student.revision}" if student.revision else ""
-    size = f"{shape.parameters / 1e9:,.2f}B" if shape.parameters >= 1e8 else f"{shape.parameters / 1e6:,.2f}M"
-    _say(out, f"student {student.name}: {student.model}{revision}, {size} parameters")
-    if there.gpus:
-        what = f"{there.nodes} × " * (there.nodes > 1) + f"{there.gpus} × {there.gpu or 'GPU'}"
-        _say(out, f"on {what} of {there.gpu_memory:g} GiB, of which a plan leaves {choose.MARGIN:.0%} free")
+    if shape.parameters >= 1e8:
+        size = f"{shape.parameters / 1e9:,.2f}B"
     else:
-        _say(out, "on a CPU")
-    rows = "packed with documents that do not see one another" if job.packed else "one document each"
-    _say(out, f"rows of up to {job.max_length:,} tokens, {rows}; {attention}")
+        size = f"{shape.parameters / 1e6:,.2f}M"
+    _print(console, f"student {student.name}: {student.model}{revision}, {size} parameters")
+    if machine.gpus:
+        gpus = f"{machine.nodes} × " * (machine.nodes > 1) + f"{machine.gpus} × {machine.gpu or 'GPU'}"
+        _print(console, f"on {gpus} of {machine.gpu_memory:g} GiB, of which a plan leaves {choose.MARGIN:.0%} free")
+    else:
+        _print(console, "on a CPU")
+    rows = "one document each"
+    if job.packed:
+        rows = "packed with documents that do not see one another"
+    _print(console, f"rows of up to {job.max_length:,} tokens, {rows}; {attention}")
 
 
-def _options(out: Console, weighed: list[Option], best: Option | None) -> None:
+def _print_options(console: Console, weighed: list[Option], chosen: Option | None) -> None:
     """All that was weighed up to the chosen one and the adapters, with what they lack."""
     table = Table("GiB", "on a GPU", "room", "on a host", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for option in weighed:
-        chosen = "→ " if option == best else "  "
-        room = f"{option.room / GIB:,.1f}" if option.room >= 0 else f"lacks {-option.room / GIB:,.1f}"
-        room = "" if option.setup.cpu and not option.room else room  # a CPU whose memory is not known
-        host = f"{option.memory.host / GIB:,.0f}" if option.memory.host else ""
-        if option.host_room is not None and option.host_room < 0:
-            host += f", lacks {-option.host_room / GIB:,.0f}"
-        style = "bold" if option == best else "" if option.fits else "dim"
-        table.add_row(chosen + choose.words(option.setup), f"{option.memory.peak / GIB:,.1f}", room, host, style=style)
-        if best is not None and option == best:
+        mark = "→ " if option == chosen else "  "
+        peak = f"{option.memory.peak / GIB:,.1f}"
+        style = "" if option.fits else "dim"
+        if option == chosen:
+            style = "bold"
+        table.add_row(mark + choose.words(option.setup), peak, _room(option), _host_memory(option), style=style)
+        if chosen is not None and option == chosen:
             break
-    out.print("weighed, fastest first:" if len(weighed) > 1 else "taken:", highlight=False)
-    out.print(table)
-    first = next((option for option in weighed if option.fits), None)
-    if best is not None and first is not None and first != best:
-        _say(out, f"{choose.words(first.setup)} would make {first.setup.batch} rows per step, this one keeps the batch")
+    console.print("weighed, fastest first:" if len(weighed) > 1 else "taken:", highlight=False)
+    console.print(table)
+    fastest = next((option for option in weighed if option.fits), None)
+    if chosen is not None and fastest is not None and fastest != chosen:
+        layout = choose.words(fastest.setup)
+        _print(console, f"{layout} would make {fastest.setup.batch} rows per step, this one keeps the batch")
 
 
-def _memory(out: Console, shape: Shape, best: Option, job: Job) -> None:
-    held, setup = best.memory, best.setup
-    naive = memory(shape, setup, rank=job.rank, flash=job.flash, packed=job.packed, fused=False)
-    saves = naive.logits > held.logits
-    kept = "one hidden state per layer" if setup.checkpointing else "everything the backward pass needs"
-    rows = (
-        ("weights", held.weights, ""),
-        ("gradients", held.gradients, "fp32 sums" if setup.accumulation > 1 else ""),
-        ("optimizer", held.optimizer, "moments and fp32 weights" if setup.zero else "moments"),
-        ("activations", held.kept, kept),
-        ("  the layer at work", held.layer, ""),
-        ("  or the logits", held.logits, f"{naive.logits / GIB:,.1f} without TRL's fused head" if saves else ""),
-        *([("  or bf16 casts", held.casts, "of the weights, until the forward pass ends")] if held.casts else []),
-        ("  or the update", held.update, "with no activations then"),
-        ("buffers", held.buffers, "gathered weights, communication, CUDA"),
-        ("at the fullest", held.peak, f"{best.room / GIB:,.1f} left" if best.room else ""),
-    )
-    table = Table("GiB on each GPU" if not setup.cpu else "GiB", "", "", box=None, pad_edge=False, show_edge=False)
+def _room(option: Option) -> str:
+    if option.setup.cpu and not option.room:  # a CPU whose memory is not known
+        return ""
+    if option.room < 0:
+        return f"lacks {-option.room / GIB:,.1f}"
+    return f"{option.room / GIB:,.1f}"
+
+
+def _host_memory(option: Option) -> str:
+    text = f"{option.memory.host / GIB:,.0f}" if option.memory.host else ""
+    if option.host_room is not None and option.host_room < 0:
+        text += f", lacks {-option.host_room / GIB:,.0f}"
+    return text
+
+
+def _print_memory(console: Console, shape: Shape, chosen: Option, job: Job) -> None:
+    sizes = chosen.memory
+    setup = chosen.setup
+    unfused = memory(shape, setup, rank=job.rank, flash=job.flash, packed=job.packed, fused=False)
+    gradients_note = "fp32 sums" if setup.accumulation > 1 else ""
+    optimizer_note = "moments and fp32 weights" if setup.zero else "moments"
+    kept_note = "one hidden state per layer" if setup.checkpointing else "everything the backward pass needs"
+    logits_note = ""
+    if unfused.logits > sizes.logits:
+        logits_note = f"{unfused.logits / GIB:,.1f} without TRL's fused head"
+    rows = [
+        ("weights", sizes.weights, ""),
+        ("gradients", sizes.gradients, gradients_note),
+        ("optimizer", sizes.optimizer, optimizer_note),
+        ("activations", sizes.kept, kept_note),
+        ("  the layer at work", sizes.layer, ""),
+        ("  or the logits", sizes.logits, logits_note),
+    ]
+    if sizes.casts:
+        rows.append(("  or bf16 casts", sizes.casts, "of the weights, until the forward pass ends"))
+    rows += [
+        ("  or the update", sizes.update, "with no activations then"),
+        ("buffers", sizes.buffers, "gathered weights, communication, CUDA"),
+        ("at the fullest", sizes.peak, f"{chosen.room / GIB:,.1f} left" if chosen.room else ""),
+    ]
+    heading = "GiB" if setup.cpu else "GiB on each GPU"
+    table = Table(heading, "", "", box=None, pad_edge=False, show_edge=False)
     table.columns[1].justify = "right"
     for name, size, note in rows:
         table.add_row(name, f"{size / GIB:,.2f}", note)
-    out.print()
-    out.print(table)
+    console.print()
+    console.print(table)
 
 
-def _time(
-    out: Console,
+def _print_time(
+    console: Console,
     shape: Shape,
-    best: Option,
+    chosen: Option,
     job: Job,
-    wish: Wish,
+    request: Wish,
     config: SftConfig,
     student: Student,
     run: Run,
 ) -> None:
-    setup = best.setup
+    setup = chosen.setup
     replicas = setup.processes // setup.sequence_parallel
-    _say(out, "")
+    _print(console, "")
     changed = f" instead of the {job.batch} asked for" if setup.batch != job.batch else ""
-    parts = f"{setup.micro_batch} × {setup.accumulation} passes × {replicas} replicas"
-    _say(out, f"rows per step: {setup.batch}{changed} = {parts}")
-    tokens, rows = _amount(wish, run)
+    product = f"{setup.micro_batch} × {setup.accumulation} passes × {replicas} replicas"
+    _print(console, f"rows per step: {setup.batch}{changed} = {product}")
+    tokens, rows = _tokens_and_rows(request, run)
     if tokens is None:
-        _say(out, "steps and hours: give --tokens, or --run or --data with a folder that holds an sft set")
+        _print(console, "steps and hours: give --tokens, or --run or --data with a folder that holds an sft set")
         return
     epochs = config.epochs or student.epochs or 1.0
-    found = duration(
+    estimate = duration(
         shape,
         setup,
         tokens=tokens,
         epochs=epochs,
         rows=None if job.packed else rows,
-        gpu=wish.hardware.gpu,
-        mfu=wish.mfu or MFU,
-        price=wish.price,
+        gpu=request.hardware.gpu,
+        mfu=request.mfu or MFU,
+        price=request.price,
     )
-    _say(out, f"{tokens:,.0f} tokens × {epochs:g} epochs: {found.steps:,} steps")
-    _say(out, _hours(found, wish))
+    _print(console, f"{tokens:,.0f} tokens × {epochs:g} epochs: {estimate.steps:,} steps")
+    _print(console, _hours_line(estimate, request))
 
 
-def _hours(found: Duration, wish: Wish) -> str:
-    if found.hours is None:
-        return "hours: not estimated for a CPU" if not wish.hardware.gpus else "hours: name the GPU with --gpu"
-    spent = f"; costs {found.cost:,.2f} at {wish.price:g} per GPU and hour" if found.cost is not None else ""
-    return (
-        f"about {found.hours:,.1f} hours, if {wish.mfu or MFU:.0%} of the GPUs' peak goes into the model (--mfu){spent}"
-    )
+def _hours_line(estimate: Duration, request: Wish) -> str:
+    if estimate.hours is None:
+        if not request.hardware.gpus:
+            return "hours: not estimated for a CPU"
+        return "hours: name the GPU with --gpu"
+    mfu = request.mfu or MFU
+    line = f"about {estimate.hours:,.1f} hours, if {mfu:.0%} of the GPUs' peak goes into the model (--mfu)"
+    if estimate.cost is not None:
+        line += f"; costs {estimate.cost:,.2f} at {request.price:g} per GPU and hour"
+    return line
 
 
-def _amount(wish: Wish, run: Run) -> tuple[float | None, int | None]:
+def _tokens_and_rows(request: Wish, run: Run) -> tuple[float | None, int | None]:
     """Tokens and rows of the set at hand; the set counts the assistant's turns, so prompts are not in them."""
-    if wish.tokens is not None:
-        return wish.tokens, None
-    folder = Run(wish.data) if wish.data else run
+    if request.tokens is not None:
+        return request.tokens, None
+    folder = Run(request.data) if request.data else run
     path = folder.sft / "train.parquet"
     if not path.is_file():
-        if wish.data:
-            raise InputError("holds no sft set", where=str(wish.data), fix="name a run folder that was filtered")
+        if request.data:
+            raise InputError("holds no sft set", where=str(request.data), fix="name a run folder that was filtered")
         return None, None
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -203,34 +243,38 @@ def _amount(wish: Wish, run: Run) -> tuple[float | None, int | None]:
     return float(pc.sum(tokens).as_py() or 0), len(tokens)
 
 
-def _files(out: Console, best: Option, wish: Wish, run: Run, attention: str) -> None:
-    setup = best.setup
+def _print_files(console: Console, chosen: Option, request: Wish, run: Run, attention: str) -> None:
+    setup = chosen.setup
     job = str(run.folder / "training" / "job.json")
-    _say(out, "")
+    _print(console, "")
     if setup.strategy == "single":
-        _say(out, "one process needs no launcher: `distill sft` runs it")
-        _say(out, shlex.join([sys.executable, "-m", WORKER, job]))
+        _print(console, "one process needs no launcher: `distill sft` runs it")
+        _print(console, shlex.join([sys.executable, "-m", WORKER, job]))
         return
-    folder = wish.out or run.folder / "training"
-    if wish.out:
-        path = files.write(wish.out, setup, attention=attention)
-        _say(out, f"written: {path}" + (f", {wish.out / files.DEEPSPEED}" if setup.zero else ""))
+    folder = request.out_folder or run.folder / "training"
+    if request.out_folder:
+        path = files.write(request.out_folder, setup, attention=attention)
+        deepspeed_note = f", {request.out_folder / files.DEEPSPEED}" if setup.zero else ""
+        _print(console, f"written: {path}{deepspeed_note}")
     else:
         path = folder / files.ACCELERATE
         deepspeed = folder.absolute() / files.DEEPSPEED if setup.zero else None
-        _say(out, f"# {path}")
-        _say(out, files.as_yaml(files.accelerate_config(setup, deepspeed, attention=attention)).rstrip())
+        _print(console, f"# {path}")
+        _print(console, files.as_yaml(files.accelerate_config(setup, deepspeed, attention=attention)).rstrip())
         if setup.zero:
-            _say(out, f"\n# {deepspeed}")
-            _say(out, orjson.dumps(files.deepspeed_config(setup), option=orjson.OPT_INDENT_2).decode())
-    many = setup.nodes > 1
-    line = launch.command(
-        setup, path, ["-m", WORKER, job], master="HOST" if many else None, rank="RANK" if many else None
-    )
-    where = " on every node, HOST being the first one and RANK 0, 1, …" if many else ""
-    _say(out, f"\n`distill sft` writes these files and job.json, and starts{where}:")
-    _say(out, shlex.join(line))
+            _print(console, f"\n# {deepspeed}")
+            _print(console, orjson.dumps(files.deepspeed_config(setup), option=orjson.OPT_INDENT_2).decode())
+    master = None
+    rank = None
+    suffix = ""
+    if setup.nodes > 1:
+        master = "HOST"
+        rank = "RANK"
+        suffix = " on every node, HOST being the first one and RANK 0, 1, …"
+    line = launch.command(setup, path, ["-m", WORKER, job], master=master, rank=rank)
+    _print(console, f"\n`distill sft` writes these files and job.json, and starts{suffix}:")
+    _print(console, shlex.join(line))
 
 
-def _say(out: Console, text: str) -> None:
-    out.print(text, highlight=False, markup=False, soft_wrap=True)
+def _print(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

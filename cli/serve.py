@@ -34,11 +34,11 @@ PLACES = ("here", "ray", "slurm")
 OUT = Console()
 
 
-class Wish(NamedTuple):
+class ServeRequest(NamedTuple):
     """What the command line asked for."""
 
     teacher: str
-    on: str
+    launcher: str
     folder: Path
     """The run folder: logs, the endpoints file, the batch script."""
     endpoints: Path
@@ -47,33 +47,33 @@ class Wish(NamedTuple):
 
 def execute(
     teacher: str,
-    on: str,
+    launcher: str,
     run: Path | None,
     endpoints: Path | None,
-    named: dict[str, Any],
+    option_changes: dict[str, Any],
     changes: list[str],
     dry_run: bool,
     submit: bool,
 ) -> None:
-    if on not in PLACES:
-        raise InputError(f"cannot serve on {on!r}", where="--on", fix=suggest(on, PLACES))
+    if launcher not in PLACES:
+        raise InputError(f"cannot serve on {launcher!r}", where="--on", fix=suggest(launcher, PLACES))
     preset = presets.teacher(teacher)
     folder = run or Path("runs") / preset.recipe
-    wish = Wish(teacher, on, folder, (endpoints or folder / "endpoints.txt").absolute(), changes)
-    options, batch = _options(named, changes)
+    request = ServeRequest(teacher, launcher, folder, (endpoints or folder / "endpoints.txt").absolute(), changes)
+    options, batch = _options(option_changes, changes)
     model = presets.as_model(preset)
     _log_to_screen()
-    if on == "slurm":
-        _write_script(wish, model, options, batch, dry_run, submit)
+    if launcher == "slurm":
+        _write_script(request, model, options, batch, dry_run, submit)
     elif dry_run:
-        _show_plan(wish, model, options)
+        _show_plan(request, model, options)
     else:
-        _serve(wish, model, options)
+        _serve(request, model, options)
 
 
-def _options(named: dict[str, Any], changes: list[str]) -> tuple[Serving, Slurm]:
+def _options(option_changes: dict[str, Any], changes: list[str]) -> tuple[Serving, Slurm]:
     """`--set serve.X=…` is an argument of vLLM, `--set slurm.X=…` of the batch script, the rest of ours."""
-    raw: dict[str, Any] = {**named, "serve": {}}
+    raw: dict[str, Any] = {**option_changes, "serve": {}}
     batch: dict[str, Any] = {}
     for change in changes:
         name, equals, text = change.partition("=")
@@ -86,137 +86,152 @@ def _options(named: dict[str, Any], changes: list[str]) -> tuple[Serving, Slurm]
         group, dot, key = name.partition(".")
         if dot and group not in ("serve", "slurm"):
             raise InputError(f"--set {name}: no such group", fix="serve.ARGUMENT, slurm.OPTION, or one of ours")
-        ({"serve": raw["serve"], "slurm": batch}[group] if dot else raw)[key if dot else name] = value
+        if not dot:
+            raw[name] = value
+        elif group == "serve":
+            raw["serve"][key] = value
+        else:
+            batch[key] = value
     try:
         return Serving.model_validate(raw), Slurm.model_validate(batch)
     except ValidationError as error:
-        kind = Slurm if error.title == "Slurm" else Serving
-        bad = from_validation(error, "--set", "slurm" if kind is Slurm else "")
+        model_class = Slurm if error.title == "Slurm" else Serving
+        input_error = from_validation(error, "--set", "slurm" if model_class is Slurm else "")
         unknown = [str(item["loc"][-1]) for item in error.errors() if item["type"] == "extra_forbidden"]
-        raise InputError(
-            bad.what, where="--set", fix=suggest(unknown[0], kind.model_fields) if unknown else None
-        ) from error
+        fix = suggest(unknown[0], model_class.model_fields) if unknown else None
+        raise InputError(input_error.what, where="--set", fix=fix) from error
 
 
-def _show_plan(wish: Wish, model: Model, options: Serving) -> None:
+def _show_plan(request: ServeRequest, model: Model, options: Serving) -> None:
     """The exact commands, without starting anything (but a Ray cluster of one's own, to see what it would have)."""
-    if wish.on == "ray":
+    if request.launcher == "ray":
         cluster.connect(options.nodes)
         try:
-            found = cluster.gpus()
-            layout, replicas, sized = cluster.place(model, options, found)
+            gpus = cluster.gpus()
+            layout, replicas, sized = cluster.place(model, options, gpus)
         finally:
             cluster.disconnect()
-        _headline(model, layout, replicas, wish.on)
-        line = shlex.join(vllm_command(sized, options.port or 0, found is None, "NODE"))
+        _headline(model, layout, replicas, request.launcher)
+        line = shlex.join(vllm_command(sized, options.port or 0, gpus is None, "NODE"))
         OUT.print(f"  {replicas} × {line}", highlight=False, markup=False, soft_wrap=True)
         OUT.print("  on each node its own address; port 0 stands for a free one", highlight=False)
     else:
         layout, launches = local.plan(model, options)
-        _headline(model, layout, len(launches), wish.on)
+        _headline(model, layout, len(launches), request.launcher)
         for launch in launches:
             env = " ".join(f"{name}={shlex.quote(value)}" for name, value in launch.env.items())
             OUT.print(f"  {env} {shlex.join(launch.command)}", highlight=False, markup=False, soft_wrap=True)
-    OUT.print(f"  endpoints into {wish.endpoints}", highlight=False, markup=False, soft_wrap=True)
+    OUT.print(f"  endpoints into {request.endpoints}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _headline(model: Model, layout: Layout, replicas: int, on: str) -> None:
-    what = f"{model.name}: {replicas} replica{'s' * (replicas > 1)}, {layout.words} each, on {on}"
-    OUT.print(what.replace("one GPU each, ", "") if layout.gpus == 1 else what, highlight=False, markup=False)
+def _headline(model: Model, layout: Layout, replicas: int, launcher: str) -> None:
+    headline = f"{model.name}: {replicas} replica{'s' * (replicas > 1)}, {layout.words} each, on {launcher}"
+    if layout.gpus == 1:
+        headline = headline.replace("one GPU each, ", "")
+    OUT.print(headline, highlight=False, markup=False)
     if hint := advice(model, layout):
         OUT.print(f"  {hint}", highlight=False, markup=False)
 
 
-def _serve(wish: Wish, model: Model, options: Serving) -> None:
+def _serve(request: ServeRequest, model: Model, options: Serving) -> None:
     """Start, announce, watch; ends by Ctrl-C or TERM, or when no replica is left.
 
     Raises:
         BackendError: all replicas are dead for good.
     """
-    file = EndpointsFile(wish.endpoints)
-    logs = wish.folder / "serve" / re.sub(r"\W+", "-", file.owner.removesuffix(f":{os.getpid()}"))
+    file = EndpointsFile(request.endpoints)
+    logs = request.folder / "serve" / re.sub(r"\W+", "-", file.owner.removesuffix(f":{os.getpid()}"))
     fleet: Fleet | None = None
     try:
-        if wish.on == "ray":
+        if request.launcher == "ray":
             cluster.connect(options.nodes)
             fleet = cluster.fleet(model, options, logs, file.put)
         else:
             fleet = local.fleet(model, options, logs, file.put)
         file.put(())
-        LOG.info("%s: starting %d replica(s) on %s; logs in %s", model.name, fleet.size, wish.on, logs)
+        LOG.info("%s: starting %d replica(s) on %s; logs in %s", model.name, fleet.size, request.launcher, logs)
         fleet.start()
-        _watch(wish, fleet)
+        _watch(request, fleet)
     except KeyboardInterrupt:
         LOG.info("stopping")
     finally:
-        for kind in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not leave half of them behind
-            signal.signal(kind, signal.SIG_IGN)
+        for signal_number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not leave half of them behind
+            signal.signal(signal_number, signal.SIG_IGN)
         file.put(())
         if fleet:
             fleet.stop()
-        if wish.on == "ray":
+        if request.launcher == "ray":
             cluster.disconnect()
     LOG.info("stopped")
 
 
-def _watch(wish: Wish, fleet: Fleet) -> None:
-    told = 0
+def _watch(request: ServeRequest, fleet: Fleet) -> None:
+    announced = 0
     while fleet.alive:
-        if len(fleet.urls()) > told:
-            told = len(fleet.urls())
-            _announce(wish, fleet.urls(), fleet.size)
+        if len(fleet.urls()) > announced:
+            announced = len(fleet.urls())
+            _announce(request, fleet.urls(), fleet.size)
         time.sleep(0.2)
     raise BackendError(f"no replica is left: {fleet.last_words()}", fix="see the log named above")
 
 
-def _announce(wish: Wish, urls: tuple[str, ...], size: int) -> None:
+def _announce(request: ServeRequest, urls: tuple[str, ...], size: int) -> None:
     OUT.print(f"{len(urls)} of {size} serving:", highlight=False)
     for url in urls:
         OUT.print(f"  {url}", highlight=False, markup=False)
-    generate = ["distill", "generate", "--teacher", wish.teacher]
-    fixed = [word for url in urls for word in ("--endpoint", url)]
-    OUT.print(f"sample it: {shlex.join([*generate, *fixed])}", highlight=False, markup=False, soft_wrap=True)
-    followed = (
-        f"--set generate.backend.kind=vllm --set generate.backend.endpoints_file={shlex.quote(str(wish.endpoints))}"
+    generate = ["distill", "generate", "--teacher", request.teacher]
+    endpoint_options = [part for url in urls for part in ("--endpoint", url)]
+    OUT.print(f"sample it: {shlex.join([*generate, *endpoint_options])}", highlight=False, markup=False, soft_wrap=True)
+    file_options = (
+        f"--set generate.backend.kind=vllm --set generate.backend.endpoints_file={shlex.quote(str(request.endpoints))}"
     )
     OUT.print(
-        f"or, as servers come and go: {shlex.join(generate)} {followed}", markup=False, highlight=False, soft_wrap=True
+        f"or, as servers come and go: {shlex.join(generate)} {file_options}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
 
 
-def _write_script(wish: Wish, model: Model, options: Serving, batch: Slurm, dry_run: bool, submit: bool) -> None:
+def _write_script(
+    request: ServeRequest, model: Model, options: Serving, batch: Slurm, dry_run: bool, submit: bool
+) -> None:
     """DIR/serve.sbatch, and the line that submits it."""
     job = slurm.shape(model, options, batch)
-    text = slurm.script(job, model.name, _inner(wish, job, options), batch, wish.folder)
-    _headline(model, job.layout, job.replicas * job.tasks, wish.on)
+    text = slurm.script(job, model.name, _task_command(request, job, options), batch, request.folder)
+    _headline(model, job.layout, job.replicas * job.tasks, request.launcher)
     tasks = f"{job.tasks} job{'s' * (job.tasks > 1)} of {job.nodes} node{'s' * (job.nodes > 1)} × {job.gpus} GPUs"
     OUT.print(f"  {tasks}, {job.replicas} replica{'s' * (job.replicas > 1)} in each", highlight=False, markup=False)
     if dry_run:
         OUT.print(text, highlight=False, markup=False, soft_wrap=True)
         return
-    path = wish.folder / "serve.sbatch"
+    path = request.folder / "serve.sbatch"
     with writing(path):
-        wish.folder.mkdir(parents=True, exist_ok=True)
+        request.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     line = shlex.join(["sbatch", str(path)])
     OUT.print(f"written: {path}\nsubmit it: {line}", highlight=False, markup=False, soft_wrap=True)
-    OUT.print(f"endpoints will be in {wish.endpoints}", highlight=False, markup=False, soft_wrap=True)
+    OUT.print(f"endpoints will be in {request.endpoints}", highlight=False, markup=False, soft_wrap=True)
     if submit:
         OUT.print(f"submitted: job {submit_script(path)}", highlight=False, markup=False)
 
 
-def _inner(wish: Wish, job: slurm.Job, options: Serving) -> list[str]:
+def _task_command(request: ServeRequest, job: slurm.Job, options: Serving) -> list[str]:
     """The `distill serve` that each task runs."""
-    command = [sys.executable, "-m", "distill.cli", "serve", "--teacher", _absolute(wish.teacher)]
+    command = [sys.executable, "-m", "distill.cli", "serve", "--teacher", _absolute_preset(request.teacher)]
     command += ["--on", "ray" if job.nodes > 1 else "here", "--replicas", str(job.replicas), "--port", "0"]
-    command += ["--host", "0.0.0.0", "--run", str(wish.folder.absolute()), "--endpoints-file", str(wish.endpoints)]  # noqa: S104
-    changes = [change for change in wish.changes if not change.startswith("slurm.")]
-    changes += [f"nodes={job.nodes}"] if job.nodes > 1 else []
-    return [*command, *(word for change in changes for word in ("--set", change))]
+    command += ["--host", "0.0.0.0"]  # noqa: S104
+    command += ["--run", str(request.folder.absolute()), "--endpoints-file", str(request.endpoints)]
+    changes = [change for change in request.changes if not change.startswith("slurm.")]
+    if job.nodes > 1:
+        changes.append(f"nodes={job.nodes}")
+    return [*command, *(part for change in changes for part in ("--set", change))]
 
 
-def _absolute(ref: str) -> str:
-    return str(Path(ref).absolute()) if Path(ref).exists() else ref
+def _absolute_preset(ref: str) -> str:
+    if Path(ref).exists():
+        return str(Path(ref).absolute())
+    return ref
 
 
 def _log_to_screen() -> None:

@@ -45,8 +45,8 @@ def run_command(
     dry_run: DryOption = False,
 ) -> None:
     """All stages of a recipe, one after the other; what is unchanged is skipped, what was cut off goes on."""
-    named = {"generate.limit": limit, "eval.limit": limit, "teacher": teacher, "student": student}
-    _stages(None, recipe, run, set_, named, dry_run, on=on, submit=submit)
+    option_changes = {"generate.limit": limit, "eval.limit": limit, "teacher": teacher, "student": student}
+    _run_stages(None, recipe, run, set_, option_changes, dry_run, launcher=on, submit=submit)
 
 
 def generate(
@@ -70,14 +70,14 @@ def generate(
     here: HereOption = False,
 ) -> None:
     """Sample the teacher; every trace is on disk as soon as it is finished, and the same command resumes."""
-    named = {
+    option_changes = {
         "teacher": teacher,
         "generate.problems": problems,
         "generate.limit": limit,
         "generate.retry_failed": retry_failed or None,
-        **_joined("generate", endpoint),
+        **_endpoint_settings("generate", endpoint),
     }
-    _stages("generate", recipe, run, set_, named, dry_run, here, forecast, on, submit)
+    _run_stages("generate", recipe, run, set_, option_changes, dry_run, here, forecast, on, submit)
 
 
 def filter_command(
@@ -108,10 +108,10 @@ def filter_command(
     here: HereOption = False,
 ) -> None:
     """Every check on every trace: verdicts with reasons, a funnel, and the set to train on."""
-    named = {"filter.traces": traces or None, "student": student, "filter.limit": limit}
+    option_changes = {"filter.traces": traces or None, "student": student, "filter.limit": limit}
     if on != "slurm":
-        named["filter.on"] = on
-    _stages("filter", recipe, run, set_, named, dry_run, here, on=on, submit=submit)
+        option_changes["filter.on"] = on
+    _run_stages("filter", recipe, run, set_, option_changes, dry_run, here, launcher=on, submit=submit)
 
 
 def sft(
@@ -130,8 +130,8 @@ def sft(
     here: HereOption = False,
 ) -> None:
     """Fine-tune the student on the kept traces."""
-    named = {"student": student, "sft.data": data, "sft.limit": limit}
-    _stages("sft", recipe, run, set_, named, dry_run, here, on=on, submit=submit)
+    option_changes = {"student": student, "sft.data": data, "sft.limit": limit}
+    _run_stages("sft", recipe, run, set_, option_changes, dry_run, here, launcher=on, submit=submit)
 
 
 def grpo(
@@ -151,8 +151,8 @@ def grpo(
     here: HereOption = False,
 ) -> None:
     """Let the fine-tuned student learn from rewards on its own completions."""
-    named = {"grpo.problems": problems, "student": student, "grpo.data": data, "grpo.limit": limit}
-    _stages("grpo", recipe, run, set_, named, dry_run, here, on=on, submit=submit)
+    option_changes = {"grpo.problems": problems, "student": student, "grpo.data": data, "grpo.limit": limit}
+    _run_stages("grpo", recipe, run, set_, option_changes, dry_run, here, launcher=on, submit=submit)
 
 
 def eval_command(
@@ -172,45 +172,45 @@ def eval_command(
     here: HereOption = False,
 ) -> None:
     """Score teacher, base and student on unseen problems, with intervals."""
-    named = {
+    option_changes = {
         "eval.problems": problems,
         "student": student,
         "eval.limit": limit,
         "eval.rescore": None if here else rescore,  # a launched command does as it was told, and no later one does
-        **_joined("eval", endpoint),
+        **_endpoint_settings("eval", endpoint),
     }
-    _stages("eval", recipe, run, set_, named, dry_run, here, on=on, submit=submit)
+    _run_stages("eval", recipe, run, set_, option_changes, dry_run, here, launcher=on, submit=submit)
 
 
-def _joined(stage: str, endpoints: list[str] | None) -> dict[str, Any]:
+def _endpoint_settings(stage: str, endpoints: list[str] | None) -> dict[str, Any]:
     if not endpoints:
         return {}
     return {f"{stage}.backend.kind": "vllm", f"{stage}.backend.endpoints": endpoints}
 
 
-def _stages(
+def _run_stages(
     stage: StageName | None,
     recipe: str | None,
     run: Path | None,
     changes: list[str] | None,
-    named: dict[str, Any],
+    option_changes: dict[str, Any],
     dry_run: bool,
-    here: bool = False,
+    force_here: bool = False,
     pilot: int | None = None,
-    on: str | None = None,
+    launcher: str | None = None,
     submit: bool = False,
 ) -> None:
-    given = {name: value for name, value in named.items() if value is not None}
+    given_options = {name: value for name, value in option_changes.items() if value is not None}
 
     def act() -> None:
-        if on or submit:
+        if launcher or submit:
             from . import batch
 
-            if batch.wanted(stage, on, submit, pilot):
-                batch.execute(stage, recipe, run, changes or [], given, dry_run, submit)
+            if batch.wanted(stage, launcher, submit, pilot):
+                batch.execute(stage, recipe, run, changes or [], given_options, dry_run, submit)
                 return
         from .stages import execute
 
-        execute(stage, recipe, run, changes or [], given, dry_run, here, pilot)
+        execute(stage, recipe, run, changes or [], given_options, dry_run, force_here, pilot)
 
     guarded(act)

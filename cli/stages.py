@@ -39,17 +39,17 @@ def execute(
     ref: str | None,
     folder: Path | None,
     changes: list[str],
-    named: dict[str, Any],
+    option_changes: dict[str, Any],
     dry_run: bool,
-    here: bool,
+    force_here: bool,
     pilot: int | None = None,
 ) -> None:
     """One stage, or all of the recipe's when `stage` is None; with `pilot` only a forecast of generate."""
-    recipe, run = resolve(ref, folder, changes, named)
+    recipe, run = resolve(ref, folder, changes, option_changes)
     stages = (stage,) if stage else recipe.stages
-    if not here:
+    if not force_here:
         recipe, stages = pipeline.with_scores(run, recipe, stages)
-    out = Console()
+    console = Console()
     progress: Progress = Bar(Console(stderr=True)) if Console(stderr=True).is_terminal else Lines()
     if recipe.study:
         if stage:
@@ -63,73 +63,82 @@ def execute(
         study.execute(recipe, run.folder, progress, dry_run)
         return
     if dry_run:
-        tables.plan(out, run, recipe, stages)
-        seen = pipeline.preview(run, recipe, stage, progress) if stage else None
-        if seen is not None:
-            SHOW[stage](out, seen)
+        tables.plan(console, run, recipe, stages)
+        if stage:
+            _print_preview(console, run, recipe, stage, progress)
         return
-    likely = _meant(run) if stage not in (None, "generate") else None
+    similar_run = _run_of_similar_name(run, stage)
     messages_to(run)
-    if likely:
-        LOG.warning("%s is a new run folder; did you mean %s?", run.folder, likely)
+    if similar_run:
+        LOG.warning("%s is a new run folder; did you mean %s?", run.folder, similar_run)
     if "generate" in stages:
         _warn_of_licences(recipe)
     if pilot:
-        found = pipeline.forecast(run, recipe, pilot, progress, force_here=here)
-        if found:
-            tables.forecast(out, found)
+        prediction = pipeline.forecast(run, recipe, pilot, progress, force_here=force_here)
+        if prediction:
+            tables.forecast(console, prediction)
         return
-    for done in pipeline.run_stages(run, recipe, stages, progress, force_here=here):
-        tables.stage(out, done, run)
-    _suggest(out, stage, recipe, run)
+    for done_stage in pipeline.run_stages(run, recipe, stages, progress, force_here=force_here):
+        tables.stage(console, done_stage, run)
+    _print_next_step(console, stage, recipe, run)
 
 
-def _meant(run: Run) -> Path | None:
+def _print_preview(console: Console, run: Run, recipe: Recipe, stage: StageName, progress: Progress) -> None:
+    preview = pipeline.preview(run, recipe, stage, progress)
+    if preview is not None:
+        SHOW[stage](console, preview)
+
+
+def _run_of_similar_name(run: Run, stage: StageName | None) -> Path | None:
     """The run of nearly this name, where there is none of it: a stage that goes on from one seldom begins a new one."""
-    if run.folder.exists():
+    if stage in (None, "generate") or run.folder.exists():
         return None
     name = closest(run.folder.name, (path.parent.name for path in run.folder.parent.glob("*/run.json")))
-    return run.folder.with_name(name) if name else None
+    if not name:
+        return None
+    return run.folder.with_name(name)
 
 
 def _warn_of_licences(recipe: Recipe) -> None:
     """What the licences of teacher and base will ask of whoever publishes, while nothing is spent yet."""
-    for found in publish.before_sampling(recipe.teacher, recipe.student):
-        LOG.warning("%s %s (%s): %s", found.part, found.source, found.licence, found.what)
+    for finding in publish.before_sampling(recipe.teacher, recipe.student):
+        LOG.warning("%s %s (%s): %s", finding.part, finding.source, finding.licence, finding.what)
 
 
-def resolve(ref: str | None, folder: Path | None, changes: list[str], named: dict[str, Any]) -> tuple[Recipe, Run]:
+def resolve(
+    ref: str | None, folder: Path | None, changes: list[str], option_changes: dict[str, Any]
+) -> tuple[Recipe, Run]:
     """The recipe and the run folder that a command means.
 
     A named recipe is read afresh. Without one, the run folder's own recipe counts, as far as it has one, else the
     recipe that the named preset belongs to, else the default.
     """
     if ref is None:
-        known = _of_presets(named) or recipes.DEFAULT
-        run = Run(folder or Path("runs") / known)
+        recipe_name = _recipe_of_preset(option_changes) or recipes.DEFAULT
+        run = Run(folder or Path("runs") / recipe_name)
         stored = run.state().get("recipe")
         if stored:
-            return recipes.build(stored, changes, named, where=str(run.json)), run
-        recipe = recipes.load(known, changes, named)
+            return recipes.build(stored, changes, option_changes, where=str(run.json)), run
+        recipe = recipes.load(recipe_name, changes, option_changes)
         return recipe, run
-    recipe = recipes.load(ref, changes, named)
+    recipe = recipes.load(ref, changes, option_changes)
     return recipe, Run(folder or Path("runs") / recipe.name)
 
 
-def _of_presets(named: dict[str, Any]) -> str | None:
-    if "teacher" in named:
-        return presets.teacher(named["teacher"]).recipe
-    if "student" in named:
-        return presets.student(named["student"]).recipe
+def _recipe_of_preset(option_changes: dict[str, Any]) -> str | None:
+    if "teacher" in option_changes:
+        return presets.teacher(option_changes["teacher"]).recipe
+    if "student" in option_changes:
+        return presets.student(option_changes["student"]).recipe
     return None
 
 
 def messages_to(run: Run) -> None:
     """Messages go to the terminal and, with times, to log.txt in the run folder."""
     LOG.setLevel(logging.DEBUG)
-    for before in list(LOG.handlers):
-        LOG.removeHandler(before)
-        before.close()
+    for handler in list(LOG.handlers):
+        LOG.removeHandler(handler)
+        handler.close()
     screen = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, markup=False)
     screen.setLevel(logging.INFO)
     LOG.addHandler(screen)
@@ -141,18 +150,19 @@ def messages_to(run: Run) -> None:
         ) from error
 
 
-def _suggest(out: Console, stage: StageName | None, recipe: Recipe, run: Run) -> None:
+def _print_next_step(console: Console, stage: StageName | None, recipe: Recipe, run: Run) -> None:
     if stage == "grpo":
-        out.print(f"next: read what it was rewarded for: {run.grpo / 'samples.jsonl'}", highlight=False, markup=False)
+        console.print(
+            f"next: read what it was rewarded for: {run.grpo / 'samples.jsonl'}", highlight=False, markup=False
+        )
         return
-    where = "" if run.folder == Path("runs") / recipe.name and stage is None else f" --run {run.folder}"
     if stage in (None, "eval"):
-        out.print(
+        console.print(
             "next: read what the teacher wrote and why some of it was left out; or all on one page:", highlight=False
         )
         for line in (f"show {tables.a_rejected(run)}", "report"):
-            out.print(f"  distill {line} --run {run.folder}", highlight=False, markup=False)
+            console.print(f"  distill {line} --run {run.folder}", highlight=False, markup=False)
         if recipe.name == "tiny":
-            out.print("or ask what the filter is worth (README, “Does a filter pay?”)", highlight=False)
+            console.print("or ask what the filter is worth (README, “Does a filter pay?”)", highlight=False)
     elif stage:
-        out.print(f"next: {NEXT[stage]}{where}", highlight=False, markup=False)
+        console.print(f"next: {NEXT[stage]} --run {run.folder}", highlight=False, markup=False)

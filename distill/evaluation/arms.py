@@ -78,106 +78,119 @@ class Row(Record):
 class Table(Record):
     set: str
     problems: int
-    """That all runs have."""
+    """Number of problems that all runs have."""
     samples: int
-    """Attempts per problem; the fewest, if arms differ."""
+    """Attempts per problem; the fewest where arms differ."""
     rows: tuple[Row, ...]
 
 
-def table(name: str, arms: Mapping[str, Sequence[Measured]], told: Mapping[str, str], against: Sequence[str]) -> Table:
-    """
+def table(
+    set_name: str, arms: Mapping[str, Sequence[Measured]], descriptions: Mapping[str, str], baselines: Sequence[str]
+) -> Table:
+    """Compare the arms of a study on one problem set.
+
     Args:
-        arms: the runs of each, one a seed, with the same seeds in the same order.
-        told: what each arm is, in words.
-        against: arms from which each other arm's difference is taken.
+        arms: the runs of each arm, one a seed, with the same seeds in the same order.
+        descriptions: what each arm is, in words.
+        baselines: arms from which each other arm's difference is taken.
 
     Raises:
         RunError: there is no problem that all have.
     """
-    runs = [one for every in arms.values() for one in every]
-    shared = [id for id in runs[0].attempts if all(id in one.values["pass@1"] for one in runs)]
-    if not shared:
-        raise RunError(f"there is no problem of {name} that all arms have a score on", fix="do they use the same set?")
+    runs = [arm_run for arm_runs in arms.values() for arm_run in arm_runs]
+    shared_ids = [id for id in runs[0].attempts if all(id in arm_run.values["pass@1"] for arm_run in runs)]
+    if not shared_ids:
+        raise RunError(
+            f"there is no problem of {set_name} that all arms have a score on", fix="do they use the same set?"
+        )
     rows = []
-    for arm, every in arms.items():
-        gaps = [_gap(other, every, arms[other], shared) for other in against if other != arm]
+    for arm, arm_runs in arms.items():
+        gaps = [_gap(baseline, arm_runs, arms[baseline], shared_ids) for baseline in baselines if baseline != arm]
         rows.append(
             Row(
                 arm=arm,
-                description=told.get(arm, ""),
-                metrics=_metrics(every, shared),
-                seeds=tuple(_seed(one, shared) for one in every),
+                description=descriptions.get(arm, ""),
+                metrics=_metrics(arm_runs, shared_ids),
+                seeds=tuple(_seed(arm_run, shared_ids) for arm_run in arm_runs),
                 differences=tuple(gaps),
-                budget=_budget(every, shared),
+                budget=_budget(arm_runs, shared_ids),
             )
         )
-    return Table(set=name, problems=len(shared), samples=min(one.samples for one in runs), rows=tuple(rows))
+    fewest_samples = min(arm_run.samples for arm_run in runs)
+    return Table(set=set_name, problems=len(shared_ids), samples=fewest_samples, rows=tuple(rows))
 
 
-def _names(every: Sequence[Measured], shared: Sequence[str]) -> list[str]:
+def _names(arm_runs: Sequence[Measured], shared_ids: Sequence[str]) -> list[str]:
     """The metrics that all runs have on all problems."""
     return [
         name
-        for name in every[0].values
-        if name.startswith(_METRICS) and all(one.values.get(name, {}).keys() >= {*shared} for one in every)
+        for name in arm_runs[0].values
+        if name.startswith(_METRICS)
+        and all(arm_run.values.get(name, {}).keys() >= {*shared_ids} for arm_run in arm_runs)
     ]
 
 
-def _matrix(every: Sequence[Measured], name: str, shared: Sequence[str]) -> list[list[float]]:
-    """[S][Q]"""
-    return [[one.values[name][id] for id in shared] for one in every]
+def _matrix(arm_runs: Sequence[Measured], name: str, shared_ids: Sequence[str]) -> list[list[float]]:
+    """A metric's values, [S][Q]."""
+    return [[arm_run.values[name][id] for id in shared_ids] for arm_run in arm_runs]
 
 
-def _metrics(every: Sequence[Measured], shared: Sequence[str]) -> dict[str, Metric]:
-    found = {}
-    for name in _names(every, shared):
-        mean = seeds.pooled(_matrix(every, name, shared)).mean
-        found[name] = _within(mean, 0, math.inf if name == "tokens" else 1)
-    return found | {PER_TOKENS: _rate(every, shared)}
+def _metrics(arm_runs: Sequence[Measured], shared_ids: Sequence[str]) -> dict[str, Metric]:
+    metrics = {}
+    for name in _names(arm_runs, shared_ids):
+        mean = seeds.pooled(_matrix(arm_runs, name, shared_ids)).mean
+        largest = math.inf if name == "tokens" else 1
+        metrics[name] = _within(mean, 0, largest)
+    return metrics | {PER_TOKENS: _correct_per_kilotoken(arm_runs, shared_ids)}
 
 
-def _seed(one: Measured, shared: Sequence[str]) -> Seed:
-    found = {name: scoring.mean([one.values[name][id] for id in shared]) for name in _names([one], shared)}
-    return Seed(seed=one.seed, run=one.run, metrics=found | {PER_TOKENS: _rate([one], shared)})
+def _seed(arm_run: Measured, shared_ids: Sequence[str]) -> Seed:
+    metrics = {
+        name: scoring.mean([arm_run.values[name][id] for id in shared_ids]) for name in _names([arm_run], shared_ids)
+    }
+    metrics[PER_TOKENS] = _correct_per_kilotoken([arm_run], shared_ids)
+    return Seed(seed=arm_run.seed, run=arm_run.run, metrics=metrics)
 
 
-def _rate(every: Sequence[Measured], shared: Sequence[str]) -> Metric:
-    thousands = [[tokens / 1000 for tokens in row] for row in _matrix(every, "tokens", shared)]
-    return _within(seeds.ratio(_matrix(every, "pass@1", shared), thousands), 0, math.inf)
+def _correct_per_kilotoken(arm_runs: Sequence[Measured], shared_ids: Sequence[str]) -> Metric:
+    kilotokens = [[tokens / 1000 for tokens in row] for row in _matrix(arm_runs, "tokens", shared_ids)]
+    return _within(seeds.ratio(_matrix(arm_runs, "pass@1", shared_ids), kilotokens), 0, math.inf)
 
 
-def _gap(other: str, ours: Sequence[Measured], theirs: Sequence[Measured], shared: Sequence[str]) -> Gap:
-    pairs = zip(_matrix(ours, "pass@1", shared), _matrix(theirs, "pass@1", shared), strict=True)
-    gaps = [[a - b for a, b in zip(first, second, strict=True)] for first, second in pairs]  # [S][Q]
-    alone = [
-        SeedGap(seed=one.seed, value=scoring.mean(row), p=scoring.paired_p(row))
-        for one, row in zip(ours, gaps, strict=True)
+def _gap(
+    baseline: str, arm_runs: Sequence[Measured], baseline_runs: Sequence[Measured], shared_ids: Sequence[str]
+) -> Gap:
+    pairs = zip(_matrix(arm_runs, "pass@1", shared_ids), _matrix(baseline_runs, "pass@1", shared_ids), strict=True)
+    gaps = [[ours - theirs for ours, theirs in zip(first, second, strict=True)] for first, second in pairs]  # [S][Q]
+    seed_gaps = [
+        SeedGap(seed=arm_run.seed, value=scoring.mean(row), p=scoring.paired_p(row))
+        for arm_run, row in zip(arm_runs, gaps, strict=True)
     ]
-    whole = seeds.pooled(gaps)
-    return Gap(against=other, value=_within(whole.mean, -1, 1), p=whole.p, seeds=tuple(alone))
+    pooled_gap = seeds.pooled(gaps)
+    return Gap(against=baseline, value=_within(pooled_gap.mean, -1, 1), p=pooled_gap.p, seeds=tuple(seed_gaps))
 
 
-def _budget(every: Sequence[Measured], shared: Sequence[str]) -> tuple[Point, ...]:
+def _budget(arm_runs: Sequence[Measured], shared_ids: Sequence[str]) -> tuple[Point, ...]:
     """pass@1 and mean thinking tokens had the budget been smaller, over all seeds."""
 
-    def over(of: Callable[[Attempt], float]) -> Metric:
-        return seeds.pooled([[_mean(one.attempts[id], of) for id in shared] for one in every]).mean
+    def pooled_mean(measure: Callable[[Attempt], float]) -> Metric:
+        return seeds.pooled([[_mean(arm_run.attempts[id], measure) for id in shared_ids] for arm_run in arm_runs]).mean
 
     points = []
-    for at in report.budgets(max(one.most for one in every)):
-        right = over(lambda attempt, at=at: float(bool(attempt.passed) and attempt.tokens <= at))  # type: ignore[misc]
-        thinking = over(lambda attempt, at=at: float(min(attempt.thinking, at)))  # type: ignore[misc]
-        points.append(Point(at=at, metrics={"pass@1": _within(right, 0, 1), "thinking": thinking}))
+    for budget in report.budgets(max(arm_run.most for arm_run in arm_runs)):
+        right = pooled_mean(lambda attempt, budget=budget: float(bool(attempt.passed) and attempt.tokens <= budget))  # type: ignore[misc]
+        thinking = pooled_mean(lambda attempt, budget=budget: float(min(attempt.thinking, budget)))  # type: ignore[misc]
+        points.append(Point(at=budget, metrics={"pass@1": _within(right, 0, 1), "thinking": thinking}))
     return tuple(points)
 
 
-def _mean(group: Sequence[Attempt], of: Callable[[Attempt], float]) -> float:
-    judged = [of(attempt) for attempt in group if attempt.passed is not None]
-    return sum(judged) / len(judged)
+def _mean(group: Sequence[Attempt], measure: Callable[[Attempt], float]) -> float:
+    values = [measure(attempt) for attempt in group if attempt.passed is not None]
+    return sum(values) / len(values)
 
 
 def _within(metric: Metric, least: float, most: float) -> Metric:
-    """What can lie between two values only has an interval that does."""
+    """Cut the interval of a metric that can only lie between two values."""
     if metric.low is None or metric.high is None:
         return metric
     return metric.model_copy(update={"low": max(metric.low, least), "high": min(metric.high, most)})

@@ -21,12 +21,14 @@ from distill.store import jsonl
 from distill.types import Problem, Trace, content_id
 from distill.verifiers import Verifiers
 
-_VOTELESS = frozenset({"code", "judge"})
-"""Kinds whose answers are programs or prose: no two are ever the same, so there is nothing to vote with."""
-_TRACES, _CHARACTERS = 8, 1 << 20
-"""That a worker takes at a time, at most."""
-_ALONE = 2.0
-"""Seconds: about what it takes to start processes."""
+_KINDS_WITHOUT_VOTES = frozenset({"code", "judge"})
+"""Verifier kinds whose answers are programs or prose: no two are ever the same, so there is nothing to vote with."""
+_CHUNK_TRACES = 8
+"""Traces that a worker takes at a time, at most."""
+_CHUNK_CHARACTERS = 1 << 20
+"""Characters of traces beyond which a worker takes no further one."""
+_SECONDS_WITHOUT_WORKERS = 2.0
+"""About what it takes to start processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,11 @@ class Attempt:
     key: Hashable | None
     """What the answer amounts to, for votes; None without one."""
     tokens: int
-    """Of the completion: thinking and answer."""
+    """Tokens of the completion: thinking and answer."""
     thinking: int
+    """Tokens of the thinking."""
     cut: bool
-    """By the budget or the context, before it ended by itself."""
+    """The budget or the context cut it before it ended by itself."""
     unclosed: bool
     """The closing think tag never came."""
     answered: bool
@@ -50,17 +53,17 @@ class Attempt:
     """The filter `language` rejects it; None where it does not know the problem's language."""
 
 
-Asked = tuple[Problem, int, Trace]
-"""With the index of the sample."""
-Seen = tuple[str, int, Attempt]
-"""Problem id and sample."""
+SampledTrace = tuple[Problem, int, Trace]
+"""A problem, the index of a sample and its trace."""
+JudgedSample = tuple[str, int, Attempt]
+"""A problem's id, the index of a sample and what was made of it."""
 Attempts = Mapping[str, Sequence[Attempt]]
-"""By problem id, in the order of the samples."""
+"""Attempts by problem id, in the order of the samples."""
 
 
 def votes(problems: Sequence[Problem]) -> bool:
     """Whether answers to these problems can be counted as votes."""
-    return not any(problem.verifier.get("kind") in _VOTELESS for problem in problems)
+    return not any(problem.verifier.get("kind") in _KINDS_WITHOUT_VOTES for problem in problems)
 
 
 def latest(log: Path, problems: Sequence[Problem]) -> Identity:
@@ -69,14 +72,15 @@ def latest(log: Path, problems: Sequence[Problem]) -> Identity:
     Raises:
         InputError: there are none.
     """
-    known = {problem.id for problem in problems}
-    found: Trace | None = None
+    problem_ids = {problem.id for problem in problems}
+    newest: Trace | None = None
     if jsonl.exists(log):
         for trace in jsonl.read(log, Trace):
-            found = trace if trace.problem_id in known else found
-    if found is None:
+            if trace.problem_id in problem_ids:
+                newest = trace
+    if newest is None:
         raise InputError("holds no generation of these problems", where=str(log), fix="run `distill eval` first")
-    return Identity(found.model, found.revision, found.template, found.sampling)
+    return Identity(newest.model, newest.revision, newest.template, newest.sampling)
 
 
 def judged(
@@ -87,78 +91,88 @@ def judged(
     Earlier runs with a larger budget left longer traces: beyond `budget` tokens an attempt counts as cut and wrong, as
     it would have been.
     """
-    wanted = {identity.of(problem.id, sample): (problem, sample) for problem in problems for sample in range(samples)}
-    found: dict[str, dict[int, Attempt]] = {problem.id: {} for problem in problems}
+    samples_by_id = {
+        identity.of(problem.id, sample): (problem, sample) for problem in problems for sample in range(samples)
+    }
+    attempts_by_problem: dict[str, dict[int, Attempt]] = {problem.id: {} for problem in problems}
 
-    def asked() -> Iterator[Asked]:
+    def sampled_traces() -> Iterator[SampledTrace]:
         for trace in jsonl.read(log, Trace):
-            if place := wanted.get(trace.id):
-                yield (*place, trace)
+            if problem_and_sample := samples_by_id.get(trace.id):
+                yield (*problem_and_sample, trace)
 
-    _tools.cache_clear()  # a user's own verifier may have been edited since
-    progress.start("score", len(wanted), 0, "traces")
+    _judging_tools.cache_clear()  # a user's own verifier may have been edited since
+    progress.start("score", len(samples_by_id), 0, "traces")
     try:
-        for chunk in _on_all_cores(_chunks(asked()), budget):
+        for chunk in _on_all_cores(_chunks(sampled_traces()), budget):
             for id, sample, attempt in chunk:
-                progress.advance(0 if sample in found[id] else 1)
-                found[id][sample] = attempt
+                progress.advance(0 if sample in attempts_by_problem[id] else 1)
+                attempts_by_problem[id][sample] = attempt
     finally:
         progress.stop()
-    return {id: [attempts[sample] for sample in sorted(attempts)] for id, attempts in found.items()}
+    return {id: [attempts[sample] for sample in sorted(attempts)] for id, attempts in attempts_by_problem.items()}
 
 
-def _chunks(asked: Iterable[Asked]) -> Iterator[list[Asked]]:
+def _chunks(sampled_traces: Iterable[SampledTrace]) -> Iterator[list[SampledTrace]]:
     """Shares for a worker: few enough to spread slow ones, large enough to be worth the way."""
-    chunk: list[Asked] = []
-    size = 0
-    for one in asked:
-        chunk.append(one)
-        size += len(one[2].completion)
-        if len(chunk) == _TRACES or size >= _CHARACTERS:
+    chunk: list[SampledTrace] = []
+    characters = 0
+    for sampled in sampled_traces:
+        chunk.append(sampled)
+        characters += len(sampled[2].completion)
+        if len(chunk) == _CHUNK_TRACES or characters >= _CHUNK_CHARACTERS:
             yield chunk
-            chunk, size = [], 0
+            chunk = []
+            characters = 0
     if chunk:
         yield chunk
 
 
-def _on_all_cores(chunks: Iterator[list[Asked]], budget: int) -> Iterator[list[Seen]]:
+def _on_all_cores(chunks: Iterator[list[SampledTrace]], budget: int) -> Iterator[list[JudgedSample]]:
     """Here as long as that is quicker than starting processes, then in one for each core."""
-    look, processes = partial(_look, budget=budget), len(hardware.processors())
-    until = time.monotonic() + _ALONE
+    judge = partial(_judge_chunk, budget=budget)
+    processes = len(hardware.processors())
+    switch_time = time.monotonic() + _SECONDS_WITHOUT_WORKERS
     for chunk in chunks:
-        yield look(chunk)
-        if processes > 1 and time.monotonic() > until:
+        yield judge(chunk)
+        if processes > 1 and time.monotonic() > switch_time:
             break
-    with Workers(look, processes, parts=one_by_one, dead=partial(look, dead=True)) as made:
-        yield from made.each(chunks)
+    with Workers(judge, processes, parts=one_by_one, dead=partial(judge, dead=True)) as workers:
+        yield from workers.each(chunks)
 
 
-def _look(chunk: list[Asked], budget: int, dead: bool = False) -> list[Seen]:
-    """
+def _judge_chunk(chunk: list[SampledTrace], budget: int, dead: bool = False) -> list[JudgedSample]:
+    """Judge each trace and keep a few numbers of it.
+
     Args:
         dead: judging it ends the process, so nothing is decided.
     """
-    verifiers, loops, drifts = _tools()
-    found: list[Seen] = []
+    verifiers, loops, drifts = _judging_tools()
+    judged_samples: list[JudgedSample] = []
     for problem, sample, trace in chunk:
-        late = trace.usage.completion > budget
-        passed = False if late else None if dead else verifiers.judge(problem, trace).passed
-        votes = passed is not None and not late and problem.verifier.get("kind") not in _VOTELESS
-        key = verifiers.key(problem, trace) if votes else None
+        over_budget = trace.usage.completion > budget
+        if over_budget:
+            passed: bool | None = False
+        elif dead:
+            passed = None
+        else:
+            passed = verifiers.judge(problem, trace).passed
+        can_vote = passed is not None and not over_budget and problem.verifier.get("kind") not in _KINDS_WITHOUT_VOTES
+        key = verifiers.key(problem, trace) if can_vote else None
         drift = drifts(problem, trace).passed
         attempt = Attempt(
             passed=passed,
             key=key,
             tokens=min(trace.usage.completion, budget),
             thinking=min(trace.usage.reasoning, budget),
-            cut=late or trace.finish == "length",
+            cut=over_budget or trace.finish == "length",
             unclosed=trace.answer is None or trace.usage.reasoning > budget,
-            answered=not late and bool(trace.answer and chat.final_answer(trace.answer)),
+            answered=not over_budget and bool(trace.answer and chat.final_answer(trace.answer)),
             loops=loops(problem, trace).passed is False,
             foreign=None if drift is None else not drift,
         )
-        found.append((problem.id, sample, attempt))
-    return found
+        judged_samples.append((problem.id, sample, attempt))
+    return judged_samples
 
 
 def basis(kinds: Iterable[str]) -> str:
@@ -167,15 +181,16 @@ def basis(kinds: Iterable[str]) -> str:
     Args:
         kinds: of verifiers; those that are a user's own file count, too.
     """
-    ours = sorted((Path(plugins.__file__).parent / "verifiers").glob("*.py"))
-    own = [Path(kind) for kind in sorted(kinds) if kind.endswith(".py")]
-    texts = [[path.name, path.read_text(encoding="utf-8")] for path in [*ours, *own] if path.is_file()]
+    shipped_files = sorted((Path(plugins.__file__).parent / "verifiers").glob("*.py"))
+    user_files = [Path(kind) for kind in sorted(kinds) if kind.endswith(".py")]
+    texts = [[path.name, path.read_text(encoding="utf-8")] for path in [*shipped_files, *user_files] if path.is_file()]
     return content_id(texts, version("math-verify"))
 
 
 @cache
-def _tools() -> tuple[Verifiers, Filter, Filter]:
-    """Of one process."""
+def _judging_tools() -> tuple[Verifiers, Filter, Filter]:
+    """The verifiers, the filter `repetition` and the filter `language` of one process."""
     context = Context(student="")  # neither filter counts tokens
-    loops, drifts = repetition.build(repetition.Config(), context), language.build(language.Config(), context)
+    loops = repetition.build(repetition.Config(), context)
+    drifts = language.build(language.Config(), context)
     return Verifiers(), loops, drifts

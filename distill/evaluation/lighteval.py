@@ -29,9 +29,9 @@ from distill.types import Metric, Record, Sampling, Score, content_id
 
 Role = Literal["teacher", "base", "sft", "grpo"]
 LOG = logging.getLogger("distill")
-_PREFIX = "openai/"  # litellm's, for any server that speaks OpenAI's protocol
-_STDERR = "_stderr"
-_COUNT = re.compile(r"[:&][nk]=(\d+)")
+_OPENAI_PREFIX = "openai/"  # litellm's, for any server that speaks OpenAI's protocol
+_STDERR_SUFFIX = "_stderr"
+_SAMPLES_IN_NAME = re.compile(r"[:&][nk]=(\d+)")
 _Z = NormalDist().inv_cdf(0.975)
 
 
@@ -63,34 +63,34 @@ def measure(config: Config, model: Model, role: Role, url: str, sampling: Sampli
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
         (work / "model.yaml").write_text(yaml.safe_dump(settings(config, model, url, sampling, work)))
-    before = set(_results(work))
+    earlier_results = set(_results(work))
     log = work / "log.txt"
-    words = command(config, Path("model.yaml"), Path("out"))
-    LOG.info("lighteval: %s (log: %s)", " ".join(words), log)
+    command_line = command(config, Path("model.yaml"), Path("out"))
+    LOG.info("lighteval: %s (log: %s)", " ".join(command_line), log)
     try:
-        with writing(log), log.open("wb") as out:
-            done = subprocess.run(
-                words, cwd=work, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, check=False
+        with writing(log), log.open("wb") as log_file:
+            process = subprocess.run(
+                command_line, cwd=work, stdin=subprocess.DEVNULL, stdout=log_file, stderr=subprocess.STDOUT, check=False
             )
     except RunError as error:
         raise InputError(
             f"cannot be started: {config.python}", where="eval.lighteval.python", fix="give an environment's bin/python"
         ) from error
-    new = sorted(set(_results(work)) - before)
-    if done.returncode or not new:
+    new_results = sorted(set(_results(work)) - earlier_results)
+    if process.returncode or not new_results:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        said = lines[-1][:200] if lines else "it said nothing"
-        raise RunError(f"lighteval ended with status {done.returncode}: {said}", where=str(log))
-    return read(new[-1], model.name, role)
+        last_line = lines[-1][:200] if lines else "it said nothing"
+        raise RunError(f"lighteval ended with status {process.returncode}: {last_line}", where=str(log))
+    return read(new_results[-1], model.name, role)
 
 
 def earlier(role: Role, folder: Path) -> list[Score]:
     """The scores of the newest results that an earlier run left, if any."""
-    found = max(folder.glob(f"{role}-*/out/results/**/results_*.json"), key=lambda path: path.name, default=None)
-    if found is None:
+    newest = max(folder.glob(f"{role}-*/out/results/**/results_*.json"), key=lambda path: path.name, default=None)
+    if newest is None:
         return []
-    model = yaml.safe_load((folder / found.relative_to(folder).parts[0] / "model.yaml").read_text())
-    return read(found, str(model["model_parameters"]["model_name"]).removeprefix(_PREFIX), role)
+    model = yaml.safe_load((folder / newest.relative_to(folder).parts[0] / "model.yaml").read_text())
+    return read(newest, str(model["model_parameters"]["model_name"]).removeprefix(_OPENAI_PREFIX), role)
 
 
 def settings(config: Config, model: Model, url: str, sampling: Sampling, work: Path) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def settings(config: Config, model: Model, url: str, sampling: Sampling, work: P
     }
     return {
         "model_parameters": {
-            "model_name": _PREFIX + model.name,
+            "model_name": _OPENAI_PREFIX + model.name,
             "provider": "openai",
             "base_url": f"{url}/v1",
             "api_key": "none",  # the client insists on one
@@ -114,12 +114,15 @@ def settings(config: Config, model: Model, url: str, sampling: Sampling, work: P
     }
 
 
-def command(config: Config, model: Path, out: Path) -> list[str]:
+def command(config: Config, model: Path, output_dir: Path) -> list[str]:
     """lighteval's command line; run in the folder that holds the model file, since litellm caches where it stands."""
-    more = ["--max-samples", str(config.limit)] if config.limit else []
-    more += ["--custom-tasks", str(config.custom_tasks.absolute())] if config.custom_tasks else []
+    options = []
+    if config.limit:
+        options += ["--max-samples", str(config.limit)]
+    if config.custom_tasks:
+        options += ["--custom-tasks", str(config.custom_tasks.absolute())]
     program = [str(config.python.absolute()), "-m", "lighteval", "endpoint", "litellm"]
-    return [*program, str(model), ",".join(config.tasks), "--output-dir", str(out), *more]
+    return [*program, str(model), ",".join(config.tasks), "--output-dir", str(output_dir), *options]
 
 
 def _results(work: Path) -> list[Path]:
@@ -152,18 +155,18 @@ def read(path: Path, model: str, role: Role) -> list[Score]:
 
 
 def _metrics(values: Mapping[str, Any]) -> dict[str, Metric]:
-    found = {}
+    metrics = {}
     for name, value in values.items():
-        if name.endswith(_STDERR) or not isinstance(value, int | float) or not math.isfinite(value):
+        if name.endswith(_STDERR_SUFFIX) or not isinstance(value, int | float) or not math.isfinite(value):
             continue
-        error = values.get(name + _STDERR)
+        error = values.get(name + _STDERR_SUFFIX)
         if isinstance(error, int | float) and math.isfinite(error):
-            found[name] = Metric(value=value, low=value - _Z * error, high=value + _Z * error)
+            metrics[name] = Metric(value=value, low=value - _Z * error, high=value + _Z * error)
         else:
-            found[name] = Metric(value=value)
-    return found
+            metrics[name] = Metric(value=value)
+    return metrics
 
 
 def _samples(values: Mapping[str, Any]) -> int:
     """Samples per problem, which lighteval writes into its metrics' names: `avg@n:n=64`, `pass@k:k=1&n=16`."""
-    return max((int(number) for name in values for number in _COUNT.findall(name)), default=1)
+    return max((int(number) for name in values for number in _SAMPLES_IN_NAME.findall(name)), default=1)

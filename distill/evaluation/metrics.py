@@ -42,7 +42,9 @@ _QUANTILES = (0.1, 0.5, 0.9)
 
 def ks(n: int) -> list[int]:
     """1, 2, 4, … and n itself."""
-    return [*(1 << power for power in range(n.bit_length()) if 1 << power < n), n] if n else []
+    if not n:
+        return []
+    return [*(1 << power for power in range(n.bit_length()) if 1 << power < n), n]
 
 
 def values(attempts: Attempts, votes: bool) -> Values:
@@ -56,44 +58,49 @@ def values(attempts: Attempts, votes: bool) -> Values:
     Raises:
         RunError: no sample could be judged.
     """
-    found: Values = {}
+    values_by_metric: Values = {}
     judged = {id: [attempt for attempt in group if attempt.passed is not None] for id, group in attempts.items()}
-    most = ks(max(map(len, judged.values()), default=0))
+    counts = ks(max(map(len, judged.values()), default=0))
     for id, group in judged.items():
         correct = [bool(attempt.passed) for attempt in group]
-        draws = [k for k in most if k <= len(group)]
-        for k in draws:
-            found.setdefault(f"pass@{k}", {})[id] = scoring.pass_at_k(len(group), sum(correct), k)
-        if votes and len(draws) > 1:
-            for k, value in zip(draws[1:], scoring.cons_at_k([a.key for a in group], correct, draws[1:]), strict=True):
-                found.setdefault(f"cons@{k}", {})[id] = value
-    if not found:
+        possible_counts = [k for k in counts if k <= len(group)]
+        for k in possible_counts:
+            values_by_metric.setdefault(f"pass@{k}", {})[id] = scoring.pass_at_k(len(group), sum(correct), k)
+        vote_counts = possible_counts[1:]
+        if votes and vote_counts:
+            shares_right = scoring.cons_at_k([attempt.key for attempt in group], correct, vote_counts)
+            for k, value in zip(vote_counts, shares_right, strict=True):
+                values_by_metric.setdefault(f"cons@{k}", {})[id] = value
+    if not values_by_metric:
         count = sum(map(len, attempts.values()))
         raise RunError(f"none of the {count:,} samples could be judged", fix="do the problems have gold answers?")
-    found = dict(sorted(found.items(), key=_order))
-    for name, of in _SHARES.items():
-        for id, every in attempts.items():
-            known = [float(share) for attempt in every if (share := of(attempt)) is not None]
-            if known:
-                found.setdefault(name, {})[id] = sum(known) / len(known)
-    return found
+    values_by_metric = dict(sorted(values_by_metric.items(), key=_order))
+    for name, share_of in _SHARES.items():
+        for id, samples in attempts.items():
+            shares = [float(share) for attempt in samples if (share := share_of(attempt)) is not None]
+            if shares:
+                values_by_metric.setdefault(name, {})[id] = sum(shares) / len(shares)
+    return values_by_metric
 
 
 def _order(item: tuple[str, dict[str, float]]) -> tuple[bool, int]:
     """pass@1, pass@2, …, then the majority of all and those of fewer."""
     kind, _, k = item[0].partition("@")
-    return kind != "pass", int(k) if kind == "pass" else -int(k)
+    if kind == "pass":
+        return False, int(k)
+    return True, -int(k)
 
 
-def metrics(found: Values, attempts: Attempts) -> dict[str, Metric]:
+def metrics(values_by_metric: Values, attempts: Attempts) -> dict[str, Metric]:
     """Means over problems with their question-bootstrap intervals, and the quantiles."""
     import numpy as np
 
-    means = {name: scoring.mean(list(of.values())) for name, of in found.items()}
+    means = {name: scoring.mean(list(by_problem.values())) for name, by_problem in values_by_metric.items()}
     tokens = [attempt.tokens for group in attempts.values() for attempt in group]
-    points = np.quantile(tokens, _QUANTILES)
+    token_quantiles = np.quantile(tokens, _QUANTILES)
     return means | {
-        f"tokens_p{round(100 * at)}": Metric(value=float(value)) for at, value in zip(_QUANTILES, points, strict=True)
+        f"tokens_p{round(100 * quantile)}": Metric(value=float(value))
+        for quantile, value in zip(_QUANTILES, token_quantiles, strict=True)
     }
 
 

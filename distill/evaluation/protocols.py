@@ -20,7 +20,7 @@ class Protocol(Record):
     samples_of: dict[str, int] = {}
     """Attempts per problem by set."""
     system_prompt: bool = True
-    """False: what a problem's system message says goes to the head of the user's turn."""
+    """Whether system messages are kept; False puts what they say at the head of the user's turn."""
 
     def sampling(self, advice: Sampling) -> Sampling:
         tokens = self.max_tokens or advice.max_tokens
@@ -48,14 +48,14 @@ PROTOCOLS: dict[Name, Protocol] = {
 
 def without_system(problem: Problem) -> Problem:
     """The problem with its system messages at the head of the first user turn; itself where it has none."""
-    told = [message.content for message in problem.messages if message.role == "system"]
-    if not told:
+    system_texts = [message.content for message in problem.messages if message.role == "system"]
+    if not system_texts:
         return problem
     messages = [message for message in problem.messages if message.role != "system"]
-    first = next((place for place, message in enumerate(messages) if message.role == "user"), None)
+    first = next((index for index, message in enumerate(messages) if message.role == "user"), None)
     if first is None:
-        messages.insert(0, Message(role="user", content="\n\n".join(told)))
+        messages.insert(0, Message(role="user", content="\n\n".join(system_texts)))
     else:
-        text = "\n\n".join([*told, messages[first].content])
+        text = "\n\n".join([*system_texts, messages[first].content])
         messages[first] = messages[first].model_copy(update={"content": text})
     return Problem.make(tuple(messages), **problem.model_dump(exclude={"id", "messages"}))

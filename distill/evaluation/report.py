@@ -44,7 +44,7 @@ class Measured(Record):
     sampling: dict[str, float | int | None]
     n: int
     missing: int
-    """Samples that are wanted and not there: refused by the engine, or never asked for."""
+    """Samples that the log lacks: refused by the engine, or never asked for."""
     rerun: dict[str, Metric]
     budget: tuple[Point, ...]
     samples: tuple[Point, ...]
@@ -68,7 +68,7 @@ class Report(Record):
 
     set: str
     commit: str | None
-    """Of the Hub dataset, where it is one and the Hub was asked."""
+    """Commit of the Hub dataset, where it is one and the Hub was asked."""
     protocol: str | None
     problems: int
     rejected: int
@@ -77,49 +77,52 @@ class Report(Record):
 
 
 def measured(
-    role: str, identity: Identity, n: int, attempts: Attempts, most: int, scores: Mapping[str, Metric]
+    role: str, identity: Identity, n: int, attempts: Attempts, max_tokens: int, scores: Mapping[str, Metric]
 ) -> Measured:
-    """
+    """Report one model on one set.
+
     Args:
-        most: completion tokens that a sample may have.
+        max_tokens: completion tokens that a sample may have.
     """
     return Measured(
         model=identity.model,
         role=role,
         revision=identity.revision,
-        sampling=identity.sampling.model_dump() | {"max_tokens": most},
+        sampling=identity.sampling.model_dump() | {"max_tokens": max_tokens},
         n=n,
         missing=sum(n - len(group) for group in attempts.values()),
         rerun={"pass@1": rerun(attempts)},
-        budget=budget_curve(attempts, most),
+        budget=budget_curve(attempts, max_tokens),
         samples=sample_curve(scores),
     )
 
 
-def budgets(most: int) -> list[int]:
+def budgets(max_tokens: int) -> list[int]:
     """Token budgets from 1/64 of the largest up to it."""
-    return sorted({max(1, round(most * 2 ** (-step / 2))) for step in range(2 * _HALVINGS + 1)})
+    return sorted({max(1, round(max_tokens * 2 ** (-step / 2))) for step in range(2 * _HALVINGS + 1)})
 
 
-def budget_curve(attempts: Attempts, most: int) -> tuple[Point, ...]:
+def budget_curve(attempts: Attempts, max_tokens: int) -> tuple[Point, ...]:
     """pass@1 had the budget been smaller, from one long generation each; undecidable samples are left out."""
-    judged = [[a for a in group if a.passed is not None] for group in attempts.values()]
+    judged_groups = [[a for a in group if a.passed is not None] for group in attempts.values()]
     points = []
-    for budget in budgets(most):
-        shares = [sum(bool(a.passed) and a.tokens <= budget for a in group) / len(group) for group in judged if group]
-        thinking = [sum(min(a.thinking, budget) for a in group) / len(group) for group in judged if group]
+    for budget in budgets(max_tokens):
+        shares = [
+            sum(bool(a.passed) and a.tokens <= budget for a in group) / len(group) for group in judged_groups if group
+        ]
+        thinking = [sum(min(a.thinking, budget) for a in group) / len(group) for group in judged_groups if group]
         points.append(Point(at=budget, metrics={"pass@1": scoring.mean(shares), "thinking": scoring.mean(thinking)}))
     return tuple(points)
 
 
 def sample_curve(scores: Mapping[str, Metric]) -> tuple[Point, ...]:
     """Accuracy against the number of samples, from the metrics."""
-    found: dict[int, dict[str, Metric]] = {}
+    metrics_by_count: dict[int, dict[str, Metric]] = {}
     for name, metric in scores.items():
-        kind, at, k = name.partition("@")
-        if at:
-            found.setdefault(int(k), {})[kind] = metric
-    return tuple(Point(at=k, metrics=of) for k, of in sorted(found.items()))
+        kind, separator, k = name.partition("@")
+        if separator:
+            metrics_by_count.setdefault(int(k), {})[kind] = metric
+    return tuple(Point(at=k, metrics=metrics) for k, metrics in sorted(metrics_by_count.items()))
 
 
 def differences(models: Sequence[tuple[str, Values]]) -> tuple[Difference, ...]:
@@ -128,26 +131,26 @@ def differences(models: Sequence[tuple[str, Values]]) -> tuple[Difference, ...]:
     Args:
         models: role and values, in the order teacher, base, sft, grpo.
     """
-    found = []
-    for place, (second, theirs) in enumerate(models):
-        for first, ours in models[place + 1 :]:
+    rows = []
+    for index, (second, theirs) in enumerate(models):
+        for first, ours in models[index + 1 :]:
             for name in _shared(ours, theirs):
-                both = [id for id in ours[name] if id in theirs[name]]
-                gaps = [ours[name][id] - theirs[name][id] for id in both]
+                shared_ids = [id for id in ours[name] if id in theirs[name]]
+                gaps = [ours[name][id] - theirs[name][id] for id in shared_ids]
                 gap = scoring.mean(gaps)
-                found.append(
+                rows.append(
                     Difference(
                         metric=name,
                         first=first,
                         second=second,
-                        problems=len(both),
+                        problems=len(shared_ids),
                         value=gap.value,
                         low=gap.low,
                         high=gap.high,
                         p=scoring.paired_p(gaps),
                     )
                 )
-    return tuple(found)
+    return tuple(rows)
 
 
 def _shared(ours: Values, theirs: Values) -> list[str]:

@@ -36,7 +36,8 @@ class Pooled(Record):
 
 
 def pooled(values: Sequence[Sequence[float]]) -> Pooled:
-    """
+    """The mean of all values, with an interval for other seeds and other problems.
+
     Args:
         values: [S][Q], one row a seed, the same problems in each. Of a single seed there is the question bootstrap and
             the sign-flip test, which say nothing of other seeds.
@@ -49,24 +50,24 @@ def pooled(values: Sequence[Sequence[float]]) -> Pooled:
     mean = float(data.mean())
     if data.shape[1] < 2:
         return Pooled(mean=Metric(value=mean), p=1.0)
-    variance, freedom = _variance(data)
+    variance, dof = _variance(data)
     if variance == 0:
         return Pooled(mean=Metric(value=mean, low=mean, high=mean), p=float(mean == 0))
-    error = math.sqrt(variance)
-    width = _solve(lambda t: _below(t, freedom) - 0.975) * error
-    p = 2 * (1 - _below(abs(mean) / error, freedom))
+    standard_error = math.sqrt(variance)
+    width = _root(lambda t: _t_share_below(t, dof) - 0.975) * standard_error
+    p = 2 * (1 - _t_share_below(abs(mean) / standard_error, dof))
     return Pooled(mean=Metric(value=mean, low=mean - width, high=mean + width), p=min(max(p, 0.0), 1.0))
 
 
-def ratio(above: Sequence[Sequence[float]], below: Sequence[Sequence[float]]) -> Metric:
-    """mean(above) / mean(below) with the interval of its linearisation; both [S][Q].
+def ratio(numerators: Sequence[Sequence[float]], denominators: Sequence[Sequence[float]]) -> Metric:
+    """mean(numerators) / mean(denominators) with the interval of its linearisation; both [S][Q].
 
     Source: the delta method; Cochran 1977, "Sampling Techniques", section 6.3.
     """
     import numpy as np
 
-    y: Floats = np.asarray(above, dtype=np.float64)
-    x: Floats = np.asarray(below, dtype=np.float64)
+    y: Floats = np.asarray(numerators, dtype=np.float64)
+    x: Floats = np.asarray(denominators, dtype=np.float64)
     if not x.mean():
         return Metric(value=0.0)  # JSON has no NaN
     value = float(y.mean() / x.mean())
@@ -74,12 +75,13 @@ def ratio(above: Sequence[Sequence[float]], below: Sequence[Sequence[float]]) ->
 
 
 def _variance(data: Floats) -> tuple[float, float]:
-    """Of the mean of [S, Q], and its degrees of freedom."""
+    """The variance of the mean of [S, Q], and its degrees of freedom."""
     seeds, problems = data.shape
-    by_seed, by_problem = data.mean(axis=1, keepdims=True), data.mean(axis=0, keepdims=True)
+    by_seed = data.mean(axis=1, keepdims=True)
+    by_problem = data.mean(axis=0, keepdims=True)
     mean = data.mean()
-    left = data - by_seed - by_problem + mean
-    e = float((left**2).sum()) / ((seeds - 1) * (problems - 1))
+    residuals = data - by_seed - by_problem + mean
+    e = float((residuals**2).sum()) / ((seeds - 1) * (problems - 1))
     a = max(problems * float(((by_seed - mean) ** 2).sum()) / (seeds - 1), e)
     b = max(seeds * float(((by_problem - mean) ** 2).sum()) / (problems - 1), e)
     if a + b - e <= 1e-12 * float((data**2).sum()):  # rounding
@@ -88,23 +90,28 @@ def _variance(data: Floats) -> tuple[float, float]:
     return (a + b - e) / (seeds * problems), (a + b - e) ** 2 / spread
 
 
-def _below(t: float, freedom: float) -> float:
+def _t_share_below(t: float, dof: float) -> float:
     """Share of a t distribution below t ≥ 0; with t = √ν tan θ its density is that of cos^(ν−1) θ."""
     import numpy as np
 
-    angles = np.linspace(0.0, math.atan(t / math.sqrt(freedom)), _STEPS + 1)
-    heights = np.cos(angles) ** (freedom - 1)
+    angles = np.linspace(0.0, math.atan(t / math.sqrt(dof)), _STEPS + 1)
+    heights = np.cos(angles) ** (dof - 1)
     area = (heights[0] + heights[-1] + 4 * heights[1::2].sum() + 2 * heights[2:-1:2].sum()) * angles[1] / 3
-    whole = math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom + 1) / 2)) * math.sqrt(math.pi)
-    return 0.5 + float(area) / whole
+    total_area = math.exp(math.lgamma(dof / 2) - math.lgamma((dof + 1) / 2)) * math.sqrt(math.pi)
+    return 0.5 + float(area) / total_area
 
 
-def _solve(rising: Callable[[float], float]) -> float:
+def _root(rising: Callable[[float], float]) -> float:
     """Where a rising function of t ≥ 0 is 0."""
-    low, high = 0.0, 1.0
+    low = 0.0
+    high = 1.0
     while rising(high) < 0:
-        low, high = high, 2 * high
+        low = high
+        high *= 2
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
+        if rising(middle) < 0:
+            low = middle
+        else:
+            high = middle
     return (low + high) / 2

@@ -15,10 +15,10 @@ connection eight small objects."""
 @contextmanager
 def seldom_collected() -> Iterator[None]:
     """Python's cyclic garbage collector is put off, not switched off; what has no cycles is freed at once anyway."""
-    before = gc.get_threshold()
-    if before[0]:  # else it is off, and so it shall stay
-        gc.set_threshold(max(_OBJECTS, before[0]), *before[1:])
+    thresholds = gc.get_threshold()
+    if thresholds[0]:  # else it is off, and so it shall stay
+        gc.set_threshold(max(_OBJECTS, thresholds[0]), *thresholds[1:])
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        gc.set_threshold(*thresholds)

@@ -16,24 +16,25 @@ def until_terminated() -> Iterator[None]:
     """Cancels the current task at SIGTERM.
 
     Raises:
-        Stopped: it came.
+        Stopped: SIGTERM came.
     """
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
     if task is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = False
+    sigterm_received = False
 
     def terminate() -> None:
-        nonlocal came
-        came = True
+        nonlocal sigterm_received
+        sigterm_received = True
         task.cancel()
 
     loop.add_signal_handler(signal.SIGTERM, terminate)
     try:
         yield
     except asyncio.CancelledError:
-        if not came:
+        if not sigterm_received:
             raise
         raise Stopped("stopped by SIGTERM; what is finished is saved, the same command goes on from there") from None
     finally:

@@ -16,33 +16,41 @@ class Assembler:
     """Makes traces of one model with one tokenizer."""
 
     def __init__(self, model: Model, tokenizer: Tokenizer, identity: Identity) -> None:
-        self._model, self._tokenizer, self._identity = model, tokenizer, identity
+        self._model = model
+        self._tokenizer = tokenizer
+        self._identity = identity
 
     @cached_property
-    def _close(self) -> list[int]:
+    def _close_ids(self) -> list[int]:
         """Token ids of the closing think tag: one, where it is a token of its own."""
         return self._tokenizer.encode(self._model.tags.close)
 
-    def so_far(self, prompt: Prompt, before: Trace | None) -> tuple[int, ...]:
+    def so_far(self, prompt: Prompt, cut_trace: Trace | None) -> tuple[int, ...]:
         """What the model goes on from: the prompt and, of a cut trace, all that it said."""
-        said = unpack_ids(before.completion_ids) if before is not None and before.completion_ids is not None else []
-        return (*prompt.ids, *said)
+        if cut_trace is None or cut_trace.completion_ids is None:
+            return (*prompt.ids,)
+        return (*prompt.ids, *unpack_ids(cut_trace.completion_ids))
 
     def trace(self, attempt: Attempt, prompt: Prompt, completion: Completion, engine: str, full: bool) -> Trace:
-        """The trace so far.
+        """Make the trace as it is with this completion, earlier parts of a continued one included.
 
         Args:
             full: whether the model's context left no room for more.
         """
-        before = attempt.before
-        ids, packed, text = completion.ids, completion.packed, completion.text
+        cut_trace = attempt.before
+        ids = completion.ids
+        packed = completion.packed
+        text = completion.text
         segments: tuple[Segment, ...] = ()
-        if before is not None and before.completion_ids is not None and ids is not None:
-            ids = (*unpack_ids(before.completion_ids), *ids)
-            packed, text = None, self._tokenizer.decode(ids)  # a letter may have been cut in two
-            segments = before.segments
+        if cut_trace is not None and cut_trace.completion_ids is not None and ids is not None:
+            ids = (*unpack_ids(cut_trace.completion_ids), *ids)
+            packed = None
+            text = self._tokenizer.decode(ids)  # a letter may have been cut in two
+            segments = cut_trace.segments
         spans = split(text, prompt.prefill, self._model.tags)
-        tokens = completion.tokens + (before.usage.completion if segments and before else 0)
+        tokens = completion.tokens
+        if segments and cut_trace:
+            tokens += cut_trace.usage.completion
         answer = min(tokens, self._answer_tokens(ids, text, spans.answer))
         segment = Segment(
             end=len(text),
@@ -78,9 +86,9 @@ class Assembler:
         """Tokens behind the closing think tag."""
         if answer is None:
             return 0
-        if ids is not None and len(self._close) == 1:
+        if ids is not None and len(self._close_ids) == 1:
             with suppress(ValueError):  # spelled in other tokens
                 if self._model.tags.close in text[answer[0] :]:
-                    return len(ids) - ids.index(self._close[0]) - 1
-                return ids[::-1].index(self._close[0])  # the only one is near the end
+                    return len(ids) - ids.index(self._close_ids[0]) - 1
+                return ids[::-1].index(self._close_ids[0])  # the only one is near the end
         return len(self._tokenizer.encode(text[slice(*answer)]))

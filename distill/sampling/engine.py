@@ -15,7 +15,9 @@ from distill.serving.server_process import serving
 
 __all__ = ["SMALL", "choose", "serve_command"]
 
-_USUAL = [Gpus(per_node=8, memory=size * 1e9) for size in (85, 150)]  # 8 × 80 GB (A100, H100) and 8 × 141 GB (H200)
+_USUAL_NODES = [
+    Gpus(per_node=8, memory=size * 1e9) for size in (85, 150)
+]  # 8 × 80 GB (A100, H100) and 8 × 141 GB (H200)
 
 
 def choose(options: Mapping[str, Any], model: Model, needs: str = "") -> dict[str, Any]:
@@ -30,37 +32,40 @@ def choose(options: Mapping[str, Any], model: Model, needs: str = "") -> dict[st
         InputError: the model cannot be sampled here; says how to serve it elsewhere.
     """
     kind = options.get("kind", "auto")
-    rest = {name: value for name, value in options.items() if name != "kind"}
+    options_but_kind = {name: value for name, value in options.items() if name != "kind"}
     if kind != "auto":
-        return {"kind": kind, **rest}
-    if rest.get("endpoints") or rest.get("endpoints_file"):
-        return {"kind": "vllm", **rest}
+        return {"kind": kind, **options_but_kind}
+    if options_but_kind.get("endpoints") or options_but_kind.get("endpoints_file"):
+        return {"kind": "vllm", **options_but_kind}
     if (model.parameters or 0) > SMALL:
         _check_gpus(model, needs)
-    return {"kind": "vllm" if hardware.installed("vllm") else "transformers", **rest}
+    return {"kind": "vllm" if hardware.installed("vllm") else "transformers", **options_but_kind}
 
 
 def _check_gpus(model: Model, needs: str) -> None:
-    """
+    """Refuse a model that this machine's GPUs cannot hold.
+
     Raises:
         InputError: no GPU, or too little memory in them.
     """
     memory = hardware.gpu_memory()
     if memory:
-        here = Gpus(per_node=len(memory), memory=min(memory.values()))
+        local_gpus = Gpus(per_node=len(memory), memory=min(memory.values()))
         try:
-            fit(model, here)
+            fit(model, local_gpus)
         except InputError as error:
-            raise InputError(f"{error.what}{f'; it needs {needs}' if needs else ''}", fix=_elsewhere(model)) from error
+            message = f"{error.what}; it needs {needs}" if needs else error.what
+            raise InputError(message, fix=_how_to_serve(model)) from error
     elif not hardware.gpus():
+        detail = f" ({needs})" if needs else ""
         raise InputError(
-            f"{model.name} ({model.path}, {model.parameters or 0:,.0f} parameters) needs GPUs"
-            f"{f' ({needs})' if needs else ''} and this machine has none",
-            fix=_elsewhere(model),
+            f"{model.name} ({model.path}, {model.parameters or 0:,.0f} parameters) needs GPUs{detail}"
+            " and this machine has none",
+            fix=_how_to_serve(model),
         )
 
 
-def _elsewhere(model: Model) -> str:
+def _how_to_serve(model: Model) -> str:
     teacher = model.name if model.name in presets.names("teacher") else model.path
     return (
         "start it where they are (on several machines with --on ray or --on slurm), then sample it from here:\n"
@@ -72,12 +77,14 @@ def _elsewhere(model: Model) -> str:
 
 def serve_command(model: Model) -> list[str]:
     """The `vllm serve` command line for a model, cut for the usual node of 8 GPUs that holds it."""
-    sizes = _usual(model).arguments() if model.parameters and model.heads else {}
+    sizes = {}
+    if model.parameters and model.heads:
+        sizes = _usual_layout(model).arguments()
     return ["vllm", "serve", model.path, *serving(model.model_copy(update={"serve": {**sizes, **model.serve}}))]
 
 
-def _usual(model: Model) -> Layout:
-    for node in _USUAL:
+def _usual_layout(model: Model) -> Layout:
+    for node in _USUAL_NODES:
         try:
             return fit(model, node)
         except InputError:

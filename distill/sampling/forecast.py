@@ -27,7 +27,7 @@ _DRAWS = 1000
 
 
 class Amount(Record):
-    """Of the whole set, with its interval, and what of it the pilot did."""
+    """An amount for the whole set with its interval, and what of it the pilot did."""
 
     value: float
     low: float
@@ -41,7 +41,7 @@ class Forecast(Record):
     tokens: Amount
     """Completion tokens, those of surplus and cancelled samples included."""
     prompt_tokens: Amount
-    """As sent: again for each sample and for each time that one is continued."""
+    """Prompt tokens as sent: again for each sample and for each time that one is continued."""
     traces: Amount
     """Samples that count, up to n a problem."""
     accepted: Amount
@@ -52,10 +52,10 @@ class Forecast(Record):
     tokens_per_accepted: Metric | None
     """None: the pilot had no correct trace."""
     tokens_per_second: Metric | None
-    """Of all engines together at full load; None where no speed was measured."""
+    """Tokens a second of all engines together at full load; None where no speed was measured."""
     engines: int
     hours: Metric | None
-    """By the clock, with these engines, without their start."""
+    """Hours by the clock with these engines, without their start."""
     engine_hours: Metric | None
     cost: Metric | None
     cut: float
@@ -88,12 +88,12 @@ class Pilot:
 
 def draw(problems: Sequence[Problem], count: int) -> list[Problem]:
     """`count` of the problems, in their order."""
-    chosen = {p.id for p in heapq.nsmallest(count, problems, key=lambda problem: content_id("pilot", problem.id))}
-    return [problem for problem in problems if problem.id in chosen]
+    chosen_ids = {p.id for p in heapq.nsmallest(count, problems, key=lambda problem: content_id("pilot", problem.id))}
+    return [problem for problem in problems if problem.id in chosen_ids]
 
 
-class _Row(NamedTuple):
-    """What there is to know of a trace."""
+class _TraceRow(NamedTuple):
+    """What a forecast needs to know of one trace."""
 
     problem: str
     sample: int
@@ -103,46 +103,49 @@ class _Row(NamedTuple):
     cut: bool
 
     @staticmethod
-    def of(trace: Trace) -> _Row:
-        said = [0, *itertools.accumulate(part.tokens for part in trace.segments[:-1])]
-        sent = sum(trace.usage.prompt + before for before in said)
-        return _Row(trace.problem_id, trace.sample, trace.usage.completion, sent, trace.finish == "length")
+    def of(trace: Trace) -> _TraceRow:
+        tokens_before = [0, *itertools.accumulate(part.tokens for part in trace.segments[:-1])]
+        prompt_tokens = sum(trace.usage.prompt + earlier_tokens for earlier_tokens in tokens_before)
+        cut = trace.finish == "length"
+        return _TraceRow(trace.problem_id, trace.sample, trace.usage.completion, prompt_tokens, cut)
 
 
 def read(logs: Logs, problems: Iterable[Problem]) -> Pilot:
     """What the logs say of problems that have been sampled to their end; the others are left out."""
-    wanted = {problem.id for problem in problems}
-    rates = {rate.problem_id: rate for rate in rows(logs.rates, Rate) if rate.problem_id in wanted}
-    size, paces = dict.fromkeys(rates, 0), []
-    last: dict[str, _Row] = {}
+    problem_ids = {problem.id for problem in problems}
+    rates = {rate.problem_id: rate for rate in rows(logs.rates, Rate) if rate.problem_id in problem_ids}
+    log_bytes = dict.fromkeys(rates, 0)
+    token_rates = []
+    newest_rows: dict[str, _TraceRow] = {}
     for head in jsonl.heads(logs.traces) if jsonl.exists(logs.traces) else ():
         rate = rates.get(head.problem_id)
         if rate:
             line = jsonl.line_at(head.path, head.at)
             trace = Trace.model_validate_json(line)
-            last[head.id] = _Row.of(trace)
-            size[head.problem_id] += len(line) if head.sample < rate.samples else 0
-            paces += [part.tokens / part.seconds for part in trace.segments[-1:] if part.seconds > 0]
-    counting: dict[str, list[_Row]] = {id: [] for id in rates}
+            newest_rows[head.id] = _TraceRow.of(trace)
+            if head.sample < rate.samples:
+                log_bytes[head.problem_id] += len(line)
+            token_rates += [part.tokens / part.seconds for part in trace.segments[-1:] if part.seconds > 0]
+    counted_rows: dict[str, list[_TraceRow]] = {id: [] for id in rates}
     surplus = 0.0
-    for row in last.values():
+    for row in newest_rows.values():
         if row.sample < rates[row.problem].samples:
-            counting[row.problem].append(row)
+            counted_rows[row.problem].append(row)
         else:
             surplus += row.tokens
-    if paces:  # how far the cancelled ones came is not known, only for how long they ran
+    if token_rates:  # how far the cancelled ones came is not known, only for how long they ran
         cancelled = sum(row.seconds for row in rows(logs.censored, Censored) if row.problem_id in rates)
-        surplus += cancelled * statistics.median(paces)
+        surplus += cancelled * statistics.median(token_rates)
     spent = [
         Spent(
-            tokens=sum(row.tokens for row in found),
-            prompt=sum(row.prompt for row in found),
-            traces=len(found),
+            tokens=sum(row.tokens for row in problem_rows),
+            prompt=sum(row.prompt for row in problem_rows),
+            traces=len(problem_rows),
             accepted=rates[id].correct,
-            bytes=size[id],
-            cut=sum(row.cut for row in found),
+            bytes=log_bytes[id],
+            cut=sum(row.cut for row in problem_rows),
         )
-        for id, found in counting.items()
+        for id, problem_rows in counted_rows.items()
     ]
     return Pilot(spent, round(surplus))
 
@@ -156,7 +159,8 @@ def forecast(
     price: Price | None = None,
     notes: Sequence[str] = (),
 ) -> Forecast:
-    """
+    """Extrapolate what a pilot took to a whole set of problems.
+
     Args:
         problems: in the whole set, the pilot's included.
         speed: tokens a second of all `engines` together.
@@ -169,30 +173,37 @@ def forecast(
     count = len(pilot.spent)
     if count < 2:
         raise ValueError("a pilot of two problems at least")
-    left = max(0, problems - count)
+    remaining = max(0, problems - count)
     columns = np.array(
         [[s.tokens, s.prompt, s.traces, s.accepted, s.bytes, s.accepted > 0] for s in pilot.spent], float
     )
     done = columns.sum(0)
-    dice = np.random.default_rng(0)
-    others = dice.multinomial(count - 1, [1 / count] * count, size=_DRAWS) / (count - 1)  # (draws, pilot's problems)
-    whole = done + dice.multinomial(left, others) @ columns  # (draws, columns)
-    value = done + left * columns.mean(0)
-    wasted = np.zeros_like(done)
-    wasted[0] = pilot.surplus * (2 if left else 1)  # the pilot had one end, and so will the whole
-    value, whole, done = value + wasted, whole + wasted, done + wasted / (2 if left else 1)
-    amounts = [_amount(value[n], whole[:, n], done[n]) for n in range(len(done))]
+    rng = np.random.default_rng(0)
+    # (draws, pilot's problems)
+    resampled_shares = rng.multinomial(count - 1, [1 / count] * count, size=_DRAWS) / (count - 1)
+    totals = done + rng.multinomial(remaining, resampled_shares) @ columns  # (draws, columns)
+    value = done + remaining * columns.mean(0)
+    surplus = np.zeros_like(done)
+    pilot_ends = 2 if remaining else 1  # the pilot had one end, and so will the whole
+    surplus[0] = pilot.surplus * pilot_ends
+    value = value + surplus
+    totals = totals + surplus
+    done = done + surplus / pilot_ends
+    amounts = [_amount(value[n], totals[:, n], done[n]) for n in range(len(done))]
     tokens, prompt, traces, accepted, size, solved = amounts
-    each = _metric(value[0] / value[3], whole[:, 0] / np.maximum(whole[:, 3], 1)) if value[3] else None
-    hours = cost = None
+    tokens_per_accepted = None
+    if value[3]:
+        tokens_per_accepted = _metric(value[0] / value[3], totals[:, 0] / np.maximum(totals[:, 3], 1))
+    hours = None
+    cost = None
     if speed and speed.value > 0:
-        pace = _paces(speed, dice)
-        hours = _metric(value[0] / speed.value / 3600, whole[:, 0] / pace / 3600)
-        seconds = engines * whole[:, 0] / pace
+        speeds = _speed_draws(speed, rng)
+        hours = _metric(value[0] / speed.value / 3600, totals[:, 0] / speeds / 3600)
+        seconds = engines * totals[:, 0] / speeds
     if price and (price.per_hour is None or hours):
-        busy = engines * hours.value * 3600 if hours else 0.0
-        drawn = [price.of(row[1], row[0], seconds[n] if hours else 0.0) for n, row in enumerate(whole)]
-        cost = _metric(price.of(value[1], value[0], busy), np.array(drawn))
+        engine_seconds = engines * hours.value * 3600 if hours else 0.0
+        cost_draws = [price.of(row[1], row[0], seconds[n] if hours else 0.0) for n, row in enumerate(totals)]
+        cost = _metric(price.of(value[1], value[0], engine_seconds), np.array(cost_draws))
     return Forecast(
         problems=max(problems, count),
         pilot=count,
@@ -202,7 +213,7 @@ def forecast(
         accepted=accepted,
         solved=solved,
         disk=size,
-        tokens_per_accepted=each,
+        tokens_per_accepted=tokens_per_accepted,
         tokens_per_second=speed,
         engines=engines,
         hours=hours,
@@ -213,19 +224,19 @@ def forecast(
     )
 
 
-def _paces(speed: Metric, dice: np.random.Generator) -> NDArray[np.float64]:
+def _speed_draws(speed: Metric, rng: np.random.Generator) -> NDArray[np.float64]:
     """Draws of the speed as its interval has it."""
     import numpy as np
 
     low, high = (speed.value if bound is None else bound for bound in (speed.low, speed.high))
-    return np.clip(dice.normal(speed.value, (high - low) / 3.92, _DRAWS), speed.value / 10, None)
+    return np.clip(rng.normal(speed.value, (high - low) / 3.92, _DRAWS), speed.value / 10, None)
 
 
 def _amount(value: float, draws: NDArray[np.float64], done: float) -> Amount:
-    found = _metric(value, draws)
-    assert found.low is not None
-    assert found.high is not None
-    return Amount(value=found.value, low=found.low, high=found.high, done=float(done))
+    metric = _metric(value, draws)
+    assert metric.low is not None
+    assert metric.high is not None
+    return Amount(value=metric.value, low=metric.low, high=metric.high, done=float(done))
 
 
 def _metric(value: float, draws: NDArray[np.float64]) -> Metric:

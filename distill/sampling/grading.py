@@ -31,8 +31,8 @@ _MAIN = (
     "from distill.sampling.grading import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
 )
 _READY = b"ready\n"
-_LONGEST = 1 << 24  # bytes of one verdict
-_ASKED = 1024  # problems whose JSON is kept: the samples of one come close together
+_VERDICT_BYTES = 1 << 24  # bytes of one verdict
+_CACHED_PROBLEMS = 1024  # problems whose JSON is kept: the samples of one come close together
 
 Pending = tuple[bytes, asyncio.Future[Outcome]]
 
@@ -41,22 +41,24 @@ class Grader:
     """The problem's own verifier on each trace. A process that dies costs the verdict that it was at, not the run."""
 
     def __init__(self, workers: int | None = None) -> None:
-        self._workers = [_Worker() for _ in range(workers or max(1, len(hardware.processors()) // 2))]
-        self._asked: dict[str, str] = {}
+        self._workers = [_GradingProcess() for _ in range(workers or max(1, len(hardware.processors()) // 2))]
+        self._problem_json: dict[str, str] = {}
 
     async def grade(self, problem: Problem, trace: Trace) -> Outcome:
-        """
+        """Ask the least busy process for the verdict on a trace.
+
         Raises:
             RunError: no process can be started.
         """
-        asked = self._asked.get(problem.id)
-        if asked is None:
-            if len(self._asked) >= _ASKED:
-                self._asked.clear()
-            asked = self._asked[problem.id] = problem.model_copy(update={"metadata": {}}).model_dump_json()
+        problem_json = self._problem_json.get(problem.id)
+        if problem_json is None:
+            if len(self._problem_json) >= _CACHED_PROBLEMS:
+                self._problem_json.clear()
+            problem_json = problem.model_copy(update={"metadata": {}}).model_dump_json()
+            self._problem_json[problem.id] = problem_json
         worker = min(self._workers, key=lambda worker: len(worker.pending))
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        worker.ask(orjson.dumps([asked, trace.answer, trace.finish]) + b"\n", future)
+        worker.ask(orjson.dumps([problem_json, trace.answer, trace.finish]) + b"\n", future)
         return await future
 
     def close(self) -> None:
@@ -64,7 +66,7 @@ class Grader:
             worker.close()
 
 
-class _Worker:
+class _GradingProcess:
     """One process, started when first needed and again after it has died."""
 
     def __init__(self) -> None:
@@ -75,7 +77,7 @@ class _Worker:
         self._writer: asyncio.StreamWriter | None = None
         self._verdicts: asyncio.StreamWriter | None = None
         self._ready = False
-        """It takes answers; until then they only wait in `pending`."""
+        """The process takes answers; until then they only wait in `pending`."""
 
     def ask(self, line: bytes, future: asyncio.Future[Outcome]) -> None:
         self.pending.append((line, future))
@@ -93,43 +95,47 @@ class _Worker:
                     outcome = Outcome.model_validate_json(line)
                     _answer(self.pending.popleft()[1], outcome)
                 LOG.warning("a process that graded answers died; the answer that it was at stays without a verdict")
-                self._end()
+                self._end_process()
                 if self.pending:
                     _answer(self.pending.popleft()[1], Outcome(passed=None, reason="worker_died"))
         except (OSError, ValueError, IndexError, RunError) as error:
-            self._end()
+            self._end_process()
             while self.pending:
                 future = self.pending.popleft()[1]
                 if not future.done():
                     future.set_exception(RunError(f"cannot grade answers: {error}", fix="is there memory left?"))
 
     async def _start(self) -> asyncio.StreamReader:
-        (answers, asked), (verdicts, said) = socket.socketpair(), socket.socketpair()
-        with asked, said:
-            handles = [asked.fileno(), said.fileno()]
-            words = [sys.executable, "-P", "-c", _MAIN, *map(str, handles), orjson.dumps(sys.path).decode()]
-            self._child = subprocess.Popen(words, pass_fds=handles, stdin=subprocess.DEVNULL)
-        _, self._writer = await asyncio.open_connection(sock=answers)
-        reader, self._verdicts = await asyncio.open_connection(sock=verdicts, limit=_LONGEST)
+        our_lines, child_lines = socket.socketpair()
+        our_verdicts, child_verdicts = socket.socketpair()
+        with child_lines, child_verdicts:
+            handles = [child_lines.fileno(), child_verdicts.fileno()]
+            command = [sys.executable, "-P", "-c", _MAIN, *map(str, handles), orjson.dumps(sys.path).decode()]
+            self._child = subprocess.Popen(command, pass_fds=handles, stdin=subprocess.DEVNULL)
+        _, self._writer = await asyncio.open_connection(sock=our_lines)
+        reader, self._verdicts = await asyncio.open_connection(sock=our_verdicts, limit=_VERDICT_BYTES)
         if await reader.readline() != _READY:
             raise RunError(f"their process ended with status {self._child.wait()} before it began")
         self._writer.writelines([line for line, _ in self.pending])
         self._ready = True
         return reader
 
-    def _end(self) -> None:
-        for end in (self._writer, self._verdicts):
-            if end:
-                end.close()
+    def _end_process(self) -> None:
+        for writer in (self._writer, self._verdicts):
+            if writer:
+                writer.close()
         if self._child:
             self._child.kill()
             self._child.wait()
-        self._child, self._writer, self._verdicts, self._ready = None, None, None, False
+        self._child = None
+        self._writer = None
+        self._verdicts = None
+        self._ready = False
 
     def close(self) -> None:
         if self._task:
             self._task.cancel()
-        self._end()
+        self._end_process()
 
 
 def _answer(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
@@ -137,14 +143,14 @@ def _answer(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
         future.set_result(outcome)
 
 
-def serve(asked: int, said: int) -> None:
+def serve(lines_fd: int, verdicts_fd: int) -> None:
     """The process's side: a verdict at the second socket for each line at the first, until that closes."""
     gc.freeze()
     gc.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on the terminal reaches all; the owner ends this one
     verifiers = Verifiers()
     problem_of = lru_cache(maxsize=64)(Problem.model_validate_json)
-    with open(asked, "rb") as lines, socket.socket(fileno=said) as verdicts:
+    with open(lines_fd, "rb") as lines, socket.socket(fileno=verdicts_fd) as verdicts:
         verdicts.sendall(_READY)
         for line in lines:
             problem, answer, finish = orjson.loads(line)

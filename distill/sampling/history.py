@@ -71,7 +71,7 @@ class Censored(Record):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An attempt in the log."""
+    """An attempt in the log: how far it came, and where its line is."""
 
     finish: Finish
     tokens: int
@@ -104,15 +104,19 @@ class History:
             self.rates[rate.problem_id] = (rate.samples, rate.correct)
 
     def trace(self, id: str) -> Trace:
-        known = self.known[id]
-        return Trace.model_validate_json(jsonl.line_at(known.path, known.at))
+        recorded = self.known[id]
+        return Trace.model_validate_json(jsonl.line_at(recorded.path, recorded.at))
 
     def grade(self, id: str, problem: Problem) -> tuple[bool | None] | None:
         """The verdict on a trace, if there is one that still holds."""
-        found = self.grades.get(id)
-        return (found[0],) if found and found[1] == gold_of(problem) else None
+        stored = self.grades.get(id)
+        if stored and stored[1] == gold_of(problem):
+            return (stored[0],)
+        return None
 
 
 def rows(path: Path | None, kind: type[R]) -> Iterator[R]:
     """Rows of a log that may not be kept, or not be there yet."""
-    return jsonl.read(path, kind) if path and jsonl.exists(path) else iter(())
+    if path is None or not jsonl.exists(path):
+        return iter(())
+    return jsonl.read(path, kind)

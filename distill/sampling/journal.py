@@ -22,15 +22,15 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._unread = path.with_name(path.name + ".unread")
-        self._held: dict[str, bytes] = {}
-        self._size = 0
+        self._unread_path = path.with_name(path.name + ".unread")
+        self._unsettled: dict[str, bytes] = {}
+        self._bytes_written = 0
 
     def __enter__(self) -> Journal:
         with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if self._path.exists() and self._path.stat().st_size:
-                LOG.warning("replies that the last run had no time to read are kept in %s", self._unread)
+                LOG.warning("replies that the last run had no time to read are kept in %s", self._unread_path)
                 self._put_aside(self._path.read_bytes())
             self._file = self._path.open("wb", buffering=0)
         return self
@@ -38,27 +38,27 @@ class Journal:
     def __exit__(self, *error: Any) -> None:
         self._file.close()
         # no one could read these, and their samples were given up or are no longer needed
-        self._put_aside(b"".join(self._held.values()))
+        self._put_aside(b"".join(self._unsettled.values()))
         self._path.unlink(missing_ok=True)
 
     def keep(self, id: str, raw: bytes) -> None:
         """Write a reply down."""
         line = orjson.dumps([id, raw.decode(errors="replace")], option=orjson.OPT_APPEND_NEWLINE)
         with writing(self._path):
-            if self._size > LARGE:
+            if self._bytes_written > LARGE:
                 self._file.seek(0)
                 self._file.truncate()
-                self._size = self._file.write(b"".join(self._held.values())) or 0
-            self._put_aside(self._held.get(id, b""))  # asked again, so what came before could not be read
-            self._held[id] = line
+                self._bytes_written = self._file.write(b"".join(self._unsettled.values())) or 0
+            self._put_aside(self._unsettled.get(id, b""))  # asked again, so what came before could not be read
+            self._unsettled[id] = line
             self._file.write(line)
-            self._size += len(line)
+            self._bytes_written += len(line)
 
     def settle(self, id: str) -> None:
-        """Its trace is in the log."""
-        self._held.pop(id, None)
+        """Let go of a reply: its trace is in the log."""
+        self._unsettled.pop(id, None)
 
     def _put_aside(self, lines: bytes) -> None:
         if lines:
-            with writing(self._unread), self._unread.open("ab") as unread:
+            with writing(self._unread_path), self._unread_path.open("ab") as unread:
                 unread.write(lines)

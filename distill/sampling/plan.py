@@ -28,8 +28,9 @@ class Wanted:
     graded: bool = False
     """Judge each trace when it is finished, as the rule needs it and the live view shows it."""
     retry_failed: bool = False
+    """Ask again what the engine refused before."""
     probed: bool = False
-    """Sample a few tokens first and look whether they are what was meant."""
+    """Sample a few tokens before all others and refuse an engine that does not do what is meant."""
     system_prompt: bool | None = None
     """False where the model's authors advise against one."""
     price: Price | None = None
@@ -42,18 +43,24 @@ class Wanted:
     def ends(self) -> tuple[int, ...]:
         return self.budgets or (self.sampling.max_tokens,)
 
-    def outline(self, known: int) -> str:
-        """In words for a person; `known` traces are in the log already."""
-        rule, sampling = self.rule, self.sampling
+    def outline(self, logged: int) -> str:
+        """The job in words for a person; `logged` traces are in the log already."""
+        rule = self.rule
+        sampling = self.sampling
         up_to = "up to " if rule.adaptive else ""
-        words = f"{len(self.problems):,} problems × {up_to}{rule.samples:,} sample{'s' if rule.samples > 1 else ''}"
+        plural = "s" if rule.samples > 1 else ""
+        text = f"{len(self.problems):,} problems × {up_to}{rule.samples:,} sample{plural}"
         if rule.stop_at:
-            words += f", each until {rule.stop_at} are correct"
+            text += f", each until {rule.stop_at} are correct"
         if rule.give_up:
-            words += f" or {rule.give_up} were wrong and none correct"
-        words += f"; at most {' → '.join(f'{end:,}' for end in self.ends)} tokens each"
-        words += f" at temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
-        places = len(self.backend.get("endpoints") or ())
-        at = f" at {places} endpoint{'s' if places > 1 else ''}" if places else ""
-        words += f"; {self.model.name} through {self.backend['kind']}{at}"
-        return words + (f"; {known:,} traces are in the log already" if known else "")
+            text += f" or {rule.give_up} were wrong and none correct"
+        text += f"; at most {' → '.join(f'{end:,}' for end in self.ends)} tokens each"
+        text += f" at temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
+        endpoint_count = len(self.backend.get("endpoints") or ())
+        location = ""
+        if endpoint_count:
+            location = f" at {endpoint_count} endpoint{'s' if endpoint_count > 1 else ''}"
+        text += f"; {self.model.name} through {self.backend['kind']}{location}"
+        if logged:
+            text += f"; {logged:,} traces are in the log already"
+        return text

@@ -8,14 +8,14 @@ from distill.types import Record
 
 
 class Price(Record):
-    """Either of an engine's time, or of the tokens that a hosted API bills."""
+    """A price, either of an engine's time or of the tokens that a hosted API bills."""
 
     per_hour: float | None = Field(None, ge=0)
-    """Of one engine (endpoint) and hour."""
+    """Price of one engine (endpoint) for an hour."""
     input: float | None = Field(None, ge=0)
-    """Of a million prompt tokens; a trace that is continued sends what it said so far once more."""
+    """Price of a million prompt tokens; a trace that is continued sends what it said so far once more."""
     output: float | None = Field(None, ge=0)
-    """Of a million completion tokens."""
+    """Price of a million completion tokens."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Price:

@@ -13,14 +13,15 @@ from distill.types import Problem, Sampling, Trace, trace_id
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One sample to take, to continue, or (`before` is whole) only to grade."""
+    """One sample to take, to continue, or only to grade."""
 
     id: str
     entry: Entry
     sample: int
     before: Trace | None = None
-    """What there is of it."""
+    """The trace as far as it came; None for a new attempt."""
     whole: bool = False
+    """Only to be graded: `before` is finished."""
 
     @property
     def problem(self) -> Problem:
@@ -70,11 +71,16 @@ class Queue:
         budget: int,
         continues: bool,
     ) -> None:
-        self._problems, self._identity, self.rule, self._history = problems, identity, rule, history
-        self._graded, self._budget, self._continues = graded, budget, continues
-        self._next = 0
+        self._problems = problems
+        self._identity = identity
+        self.rule = rule
+        self._history = history
+        self._graded = graded
+        self._budget = budget
+        self._continues = continues
+        self._next_problem = 0
         self._ready: deque[Attempt] = deque()
-        self._moved: dict[Entry, None] = {}
+        self._changed: dict[Entry, None] = {}
         """Problems of which something changed since they were last asked for what they may want, in their order."""
         self.under_way = 0
         """Attempts taken and not done."""
@@ -87,9 +93,9 @@ class Queue:
 
     def take(self) -> Attempt | None:
         """The next attempt; None when nothing can be begun now (see `idle`)."""
-        while not self._ready and self._next < len(self._problems):
-            self._begin(self._problems[self._next])
-            self._next += 1
+        while not self._ready and self._next_problem < len(self._problems):
+            self._begin(self._problems[self._next_problem])
+            self._next_problem += 1
         if not self._ready:
             self._speculate()
         if not self._ready:
@@ -100,61 +106,63 @@ class Queue:
     @property
     def idle(self) -> bool:
         """Nothing is left and nothing is under way."""
-        return not self._ready and not self.under_way and self._next >= len(self._problems)
+        return not self._ready and not self.under_way and self._next_problem >= len(self._problems)
 
     def _begin(self, problem: Problem) -> None:
-        entry = Entry(problem, Race(self.rule))
-        lost, left = [], []
+        open_problem = Entry(problem, Race(self.rule))
+        unlogged = []
+        unfinished = []
         for sample in range(self.rule.samples):
-            id = self._identity.of(problem.id, sample)
-            known = self._history.known.get(id)
-            if known is None and id not in self._history.failed:
-                lost.append(Attempt(id, entry, sample))
-            elif attempt := self._unfinished(entry, sample, id):
-                entry.race.launched = max(entry.race.launched, sample + 1)
-                left.append(attempt)
+            attempt_id = self._identity.of(problem.id, sample)
+            recorded = self._history.known.get(attempt_id)
+            if recorded is None and attempt_id not in self._history.failed:
+                unlogged.append(Attempt(attempt_id, open_problem, sample))
+            elif attempt := self._unfinished(open_problem, sample, attempt_id):
+                open_problem.race.launched = max(open_problem.race.launched, sample + 1)
+                unfinished.append(attempt)
             else:
                 self.found += 1
-                entry.race.finish(sample, self._correct(id, problem))
-        if entry.race.over:
-            self.ended.append(entry)
+                open_problem.race.finish(sample, self._correct(attempt_id, problem))
+        if open_problem.race.over:
+            self.ended.append(open_problem)
             return
-        self._moved[entry] = None
-        self._ready.extend(left)
+        self._changed[open_problem] = None
+        self._ready.extend(unfinished)
         # what was under way when the last run ended has a lower index than something that finished
-        self._ready.extend(attempt for attempt in lost if attempt.sample < entry.race.launched)
-        self._feed(entry)
+        self._ready.extend(attempt for attempt in unlogged if attempt.sample < open_problem.race.launched)
+        self._feed(open_problem)
 
-    def _unfinished(self, entry: Entry, sample: int, id: str) -> Attempt | None:
+    def _unfinished(self, open_problem: Entry, sample: int, attempt_id: str) -> Attempt | None:
         """What is left to do for an attempt in the log: continue it within a larger budget, or grade it."""
-        known = self._history.known.get(id)
-        if known is None:
+        recorded = self._history.known.get(attempt_id)
+        if recorded is None:
             return None
-        room = known.tokens < self._budget
-        if known.finish == "length" and room and self._continues:
-            before = self._history.trace(id)
-            if before.completion_ids is not None and not _full(before):
-                return Attempt(id, entry, sample, before)
-        if self._graded and self._history.grade(id, entry.problem) is None:
-            return Attempt(id, entry, sample, self._history.trace(id), whole=True)
+        has_room = recorded.tokens < self._budget
+        if recorded.finish == "length" and has_room and self._continues:
+            cut_trace = self._history.trace(attempt_id)
+            if cut_trace.completion_ids is not None and not _fills_context(cut_trace):
+                return Attempt(attempt_id, open_problem, sample, cut_trace)
+        if self._graded and self._history.grade(attempt_id, open_problem.problem) is None:
+            return Attempt(attempt_id, open_problem, sample, self._history.trace(attempt_id), whole=True)
         return None
 
-    def _correct(self, id: str, problem: Problem) -> bool:
-        grade = self._history.grade(id, problem)
+    def _correct(self, attempt_id: str, problem: Problem) -> bool:
+        grade = self._history.grade(attempt_id, problem)
         return bool(grade and grade[0])
 
-    def _feed(self, entry: Entry, speculate: bool = False) -> None:
-        race = entry.race
+    def _feed(self, open_problem: Entry, speculate: bool = False) -> None:
+        race = open_problem.race
         for _ in range(race.wants(speculate)):
-            self._ready.append(Attempt(self._identity.of(entry.problem.id, race.launched), entry, race.launched))
+            attempt_id = self._identity.of(open_problem.problem.id, race.launched)
+            self._ready.append(Attempt(attempt_id, open_problem, race.launched))
             race.launched += 1
 
     def _speculate(self) -> None:
         """The engine would idle: samples that are likely to be wanted, at the risk of being cancelled."""
-        while self._moved and self.under_way + len(self._ready) < self.limit():
-            entry = next(iter(self._moved))
-            del self._moved[entry]
-            self._feed(entry, speculate=True)
+        while self._changed and self.under_way + len(self._ready) < self.limit():
+            open_problem = next(iter(self._changed))
+            del self._changed[open_problem]
+            self._feed(open_problem, speculate=True)
 
     def again(self, attempt: Attempt) -> None:
         """Put a cut attempt back, to be continued before anything new is begun."""
@@ -164,26 +172,27 @@ class Queue:
     def done(self, attempt: Attempt, correct: bool) -> list[int]:
         """An attempt has its outcome. Returns the samples of its problem that may still run but count no more."""
         self.under_way -= 1
-        entry = attempt.entry
-        before = entry.race.over
-        entry.race.finish(attempt.sample, correct)
-        if not entry.race.over:
+        open_problem = attempt.entry
+        race = open_problem.race
+        was_over = race.over
+        race.finish(attempt.sample, correct)
+        if not race.over:
             if self.rule.adaptive:
-                self._feed(entry)
-                self._moved[entry] = None
+                self._feed(open_problem)
+                self._changed[open_problem] = None
             return []
-        if before:
+        if was_over:
             return []
-        self._moved.pop(entry, None)
-        self.ended.append(entry)
-        self._ready = deque(other for other in self._ready if other.entry is not entry)
-        return [sample for sample in range(entry.race.seen, entry.race.launched) if sample not in entry.race.ahead]
+        self._changed.pop(open_problem, None)
+        self.ended.append(open_problem)
+        self._ready = deque(queued for queued in self._ready if queued.entry is not open_problem)
+        return [sample for sample in range(race.seen, race.launched) if sample not in race.ahead]
 
     def cancelled(self) -> None:
         """An attempt that was taken has been cancelled."""
         self.under_way -= 1
 
 
-def _full(trace: Trace) -> bool:
+def _fills_context(trace: Trace) -> bool:
     """Whether the last part of a trace was cut by the model's context, which no budget can widen."""
     return bool(trace.segments) and trace.segments[-1].full

@@ -20,11 +20,11 @@ class Rule(Record):
     """When a problem has been sampled enough."""
 
     samples: int = Field(1, ge=1)
-    """Never more than so many (n)."""
+    """Samples of a problem at most (n)."""
     stop_at: int | None = Field(None, ge=1)
-    """Enough once so many are correct (k); None samples all n."""
+    """Correct samples that are enough (k); None samples all n."""
     give_up: int | None = Field(None, ge=1)
-    """Enough once so many were sampled and none is correct (g)."""
+    """Samples after which a problem without a correct one is given up (g)."""
 
     @model_validator(mode="after")
     def _possible(self) -> Rule:
@@ -38,10 +38,10 @@ class Rule(Record):
     def adaptive(self) -> bool:
         return self.stop_at is not None
 
-    def over(self, right: int, seen: int) -> bool:
-        """Whether `right` correct ones among the first `seen` samples are the end."""
-        given_up = self.give_up is not None and right == 0 and seen >= self.give_up
-        return seen >= self.samples or given_up or (self.stop_at is not None and right >= self.stop_at)
+    def over(self, correct: int, counted: int) -> bool:
+        """Whether `correct` right ones among the first `counted` samples are the end."""
+        given_up = self.give_up is not None and correct == 0 and counted >= self.give_up
+        return counted >= self.samples or given_up or (self.stop_at is not None and correct >= self.stop_at)
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Race:
     seen: int = 0
     """Samples that the rule has looked at: all below this index have finished."""
     right: int = 0
-    """Correct ones among them."""
+    """Correct samples among those that the rule has looked at."""
     ahead: dict[int, bool] = field(default_factory=dict)
     """Outcomes of samples that finished before one with a lower index."""
     over: bool = False
@@ -85,17 +85,17 @@ class Race:
         room = rule.samples - self.launched
         if rule.stop_at is None:
             return room
-        right = self.right + sum(self.ahead.values())
-        need = max(0, rule.stop_at - right)
+        correct = self.right + sum(self.ahead.values())
+        needed = max(0, rule.stop_at - correct)
         if speculate:
             decided = self.seen + len(self.ahead)
-            need = ceil(need * (decided + 2) / (right + 1))  # Laplace's estimate of the pass rate
-        if rule.give_up is not None and right == 0:
+            needed = ceil(needed * (decided + 2) / (correct + 1))  # Laplace's estimate of the pass rate
+        if rule.give_up is not None and correct == 0:
             room = min(room, rule.give_up - self.launched)
-        return max(0, min(room, need - self.in_flight))
+        return max(0, min(room, needed - self.in_flight))
 
 
-def pass_rate(rule: Rule, right: int, seen: int) -> Fraction:
+def pass_rate(rule: Rule, correct: int, counted: int) -> Fraction:
     """The unbiased estimate of a problem's pass rate from where its sampling stopped.
 
     Of all orders of outcomes that lead to this end, the share that begins with a correct one (Girshick, Mosteller and
@@ -105,21 +105,22 @@ def pass_rate(rule: Rule, right: int, seen: int) -> Fraction:
     Raises:
         ValueError: sampling does not stop there.
     """
-    if not rule.over(right, seen):
-        raise ValueError(f"{right} of {seen} is no end")
-    every, begun_right = _paths(rule, (0, 0)), _paths(rule, (1, 1))
-    return Fraction(begun_right.get((right, seen), 0), every[right, seen])
+    if not rule.over(correct, counted):
+        raise ValueError(f"{correct} of {counted} is no end")
+    orders = _count_orders(rule, (0, 0))
+    orders_from_correct = _count_orders(rule, (1, 1))
+    return Fraction(orders_from_correct.get((correct, counted), 0), orders[correct, counted])
 
 
 @lru_cache(maxsize=128)
-def _paths(rule: Rule, start: tuple[int, int]) -> dict[tuple[int, int], int]:
-    """Number of orders of outcomes that lead from `start` to each (right, seen) without passing an end before."""
+def _count_orders(rule: Rule, start: tuple[int, int]) -> dict[tuple[int, int], int]:
+    """Number of orders of outcomes that lead from `start` to each (correct, counted) without passing an end before."""
     counts = {start: 1}
-    for seen in range(start[1], rule.samples):
-        for right in range(seen + 1):
-            ways = counts.get((right, seen), 0)
-            if ways and not rule.over(right, seen):
-                for more in (0, 1):
-                    at = (right + more, seen + 1)
-                    counts[at] = counts.get(at, 0) + ways
+    for counted in range(start[1], rule.samples):
+        for correct in range(counted + 1):
+            ways = counts.get((correct, counted), 0)
+            if ways and not rule.over(correct, counted):
+                for outcome in (0, 1):
+                    reached = (correct + outcome, counted + 1)
+                    counts[reached] = counts.get(reached, 0) + ways
     return counts

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 from distill.types import Metric
 
-_BUSY = 0.9
+_FULL_SHARE = 0.9
 """Share of the most requests in flight from which on the engine counts as full."""
 _SLICES = 20
 
 
 @dataclass
 class Stopwatch:
-    """Notes each reply; holds three numbers for each."""
+    """Measures an engine's speed from its replies; holds three numbers for each."""
 
     flights: list[tuple[float, float, int]] = field(default_factory=list)
     """(began, ended, tokens), seconds on one clock."""
@@ -29,10 +29,11 @@ class Stopwatch:
     def _levels(self) -> list[tuple[float, int]]:
         """(time from which on, requests in flight)."""
         changes = sorted([(began, 1) for began, _, _ in self.flights] + [(ended, -1) for _, ended, _ in self.flights])
-        levels, now = [], 0
+        levels = []
+        level = 0
         for time, change in changes:
-            now += change
-            levels.append((time, now))
+            level += change
+            levels.append((time, level))
         return levels
 
     def steady(self) -> Metric | None:
@@ -44,17 +45,21 @@ class Stopwatch:
         import numpy as np
 
         levels = self._levels()
-        full = [at for at, (_, level) in enumerate(levels) if level >= _BUSY * self.most]
+        full = [index for index, (_, level) in enumerate(levels) if level >= _FULL_SHARE * self.most]
         if not full or full[-1] + 1 >= len(levels):
             return None
-        start, end = levels[full[0]][0], levels[full[-1] + 1][0]
+        start = levels[full[0]][0]
+        end = levels[full[-1] + 1][0]
         flights = np.array(self.flights)
-        took = flights[:, 1] - flights[:, 0]
-        if end <= start or (took <= 0).any():
+        durations = flights[:, 1] - flights[:, 0]
+        if end <= start or (durations <= 0).any():
             return None
         edges = np.linspace(start, end, _SLICES + 1)
         # (replies, slices): seconds of each reply that lie in each slice
-        inside = np.minimum(flights[:, 1:2], edges[None, 1:]) - np.maximum(flights[:, :1], edges[None, :-1])
-        slices = (np.clip(inside, 0, None) * (flights[:, 2] / took)[:, None]).sum(0) / (edges[1] - edges[0])
-        mean, error = float(slices.mean()), float(slices.std(ddof=1)) / _SLICES**0.5
-        return Metric(value=mean, low=max(0.0, mean - 1.96 * error), high=mean + 1.96 * error)
+        seconds_in_slice = np.minimum(flights[:, 1:2], edges[None, 1:]) - np.maximum(flights[:, :1], edges[None, :-1])
+        slice_rates = (np.clip(seconds_in_slice, 0, None) * (flights[:, 2] / durations)[:, None]).sum(0) / (
+            edges[1] - edges[0]
+        )
+        mean = float(slice_rates.mean())
+        standard_error = float(slice_rates.std(ddof=1)) / _SLICES**0.5
+        return Metric(value=mean, low=max(0.0, mean - 1.96 * standard_error), high=mean + 1.96 * standard_error)

@@ -18,37 +18,43 @@ FATES = ("correct", "wrong", "undecided", "ungraded", "cut", "loop", "surplus")
 
 @dataclass
 class Tally:
-    """What one call did."""
+    """What one call of `collect` did."""
 
     found: int = 0
     """Traces that were in the log already."""
     found_tokens: int = 0
+    """Completion tokens of the traces that were in the log already."""
     ended_before: int = 0
     """Problems that needed nothing more."""
     sampled: int = 0
+    """Requests that were replied to."""
     failed: int = 0
+    """Requests that the engine refused."""
     cancelled: int = 0
+    """Samples that were cancelled, their problem being decided without them."""
     continued: int = 0
     """Requests that went on with a cut trace."""
     problems: int = 0
     """Problems that ended, those of earlier calls included."""
     solved: int = 0
-    """Of them, those with a correct sample."""
+    """Problems that ended with a correct sample."""
     given_up: int = 0
+    """Problems that ended early without a correct sample."""
     accepted: int = 0
     """Correct samples that count, up to k a problem."""
     tokens: int = 0
     """Completion tokens sampled by this call."""
     prompt_tokens: int = 0
-    """Sent by this call; the prompt once for each request, and again what a continued trace had said."""
+    """Prompt tokens sent by this call: the prompt once for each request, and again what a continued trace had said."""
     seconds: float = 0.0
-    """From the engine's readiness to the last trace."""
+    """Time from the engine's readiness to the last trace."""
     engine: str = ""
     engines: int = 1
     """Endpoints that worked at the same time, at most."""
     fates: Counter[str] = field(default_factory=Counter)
     """Completion tokens of this call by what became of them."""
     began: float = 0.0
+    """When the engine was ready, on the monotonic clock."""
 
     def spend(self, prompt: int, tokens: int) -> None:
         self.sampled += 1
@@ -56,14 +62,14 @@ class Tally:
         self.tokens += tokens
         self.seconds = time.monotonic() - self.began
 
-    def end(self, entry: Entry) -> None:
+    def end(self, open_problem: Entry) -> None:
         """A problem has been sampled enough: what finished beyond its end was not needed."""
-        race = entry.race
+        race = open_problem.race
         self.problems += 1
         self.solved += race.right > 0
         self.given_up += race.right == 0 and race.seen < race.rule.samples
         self.accepted += race.right
-        for sample, (tokens, fate) in entry.spent.items():
+        for sample, (tokens, fate) in open_problem.spent.items():
             if sample >= race.seen:
                 self.fates[fate] -= tokens
                 self.fates["surplus"] += tokens
@@ -71,7 +77,9 @@ class Tally:
     @property
     def rate(self) -> float:
         """Tokens a second."""
-        return self.tokens / self.seconds if self.seconds > 0 else 0.0
+        if self.seconds <= 0:
+            return 0.0
+        return self.tokens / self.seconds
 
     @property
     def per_accepted(self) -> float:
@@ -88,27 +96,27 @@ class Tally:
         Args:
             status: what the backend says of itself, as a pool of endpoints does.
         """
-        told = {
+        lines = {
             "problems": f"{self.problems:,} of {total:,} done, {self.solved:,} solved, {self.given_up:,} given up",
             "traces": f"{self.sampled:,} new, {self.accepted:,} accepted",
             "in flight": f"{under_way:,}",
             "tokens": f"{self.tokens:,}, {self.rate:,.0f}/s",
         }
         if self.accepted:
-            told["per accepted"] = f"{self.per_accepted:,.0f} tokens"
+            lines["per accepted"] = f"{self.per_accepted:,.0f} tokens"
         shares = ", ".join(f"{fate} {share:.0%}" for fate, share in self.shares().items())
         if shares:
-            told["went to"] = shares
+            lines["went to"] = shares
         if self.cancelled or self.failed or self.continued:
-            told["requests"] = f"{self.continued:,} continued, {self.cancelled:,} cancelled, {self.failed:,} refused"
-        told |= _endpoints(status)
+            lines["requests"] = f"{self.continued:,} continued, {self.cancelled:,} cancelled, {self.failed:,} refused"
+        lines |= _endpoints(status)
         if price:
             spent = price.of(self.prompt_tokens, self.tokens, self.seconds * status.get("up", 1))
-            told["cost"] = f"{spent:,.2f}"
+            lines["cost"] = f"{spent:,.2f}"
         ended = self.problems - self.ended_before
         if ended and total > self.problems:
-            told["ETA"] = duration((total - self.problems) * self.seconds / ended)
-        return told
+            lines["ETA"] = duration((total - self.problems) * self.seconds / ended)
+        return lines
 
     def row(self, total: int, under_way: int) -> dict[str, Any]:
         """One row of metrics.jsonl."""

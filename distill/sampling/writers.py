@@ -11,10 +11,11 @@ from distill.store import jsonl
 
 
 class Writers:
-    """The logs, open for appending."""
+    """Opens the logs and the journal for appending; use as a context manager."""
 
     def __init__(self, logs: Logs) -> None:
-        self._logs, self._stack = logs, ExitStack()
+        self._logs = logs
+        self._stack = ExitStack()
 
     def __enter__(self) -> Writers:
         logs = self._logs

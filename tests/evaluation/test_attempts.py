@@ -55,7 +55,7 @@ def test_all_cores_see_what_one_sees(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(hardware, "processors", lambda: list(range(processes)))
         return attempts.judged(tmp_path / "log.jsonl", problems, identity, 4, 500, Lines())
 
-    monkeypatch.setattr(attempts, "_ALONE", -1.0)  # no time here beyond the first share
+    monkeypatch.setattr(attempts, "_SECONDS_WITHOUT_WORKERS", -1.0)  # no time here beyond the first share
     both = judged(2)
     assert [len(found) for found in both.values()] == [4] * 10
     first = both[problems[0].id]
