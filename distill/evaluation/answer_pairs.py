@@ -24,8 +24,8 @@ from distill.models.chat import Tags
 from distill.types import Outcome
 from distill.verifiers import Verifier
 
-_ROWS = 200  # that a worker takes at a time; more are fewer trips, fewer spread slow rows better
-_BYTES = 1 << 20  # of long rows it takes fewer
+_CHUNK_ROWS = 200  # that a worker takes at a time; more are fewer trips, fewer spread slow rows better
+_CHUNK_BYTES = 1 << 20  # of long rows it takes fewer
 
 Line = tuple[int, bytes]
 
@@ -34,9 +34,9 @@ class Judged(NamedTuple):
     """A row's verdict, and what the summary needs of it."""
 
     line: int
-    """Number in the file, from 1."""
+    """Line number in the file, from 1."""
     json: bytes
-    """The verdict row."""
+    """The verdict as a line of JSON."""
     passed: bool | None
     reason: str
     expected: bool | None
@@ -60,7 +60,7 @@ def verify(path: Path, kind: str = "math", workers: int | None = None) -> Iterat
     """
     _verifier(kind)
     judged = None
-    for judged in _judged(_chunks(_lines(path)), kind, workers or len(hardware.processors())):
+    for judged in _all_judged(_chunks(_lines(path)), kind, workers or len(hardware.processors())):
         yield judged
     if judged is None:
         raise InputError("holds no rows", where=str(path), fix='give lines such as {"gold": "1/2", "pred": "0.5"}')
@@ -72,10 +72,12 @@ class Summary:
     def __init__(self) -> None:
         self.total = 0
         self.reasons: dict[bool | None, Counter[str]] = {True: Counter(), False: Counter(), None: Counter()}
-        self.labelled = self.agreed = 0
-        """Rows with a boolean `expected`, and how many of them got that verdict."""
+        self.labelled = 0
+        """Number of rows with a boolean `expected`."""
+        self.agreed = 0
+        """Number of labelled rows whose verdict is the expected one."""
         self.disagreed: list[int] = []
-        """The first lines that did not."""
+        """Line numbers of the first labelled rows whose verdict is another."""
 
     def add(self, judged: Judged) -> None:
         self.total += 1
@@ -105,53 +107,54 @@ def _chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
     for line in lines:
         chunk.append(line)
         size += len(line[1])
-        if len(chunk) == _ROWS or size >= _BYTES:
+        if len(chunk) == _CHUNK_ROWS or size >= _CHUNK_BYTES:
             yield chunk
-            chunk, size = [], 0
+            chunk = []
+            size = 0
     if chunk:
         yield chunk
 
 
-def _judged(chunks: Iterator[list[Line]], kind: str, workers: int) -> Iterator[Judged]:
-    first = list(itertools.islice(chunks, 2))
-    if workers == 1 or len(first) < 2:  # too little to be worth starting processes
-        for chunk in itertools.chain(first, chunks):
+def _all_judged(chunks: Iterator[list[Line]], kind: str, workers: int) -> Iterator[Judged]:
+    first_chunks = list(itertools.islice(chunks, 2))
+    if workers == 1 or len(first_chunks) < 2:  # too little to be worth starting processes
+        for chunk in itertools.chain(first_chunks, chunks):
             yield from judge(chunk, kind)
         return
-    with Workers(partial(judge, kind=kind), workers, parts=one_by_one, dead=_lost) as made:
-        for judged in made.each(itertools.chain(first, chunks)):
+    with Workers(partial(judge, kind=kind), workers, parts=one_by_one, dead=_worker_died) as crew:
+        for judged in crew.each(itertools.chain(first_chunks, chunks)):
             yield from judged
 
 
-def _lost(chunk: list[Line]) -> list[Judged]:
+def _worker_died(chunk: list[Line]) -> list[Judged]:
     """The verdict on a row that killed its worker."""
     [(number, line)] = chunk
     row: dict[str, Any] = {}
     with suppress(BadRow):
         row = _read(line)
-    return [_spoken(number, row, Outcome(passed=None, reason="worker_died"))]
+    return [_judged_row(number, row, Outcome(passed=None, reason="worker_died"))]
 
 
 def judge(lines: list[Line], kind: str) -> list[Judged]:
     """Verdicts on some rows, in a worker."""
-    return [_row(number, line, kind) for number, line in lines]
+    return [_judge_line(number, line, kind) for number, line in lines]
 
 
-def _row(number: int, line: bytes, kind: str) -> Judged:
+def _judge_line(number: int, line: bytes, kind: str) -> Judged:
     row: dict[str, Any] = {}
     try:
         row = _read(line)
         outcome = _outcome(row, kind)
     except (BadRow, InputError) as error:
-        what = error.what if isinstance(error, InputError) else str(error)
-        outcome = Outcome(passed=None, reason="bad_row", detail=f"line {number}: {what}"[:300])
-    return _spoken(number, row, outcome)
+        message = error.what if isinstance(error, InputError) else str(error)
+        outcome = Outcome(passed=None, reason="bad_row", detail=f"line {number}: {message}"[:300])
+    return _judged_row(number, row, outcome)
 
 
 def _read(line: bytes) -> dict[str, Any]:
     """The row; by the standard library, since orjson would round integers beyond 64 bits."""
     try:
-        row = json.loads(line, parse_constant=_no_number)
+        row = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise BadRow(f"is not JSON: {error}") from error
     if not isinstance(row, dict):
@@ -159,21 +162,22 @@ def _read(line: bytes) -> dict[str, Any]:
     return row
 
 
-def _no_number(name: str) -> None:
-    raise ValueError(name)
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(constant)
 
 
 def _outcome(row: dict[str, Any], kind: str) -> Outcome:
-    gold, said = row.get("gold"), row.get("pred", ...)
+    gold = row.get("gold")
+    prediction = row.get("pred", ...)
     if gold is None:
         raise BadRow("has no `gold`")
-    if said is ...:
+    if prediction is ...:
         raise BadRow("has no `pred`")
-    if said is not None and (isinstance(said, bool) or not isinstance(said, str | int | float)):
-        raise BadRow(f"`pred` should be a text: {said!r:.80}")
+    if prediction is not None and (isinstance(prediction, bool) or not isinstance(prediction, str | int | float)):
+        raise BadRow(f"`pred` should be a text: {prediction!r:.80}")
     verifier = _verifier(_kind(row, kind))
     try:
-        return verifier.verify(gold, after_reasoning("" if said is None else str(said)))
+        return verifier.verify(gold, after_reasoning("" if prediction is None else str(prediction)))
     except DistillError:
         raise
     except Exception as error:  # noqa: BLE001  a named boundary: a verifier's bug costs one row, and shows
@@ -185,15 +189,16 @@ def _kind(row: dict[str, Any], default: str) -> str:
     kind = row.get("kind")
     if kind is None or kind == default:
         return default
-    if kind not in (known := plugins.names("verifiers")):
-        raise BadRow(f"unknown kind {kind!r:.80}; choices: {', '.join(known)}")
+    kinds = plugins.names("verifiers")
+    if kind not in kinds:
+        raise BadRow(f"unknown kind {kind!r:.80}; choices: {', '.join(kinds)}")
     return str(kind)
 
 
 @cache
 def _verifier(kind: str) -> Verifier:
-    built: Verifier = plugins.build("verifiers", {"kind": kind}, where=f"verifier {kind}")
-    return built
+    verifier: Verifier = plugins.build("verifiers", {"kind": kind}, where=f"verifier {kind}")
+    return verifier
 
 
 def after_reasoning(reply: str) -> str:
@@ -202,13 +207,13 @@ def after_reasoning(reply: str) -> str:
     return reply.rpartition(tags.close)[2].partition(tags.open)[0]
 
 
-def _spoken(number: int, row: dict[str, Any], outcome: Outcome) -> Judged:
-    told = {"id": row["id"]} if "id" in row else {}
-    spoken = json.dumps(told | outcome.model_dump(), ensure_ascii=False, separators=(",", ":")) + "\n"
+def _judged_row(number: int, row: dict[str, Any], outcome: Outcome) -> Judged:
+    fields = {"id": row["id"]} if "id" in row else {}
+    text = json.dumps(fields | outcome.model_dump(), ensure_ascii=False, separators=(",", ":")) + "\n"
     expected = row.get("expected")
     return Judged(
         line=number,
-        json=spoken.encode(errors="backslashreplace"),  # half a surrogate pair stays the escape that it was
+        json=text.encode(errors="backslashreplace"),  # half a surrogate pair stays the escape that it was
         passed=outcome.passed,
         reason=outcome.reason,
         expected=expected if isinstance(expected, bool) else None,

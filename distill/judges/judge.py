@@ -32,22 +32,22 @@ from distill.types import Outcome, Record, content_id
 
 K = TypeVar("K")
 
-_ATTEMPTS = 6  # failures of one question while others are answered, after which it is given up
-_FIRST = 10.0  # seconds for which a server that was never reached is tried
-_PAUSE = 0.5  # seconds before the second attempt; doubles six times
-_LOGS = 1000  # processes that may share one cache
+_MAX_COUNTED_FAILURES = 6  # failures of one question while others are answered, after which it is given up
+_FIRST_CONTACT_SECONDS = 10.0  # seconds for which a server that was never reached is tried
+_FIRST_PAUSE_SECONDS = 0.5  # seconds before the second attempt; doubles six times
+_MAX_LOGS = 1000  # processes that may share one cache
 
 
 class Config(Gateway):
     endpoint: str
     """Address of an OpenAI-compatible server, such as `http://node1:8000`."""
     model: str
-    """The judge's name there."""
+    """The judge's name at that server."""
     temperature: float = Field(0.0, ge=0)
     max_tokens: int = Field(4096, ge=16)
     """Budget of a reply, its reasoning included."""
     extra: dict[str, Any] = {}
-    """More fields of the request, as the server knows them; null leaves one out (`max_tokens: null`)."""
+    """Further fields of the request, as the server knows them; null leaves one out (`max_tokens: null`)."""
     concurrency: int = Field(64, ge=1)
     """Questions in flight."""
     timeout: float = Field(1800, gt=0)
@@ -57,12 +57,12 @@ class Config(Gateway):
 
     @field_validator("endpoint")
     @classmethod
-    def _address(cls, given: str) -> str:
-        return address(given)
+    def _checked_endpoint(cls, endpoint: str) -> str:
+        return address(endpoint)
 
 
 class Entry(Record):
-    """One line of the cache: a verdict, what it was about, and all that the judge said."""
+    """One line of the cache: a verdict, the question that it answers, and all that the judge said."""
 
     key: str
     model: str
@@ -80,11 +80,12 @@ class Judge:
     """
 
     def __init__(self, config: Config, cache: Path | None = None) -> None:
-        self.config, self.cache = config, cache
-        self._body = {"model": config.model, "temperature": config.temperature, "max_tokens": config.max_tokens}
-        self._body = {name: value for name, value in (self._body | config.extra).items() if value is not None}
+        self.config = config
+        self.cache = cache
+        fields = {"model": config.model, "temperature": config.temperature, "max_tokens": config.max_tokens}
+        self._request_fields = {key: value for key, value in (fields | config.extra).items() if value is not None}
         self._lock = threading.Lock()
-        self._line: _Line | None = None
+        self._connection: _Connection | None = None
 
     def rule(self, question: Question) -> Outcome:
         """The verdict on one prediction; waits for it.
@@ -101,35 +102,36 @@ class Judge:
         Questions are drawn as they are needed; whoever closes the iterator takes back what is not answered. Raises as
         `rule` does.
         """
-        feed = iter(questions)
-        asked: dict[Future[Outcome], K] = {}
+        remaining = iter(questions)
+        tags: dict[Future[Outcome], K] = {}
         done: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
         try:
             while True:
-                for tag, question in itertools.islice(feed, 2 * self.config.concurrency - len(asked)):
+                for tag, question in itertools.islice(remaining, 2 * self.config.concurrency - len(tags)):
                     future = self._submit(question)
-                    asked[future] = tag
+                    tags[future] = tag
                     future.add_done_callback(done.put)
-                if not asked:
+                if not tags:
                     return
                 future = done.get()
-                yield asked.pop(future), future.result()
+                yield tags.pop(future), future.result()
         finally:
-            for future in asked:
+            for future in tags:
                 future.cancel()
 
     def close(self) -> None:
         """End the thread and its connections; the judge can be asked again later."""
         with self._lock:
-            line, self._line = self._line, None
-        if line and line.pid == os.getpid():
-            line.close()
+            connection = self._connection
+            self._connection = None
+        if connection and connection.pid == os.getpid():
+            connection.close()
 
     def _submit(self, question: Question) -> Future[Outcome]:
         with self._lock:
-            if self._line is None or self._line.pid != os.getpid():  # threads do not survive a fork
-                self._line = _Line(self.config, self._body, self.cache)
-            return asyncio.run_coroutine_threadsafe(self._line.rule(question), self._line.loop)
+            if self._connection is None or self._connection.pid != os.getpid():  # threads do not survive a fork
+                self._connection = _Connection(self.config, self._request_fields, self.cache)
+            return asyncio.run_coroutine_threadsafe(self._connection.rule(question), self._connection.loop)
 
 
 _SHARED: dict[str, Judge] = {}
@@ -144,32 +146,34 @@ def shared(config: Config, cache: Path | None = None) -> Judge:
     return _SHARED[key]
 
 
-class _Line:
+class _Connection:
     """What an open judge holds: a thread with its event loop, the connections, the cache."""
 
-    def __init__(self, config: Config, body: dict[str, Any], cache: Path | None) -> None:
+    def __init__(self, config: Config, request_fields: dict[str, Any], cache: Path | None) -> None:
         allow_sockets(config.concurrency)
         self.pid = os.getpid()
-        self._config, self._body = config, body
+        self._config = config
+        self._request_fields = request_fields
         self._chat: Chat | None = None
         self._cache = _Cache(cache) if cache else None
-        self._open: dict[str, tuple[asyncio.Task[Outcome], set[object]]] = {}
-        """What is being asked, and who waits for it."""
+        self._pending: dict[str, tuple[asyncio.Task[Outcome], set[object]]] = {}
+        """Questions being asked, by their cache key, and who waits for each."""
         self._slots = asyncio.Semaphore(config.concurrency)
-        self._success = 0.0
-        self._warned = -60.0
+        self._last_success = 0.0
+        self._last_warning = -60.0
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="judge", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._shut(), self.loop).result()
+        asyncio.run_coroutine_threadsafe(self._shut_down(), self.loop).result()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
 
-    async def _shut(self) -> None:
-        for task in (tasks := [task for task, _ in self._open.values()]):
+    async def _shut_down(self) -> None:
+        tasks = [task for task, _ in self._pending.values()]
+        for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._chat:
@@ -178,87 +182,95 @@ class _Line:
             self._cache.close()
 
     async def rule(self, question: Question) -> Outcome:
-        """From the cache, from whoever asks the same just now, or from the server."""
+        """The verdict from the cache, from whoever asks the same just now, or from the server."""
         if question.rubric and len(question.prediction) > LONGEST:
             return Outcome(passed=None, reason="too_long", detail=f"{len(question.prediction):,} characters")
         # the second prompt holds the first, so a change of any wording makes another key
-        key = content_id("judge", self._body, question.prompt(again=True))
-        if self._cache and (known := self._cache.get(key)):
-            return self._word(question, known)
-        if key not in self._open:
-            self._open[key] = asyncio.ensure_future(self._decide(key, question)), set()
-        task, waiting = self._open[key]
-        waiting.add(me := object())
+        key = content_id("judge", self._request_fields, question.prompt(again=True))
+        if self._cache and (cached := self._cache.get(key)):
+            return self._verdict_for(question, cached)
+        if key not in self._pending:
+            self._pending[key] = asyncio.ensure_future(self._decide(key, question)), set()
+        task, waiters = self._pending[key]
+        waiter = object()
+        waiters.add(waiter)
         try:
-            return self._word(question, await asyncio.shield(task))
+            return self._verdict_for(question, await asyncio.shield(task))
         finally:
-            waiting.discard(me)
-            if not waiting:
+            waiters.discard(waiter)
+            if not waiters:
                 task.cancel()  # if it still runs, whoever asked has given up
-                del self._open[key]
+                del self._pending[key]
 
     async def _decide(self, key: str, question: Question) -> Outcome:
         """Ask, and once more after a reply without a verdict."""
         replies: list[str] = []
-        for again in (False, True):
+        for is_retry in (False, True):
             async with self._slots:
-                said = await self._ask(question.prompt(again))
-            if isinstance(said, Outcome):
-                return said
-            replies.append(said.text)
-            if found := question.read(said.text) if said.whole else None:
+                reply = await self._ask(question.prompt(is_retry))
+            if isinstance(reply, Outcome):
+                return reply
+            replies.append(reply.text)
+            verdict = question.read(reply.text) if reply.whole else None
+            if verdict:
                 break
-        ruling = found or Outcome(passed=None, reason="no_verdict")
+        outcome = verdict or Outcome(passed=None, reason="no_verdict")
         if self._cache:
             self._cache.add(
-                Entry(key=key, model=self._config.model, outcome=ruling, question=question, replies=tuple(replies))
+                Entry(key=key, model=self._config.model, outcome=outcome, question=question, replies=tuple(replies))
             )
-        return ruling
+        return outcome
 
-    def _word(self, question: Question, ruling: Outcome) -> Outcome:
+    def _verdict_for(self, question: Question, outcome: Outcome) -> Outcome:
         """The verdict as this question's threshold has it, and who gave it."""
-        if ruling.detail:  # there was no reply
-            return ruling
-        if question.threshold is not None and ruling.score is not None:
-            ruling, said = question.decide(ruling.score), f"scores {ruling.score:g}"
+        if outcome.detail:  # there was no reply
+            return outcome
+        if question.threshold is not None and outcome.score is not None:
+            statement = f"scores {outcome.score:g}"
+            outcome = question.decide(outcome.score)
         else:
-            said = {True: "right", False: "wrong", None: "no verdict"}[ruling.passed]
-        return ruling.model_copy(update={"detail": f"judge {self._config.model}: {said}"})
+            statement = {True: "right", False: "wrong", None: "no verdict"}[outcome.passed]
+        return outcome.model_copy(update={"detail": f"judge {self._config.model}: {statement}"})
 
-    async def _ask(self, text: str) -> Reply | Outcome:
+    async def _ask(self, prompt: str) -> Reply | Outcome:
         """The reply, after as many attempts as it takes; an outcome if there will never be one."""
-        config, first, counted = self._config, 0.0, 0
-        for attempt in itertools.count():
+        config = self._config
+        first_failure = 0.0
+        counted_failures = 0
+        for retries in itertools.count():
             try:
-                self._chat = self._chat or Chat(config.endpoint, config, self._body, config.timeout)
-                said = await self._chat.reply(text)
+                self._chat = self._chat or Chat(config.endpoint, config, self._request_fields, config.timeout)
+                reply = await self._chat.reply(prompt)
             except Refused as refused:
                 return Outcome(passed=None, reason="judge_refused", detail=str(refused))
             except Failure as failure:
                 now = time.monotonic()
-                first = first or now
-                counted += failure.counts
-                if counted >= _ATTEMPTS and self._success > first:
+                first_failure = first_failure or now
+                counted_failures += failure.counts
+                if counted_failures >= _MAX_COUNTED_FAILURES and self._last_success > first_failure:
                     return Outcome(passed=None, reason="judge_failed", detail=f"at last it {failure}"[:200])
-                self._lose_patience(failure, now - max(first, self._success))
-                wait = _PAUSE * 2 ** min(attempt, 6) * random.uniform(0.5, 1.5)  # noqa: S311
-                await asyncio.sleep(max(wait, min(failure.after, config.patience)))
+                self._check_patience(failure, now - max(first_failure, self._last_success))
+                pause = _FIRST_PAUSE_SECONDS * 2 ** min(retries, 6) * random.uniform(0.5, 1.5)  # noqa: S311
+                await asyncio.sleep(max(pause, min(failure.after, config.patience)))
             else:
-                self._success = time.monotonic()
-                return said
+                self._last_success = time.monotonic()
+                return reply
         raise AssertionError
 
-    def _lose_patience(self, failure: Failure, waited: float) -> None:
+    def _check_patience(self, failure: Failure, waited: float) -> None:
         config = self._config
-        never = not self._success and failure.gone and not failure.busy and not failure.counts  # no connection
-        if waited > (min(config.patience, _FIRST) if never else config.patience):
+        no_connection = failure.gone and not failure.busy and not failure.counts
+        patience = config.patience
+        if no_connection and not self._last_success:
+            patience = min(patience, _FIRST_CONTACT_SECONDS)
+        if waited > patience:
             raise BackendError(
                 f"the judge has not worked for {waited:.0f} s; it {failure}",
                 where=config.endpoint,
                 fix="is it running, and is the address right? Verdicts so far are kept; the same command goes on",
             ) from failure
-        if time.monotonic() - self._warned >= 60:
-            self._warned = time.monotonic()
+        if time.monotonic() - self._last_warning >= 60:
+            self._last_warning = time.monotonic()
             logging.getLogger(__name__).warning("judge %s %s; trying again", config.endpoint, failure)
 
 
@@ -266,36 +278,36 @@ class _Cache:
     """Verdicts by key: in memory without the replies, on disk with them."""
 
     def __init__(self, path: Path) -> None:
-        self._known: dict[str, tuple[bool | None, str, float | None]] = {}  # a million of them fit in memory
+        self._outcomes: dict[str, tuple[bool | None, str, float | None]] = {}  # a million of them fit in memory
         for file in sorted(path.parent.glob(f"{path.stem}*{path.suffix}")):
             for _, row in jsonl.rows(file, on_bad=lambda *_: None):
                 with suppress(ValidationError):  # of a damaged or foreign line; at worst a question is asked again
-                    self._keep(Entry.model_validate(row))
-        self._log = self._claim(path)
+                    self._remember(Entry.model_validate(row))
+        self._log = self._claim_log(path)
 
     @staticmethod
-    def _claim(path: Path) -> jsonl.Log:
+    def _claim_log(path: Path) -> jsonl.Log:
         """The first log that no other process writes."""
-        for number in range(_LOGS):
+        for number in range(_MAX_LOGS):
             try:
                 return jsonl.Log(path.with_suffix(f".{number}{path.suffix}") if number else path)
             except RunError:
-                if number + 1 == _LOGS:
+                if number + 1 == _MAX_LOGS:
                     raise
         raise AssertionError
 
     def get(self, key: str) -> Outcome | None:
-        if key not in self._known:
+        if key not in self._outcomes:
             return None
-        passed, reason, score = self._known[key]
+        passed, reason, score = self._outcomes[key]
         return Outcome(passed=passed, reason=reason, score=score)
 
     def add(self, entry: Entry) -> None:
         self._log.append(entry)
-        self._keep(entry)
+        self._remember(entry)
 
-    def _keep(self, entry: Entry) -> None:
-        self._known[entry.key] = (entry.outcome.passed, sys.intern(entry.outcome.reason), entry.outcome.score)
+    def _remember(self, entry: Entry) -> None:
+        self._outcomes[entry.key] = (entry.outcome.passed, sys.intern(entry.outcome.reason), entry.outcome.score)
 
     def close(self) -> None:
         self._log.close()

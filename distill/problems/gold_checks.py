@@ -20,7 +20,7 @@ _TYPES = {"countdown": "numbers", "code": "tests", "reasoning_gym": "task", "jud
 
 
 class Gold(Record):
-    """What is known of one problem's gold."""
+    """What the test of one problem's gold came to."""
 
     problem_id: str
     type: str
@@ -29,7 +29,7 @@ class Gold(Record):
     `none` without one."""
     ok: bool
     reason: str = ""
-    """Why it must not be used."""
+    """Why the gold must not be used; empty if it may."""
 
 
 def check(problem: Problem, verifiers: Verifiers) -> Gold:
@@ -41,18 +41,19 @@ def check(problem: Problem, verifiers: Verifiers) -> Gold:
     verifier = verifiers.of(problem)
     if problem.answer is None:
         return Gold(problem_id=problem.id, type="none", ok=True)
-    name, reason = _TYPES.get(str(problem.verifier.get("kind")), "other"), ""
+    type_name = _TYPES.get(str(problem.verifier.get("kind")), "other")
+    reason = ""
     try:
         if verifier.verify(problem.answer, "").passed:
             reason = "an empty answer passes"
         elif exemplify := getattr(verifier, "examples", None):
             golds = problem.answer if isinstance(problem.answer, list | tuple) else [problem.answer]
             tests: list[tuple[Any, Examples]] = [(gold, exemplify(gold)) for gold in golds]
-            name = tests[0][1].type
+            type_name = tests[0][1].type
             reason = next(filter(None, (_fault(verifier, gold, examples) for gold, examples in tests)), "")
     except InputError as error:
         reason = error.what
-    return Gold(problem_id=problem.id, type=name, ok=not reason, reason=reason)
+    return Gold(problem_id=problem.id, type=type_name, ok=not reason, reason=reason)
 
 
 def _fault(verifier: Verifier, gold: Any, examples: Examples) -> str:

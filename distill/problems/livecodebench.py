@@ -16,11 +16,11 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-_STDIN = (
+_STDIN_TASK = (
     "Write a Python program that reads from standard input and prints the answer to standard output. Put the whole "
     "program into one ```python block."
 )
-_METHOD = (
+_METHOD_TASK = (
     "Complete this class. Put the whole of it into one ```python block; it is imported and its method is called, so "
     "print nothing.\n\n```python\n{starter}\n```"
 )
@@ -36,26 +36,28 @@ def call_solution(*arguments):
 """
 
 
-def row(given: Mapping[str, Any]) -> dict[str, Any]:
+def row(raw_row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with `task` (what form the answer must have) and `answer` (the gold) added.
 
     Raises:
         KeyError: a column is missing.
         ValueError: its tests cannot be read, or there are none.
     """
-    tests = [*_tests(given["public_test_cases"]), *_tests(given["private_test_cases"])]
+    tests = [*_tests(raw_row["public_test_cases"]), *_tests(raw_row["private_test_cases"])]
     if not tests:
         raise ValueError("has no tests")
-    starter = given["starter_code"]
-    gold = _calls(tests, _function(given["metadata"])) if starter else _pairs(tests)
-    return {**given, "task": _METHOD.format(starter=starter) if starter else _STDIN, "answer": gold}
+    starter = raw_row["starter_code"]
+    if not starter:
+        return {**raw_row, "task": _STDIN_TASK, "answer": _stdin_gold(tests)}
+    gold = _method_gold(tests, _method_name(raw_row["metadata"]))
+    return {**raw_row, "task": _METHOD_TASK.format(starter=starter), "answer": gold}
 
 
-def _pairs(tests: list[dict[str, Any]]) -> dict[str, Any]:
+def _stdin_gold(tests: list[dict[str, Any]]) -> dict[str, Any]:
     return {"inputs": [test["input"] for test in tests], "outputs": [test["output"] for test in tests]}
 
 
-def _calls(tests: list[dict[str, Any]], name: str) -> dict[str, Any]:
+def _method_gold(tests: list[dict[str, Any]], name: str) -> dict[str, Any]:
     lines = [
         f"    assert candidate(*{[json.loads(line) for line in test['input'].splitlines() if line.strip()]!r})"
         f" == {json.loads(test['output'])!r}"
@@ -68,33 +70,33 @@ def _calls(tests: list[dict[str, Any]], name: str) -> dict[str, Any]:
     }
 
 
-def _function(metadata: str) -> str:
+def _method_name(metadata: str) -> str:
     name = json.loads(metadata).get("func_name")
     if not isinstance(name, str) or not name.isidentifier():
         raise ValueError(f"its method's name is {name!r}")
     return name
 
 
-def _tests(packed: str) -> list[dict[str, Any]]:
+def _tests(packed_tests: str) -> list[dict[str, Any]]:
     try:
-        found = json.loads(packed)
+        tests = json.loads(packed_tests)
     except json.JSONDecodeError:
-        found = _unpacked(packed)
-    if not isinstance(found, list) or not all(
-        isinstance(test, dict) and {"input", "output"} <= {*test} for test in found
+        tests = _decompressed(packed_tests)
+    if not isinstance(tests, list) or not all(
+        isinstance(test, dict) and {"input", "output"} <= {*test} for test in tests
     ):
         raise ValueError("its tests are not a list of inputs and outputs")
-    return found
+    return tests
 
 
-def _unpacked(packed: str) -> Any:
+def _decompressed(packed_tests: str) -> Any:
     try:
-        text = _Plain(io.BytesIO(zlib.decompress(base64.b64decode(packed)))).load()
+        text = _PlainUnpickler(io.BytesIO(zlib.decompress(base64.b64decode(packed_tests)))).load()
         return json.loads(text)
     except (binascii.Error, zlib.error, pickle.UnpicklingError, EOFError, TypeError, ValueError) as error:
         raise ValueError(f"its private tests cannot be read: {error}") from error
 
 
-class _Plain(pickle.Unpickler):
+class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")

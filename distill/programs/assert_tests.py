@@ -15,15 +15,15 @@ from typing import Any
 from distill.errors import BackendError
 from distill.sandbox import Ended, Interactive, Limits, Session, inside
 
-_FOREVER = 1e7
+_TESTER_SECONDS = 1e7
 """Seconds that the tester's session may last; each exam has a limit of its own."""
-_GRACE = 2.0
+_REPORT_GRACE = 2.0
 """Seconds beyond the program's limit that the tests may take to report."""
-_STATUS = {"timeout": "timeout", "memory": "memory", "output": "output_limit"}
+_REASON_OF_STATUS = {"timeout": "timeout", "memory": "memory", "output": "output_limit"}
 REASONS = {"wrong_output", "runtime_error", "syntax_error", "memory", "unsupported_tests", "timeout", "output_limit"}
 
 
-def _files(*names: str) -> dict[str, str | bytes]:
+def _module_files(*names: str) -> dict[str, str | bytes]:
     """Modules of `sandbox/inside` as they lie in a sandbox, where nothing else of distill exists."""
     folder = Path(inside.__file__).parent
     modules = {f"distill/sandbox/inside/{name}.py": (folder / f"{name}.py").read_bytes() for name in (*names, "wire")}
@@ -48,7 +48,7 @@ class Examiner:
         Raises:
             BackendError: a sandbox failed; says nothing of the program.
         """
-        files = {**_files("candidate"), "program.py": program}
+        files = {**_module_files("candidate"), "program.py": program}
         command = ["python", "-E", "-s", "-m", "distill.sandbox.inside.candidate", "program.py"]
         with self._lock:
             candidate = self._sandbox.open(files, command, limits)
@@ -57,38 +57,44 @@ class Examiner:
             finally:
                 candidate.close()
 
-    def _dialogue(self, candidate: Session, line: bytes, seconds: float) -> dict[str, Any]:
+    def _dialogue(self, candidate: Session, job_line: bytes, seconds: float) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
-        end: Ended | None = None
+        candidate_end: Ended | None = None
         try:
-            told = self._running().ask(line, seconds + _GRACE)
-            while told.startswith(b">"):
+            message = self._running_tester().ask(job_line, seconds + _REPORT_GRACE)
+            while message.startswith(b">"):
                 answer = b"\n"
-                if end is None:
+                if candidate_end is None:
                     try:
-                        answer = candidate.ask(told[1:], max(0.0, deadline - time.monotonic()))
+                        answer = candidate.ask(message[1:], max(0.0, deadline - time.monotonic()))
                     except Ended as ended:
-                        end = ended
-                told = self._running().ask(answer, max(0.0, deadline - time.monotonic()) + _GRACE)
+                        candidate_end = ended
+                message = self._running_tester().ask(answer, max(0.0, deadline - time.monotonic()) + _REPORT_GRACE)
         except Ended as ended:
-            return self._unfinished(ended)
-        report: dict[str, Any] = json.loads(told[1:])
-        if end is not None:
-            report |= {"passed": False, "reason": _STATUS.get(end.status, "runtime_error")}
-            report["detail"] = f"the program ended ({end.status}) {end.stderr.strip()[-150:]}"
+            return self._unfinished_report(ended)
+        report: dict[str, Any] = json.loads(message[1:])
+        if candidate_end is not None:
+            report |= {"passed": False, "reason": _REASON_OF_STATUS.get(candidate_end.status, "runtime_error")}
+            report["detail"] = f"the program ended ({candidate_end.status}) {candidate_end.stderr.strip()[-150:]}"
         if not report["passed"] and report["reason"] not in REASONS:
             report["reason"] = "runtime_error"
         return report
 
-    def _unfinished(self, ended: Ended) -> dict[str, Any]:
+    def _unfinished_report(self, ended: Ended) -> dict[str, Any]:
         """The tests themselves were stopped: by what the program made them do, unless their sandbox failed."""
-        if ended.status not in _STATUS:
+        if ended.status not in _REASON_OF_STATUS:
             raise BackendError(f"the tests' sandbox ended ({ended.status}): {ended.stderr.strip()[-300:]}")
-        return {"passed": False, "right": 0, "total": 1, "reason": _STATUS[ended.status], "detail": "in the tests"}
+        return {
+            "passed": False,
+            "right": 0,
+            "total": 1,
+            "reason": _REASON_OF_STATUS[ended.status],
+            "detail": "in the tests",
+        }
 
-    def _running(self) -> Session:
+    def _running_tester(self) -> Session:
         if self._tester is None or not self._tester.alive:
             command = ["python", "-E", "-s", "-m", "distill.sandbox.inside.tester"]
             limits = Limits(seconds=_FOREVER, memory=1024, output=64)
-            self._tester = self._sandbox.open(_files("tester"), command, limits)
+            self._tester = self._sandbox.open(_module_files("tester"), command, limits)
         return self._tester

@@ -21,7 +21,7 @@ class Limits(Record):
     """What one launch may use, all of its processes together unless a field says otherwise."""
 
     seconds: float = Field(10.0, gt=0)
-    """Wall time; of a session, from its start to its end."""
+    """Wall time in seconds; of a session, from its start to its end."""
     cpu: int | None = Field(None, ge=1)
     """CPU seconds of each process."""
     memory: int = Field(512, ge=16)
@@ -42,7 +42,7 @@ class Result(Record):
     """128 + the signal's number where a signal ended it; None where it was stopped for passing a limit."""
     stdout: str
     stderr: str
-    """Its end, at most 64 kB."""
+    """The end of standard error, at most 64 kB."""
     seconds: float
 
 
@@ -51,7 +51,8 @@ class Ended(Exception):
 
     def __init__(self, status: Status, stderr: str) -> None:
         super().__init__(status)
-        self.status, self.stderr = status, stderr
+        self.status = status
+        self.stderr = stderr
 
 
 class Session(Protocol):

@@ -19,8 +19,8 @@ from distill.errors import BackendError, InputError
 from distill.sandbox import Limits, _seccomp
 
 _MIB = 1 << 20
-_SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_INSIDE = "1000"
+_SYSTEM_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_USER_INSIDE = "1000"
 """User and group inside; outside, it is whoever started bwrap."""
 
 
@@ -34,7 +34,7 @@ class Launch:
     """Whom to become first; None for staying oneself."""
 
     def command(
-        self, files: Mapping[str, int], command: list[str], limits: Limits, status: int, filters: int
+        self, files: Mapping[str, int], command: list[str], limits: Limits, status_fd: int, filter_fd: int
     ) -> list[str]:
         """The whole command line; numbers are file descriptors that bwrap must inherit."""
         program = [self.python if command[0] == "python" else command[0], *command[1:]]
@@ -42,15 +42,15 @@ class Launch:
             *self._step_down(),
             "bwrap",
             *("--unshare-user", "--disable-userns", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
-            *("--unshare-cgroup-try", "--uid", _INSIDE, "--gid", _INSIDE, "--hostname", "sandbox"),
-            *("--die-with-parent", "--new-session", "--seccomp", str(filters), "--json-status-fd", str(status)),
+            *("--unshare-cgroup-try", "--uid", _USER_INSIDE, "--gid", _USER_INSIDE, "--hostname", "sandbox"),
+            *("--die-with-parent", "--new-session", "--seccomp", str(filter_fd), "--json-status-fd", str(status_fd)),
             *self._environment(),
             *self._view(limits.disk),
             *("--chdir", "/tmp"),  # noqa: S108
             *(
-                word
+                argument
                 for name, fd in files.items()
-                for word in ("--perms", "0444", "--ro-bind-data", str(fd), _inside(name))
+                for argument in ("--perms", "0444", "--ro-bind-data", str(fd), _path_inside(name))
             ),
             *("--remount-ro", "/", "--"),
             *("prlimit", f"--nproc={limits.processes}", f"--as={limits.memory * _MIB}", f"--nofile={limits.files}"),
@@ -61,19 +61,19 @@ class Launch:
 
     def _view(self, disk: int) -> list[str]:
         # no /proc: nothing in it is needed, and containers often forbid mounting one
-        words = ["--ro-bind", "/usr", "/usr", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-        words += ["--ro-bind-try", "/etc/alternatives", "/etc/alternatives"]
-        for path in map(Path, _SYSTEM):
+        arguments = ["--ro-bind", "/usr", "/usr", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+        arguments += ["--ro-bind-try", "/etc/alternatives", "/etc/alternatives"]
+        for path in map(Path, _SYSTEM_FOLDERS):
             if path.is_symlink():
-                words += ["--symlink", str(path.readlink()), str(path)]
+                arguments += ["--symlink", str(path.readlink()), str(path)]
             elif path.is_dir():
-                words += ["--ro-bind", str(path), str(path)]
+                arguments += ["--ro-bind", str(path), str(path)]
         # its own /tmp comes before the mounts: the interpreter may lie in the machine's
-        words += ["--size", str(disk * _MIB), "--tmpfs", "/tmp"]  # noqa: S108
+        arguments += ["--size", str(disk * _MIB), "--tmpfs", "/tmp"]  # noqa: S108
         for mount in self.mounts:
-            words += ["--ro-bind", mount, mount]
+            arguments += ["--ro-bind", mount, mount]
         # bwrap's /dev is memory without a limit, so it is closed and its shm replaced
-        return [*words, "--dev", "/dev", "--size", str(16 * _MIB), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108
+        return [*arguments, "--dev", "/dev", "--size", str(16 * _MIB), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108
 
     def _environment(self) -> list[str]:
         values = {
@@ -86,7 +86,7 @@ class Launch:
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
-        return ["--clearenv", *(word for name, value in values.items() for word in ("--setenv", name, value))]
+        return ["--clearenv", *(argument for name, value in values.items() for argument in ("--setenv", name, value))]
 
     def _step_down(self) -> list[str]:
         """As root: become the spare user, and before that open the way to mounts in folders closed to others.
@@ -97,12 +97,13 @@ class Launch:
             return []
         become = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"]
         steps: list[str] = []
-        for closed, mounts in _closed(self.mounts).items():
-            steps += ["cd " + shlex.quote(closed), "mount -t tmpfs -o mode=0755 none " + shlex.quote(closed)]
+        for folder, mounts in _closed_folders(self.mounts).items():
+            steps += ["cd " + shlex.quote(folder), "mount -t tmpfs -o mode=0755 none " + shlex.quote(folder)]
             for mount in mounts:
-                path, within = shlex.quote(mount), shlex.quote(f"./{Path(mount).relative_to(closed)}")
+                path = shlex.quote(mount)
+                relative = shlex.quote(f"./{Path(mount).relative_to(folder)}")
                 # the shell still stands in the covered folder, and the name is not to be looked up anew
-                steps += [f"mkdir -p {path}", f"mount --no-canonicalize --bind {within} {path}"]
+                steps += [f"mkdir -p {path}", f"mount --no-canonicalize --bind {relative} {path}"]
         if not steps:
             return become
         script = "umask 022; " + " && ".join([*steps, 'cd / && exec "$@"'])
@@ -117,50 +118,50 @@ class Launch:
         Raises:
             BackendError: the machine cannot start another process, or not with these limits.
         """
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        if hard != resource.RLIM_INFINITY and hard < limits.memory * _MIB:
+        hard_limit = resource.getrlimit(resource.RLIMIT_AS)[1]
+        if hard_limit != resource.RLIM_INFINITY and hard_limit < limits.memory * _MIB:
             raise BackendError(
-                f"this process may use {hard // _MIB} MiB and cannot grant {limits.memory} MiB",
+                f"this process may use {hard_limit // _MIB} MiB and cannot grant {limits.memory} MiB",
                 fix="raise its `ulimit -v`",
             )
         with contextlib.ExitStack() as stack:
 
             def sealed(content: bytes) -> int:
-                fd = _sealed(content)
+                fd = _sealed_file(content)
                 stack.callback(os.close, fd)
                 return fd
 
-            status, status_end = os.pipe()
-            stack.callback(os.close, status_end)
-            given = {
+            status_read_fd, status_write_fd = os.pipe()
+            stack.callback(os.close, status_write_fd)
+            file_fds = {
                 name: sealed(text.encode("utf-8", "replace") if isinstance(text, str) else text)
                 for name, text in files.items()
             }
-            filters = sealed(_seccomp.program())
+            filter_fd = sealed(_seccomp.program())
             try:
                 popen = subprocess.Popen(
-                    self.command(given, command, limits, status_end, filters),
+                    self.command(file_fds, command, limits, status_write_fd, filter_fd),
                     stdin=subprocess.PIPE if stdin is None else sealed(stdin),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     bufsize=0,
-                    pass_fds=[*given.values(), filters, status_end],
+                    pass_fds=[*file_fds.values(), filter_fd, status_write_fd],
                 )
             except OSError as error:
-                os.close(status)
+                os.close(status_read_fd)
                 raise BackendError(f"cannot start bwrap: {error}") from error
-            yield popen, status
+            yield popen, status_read_fd
 
 
-def _closed(mounts: tuple[str, ...]) -> dict[str, list[str]]:
+def _closed_folders(mounts: tuple[str, ...]) -> dict[str, list[str]]:
     """Folders that only their owner may enter, each with the mounts that lie in it."""
-    found: dict[str, list[str]] = {}
+    mounts_by_folder: dict[str, list[str]] = {}
     for mount in mounts:
         for folder in reversed(Path(mount).parents):
             if not folder.stat().st_mode & 0o001:
-                found.setdefault(str(folder), []).append(mount)
+                mounts_by_folder.setdefault(str(folder), []).append(mount)
                 break
-    return found
+    return mounts_by_folder
 
 
 def plan(python: str | None, mounts: tuple[str, ...]) -> Launch:
@@ -170,31 +171,31 @@ def plan(python: str | None, mounts: tuple[str, ...]) -> Launch:
         InputError: a folder to mount does not exist, or the interpreter does not run.
     """
     interpreter, prefixes = _interpreter(python)
-    wanted = [str(Path(mount).resolve()) for mount in (*prefixes, *mounts)]
-    for mount in wanted:
+    mount_points = [str(Path(mount).resolve()) for mount in (*prefixes, *mounts)]
+    for mount in mount_points:
         if not Path(mount).is_dir():
             raise InputError(f"no such folder to mount in the sandbox: {mount}")
-    extra = sorted({mount for mount in wanted if not Path(mount).is_relative_to("/usr")}, key=len)
-    kept: list[str] = []
-    for mount in extra:
-        if not any(Path(mount).is_relative_to(other) for other in kept):
-            kept.append(mount)
-    return Launch(interpreter, tuple(kept), _spare_user())
+    outside_system = sorted({mount for mount in mount_points if not Path(mount).is_relative_to("/usr")}, key=len)
+    outermost: list[str] = []
+    for mount in outside_system:
+        if not any(Path(mount).is_relative_to(outer) for outer in outermost):
+            outermost.append(mount)
+    return Launch(interpreter, tuple(outermost), _spare_user())
 
 
 def _interpreter(python: str | None) -> tuple[str, list[str]]:
     """The interpreter and the folders it lives in; by default the one below this environment, without its packages."""
     if python is None:
-        real = Path(sys.executable).resolve()
-        return str(real), [sys.base_prefix]
-    found = shutil.which(python)
-    if found is None:
+        resolved = Path(sys.executable).resolve()
+        return str(resolved), [sys.base_prefix]
+    executable = shutil.which(python)
+    if executable is None:
         raise InputError(f"no such interpreter: {python}", fix="give the path of a python for the sandbox")
-    ask = "import os, sys; print(sys.prefix, sys.base_prefix, sep='\\n')"
-    done = subprocess.run([found, "-I", "-c", ask], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InputError(f"interpreter {python} does not run: {done.stderr.strip()[-200:]}")
-    return str(Path(found).absolute()), done.stdout.split("\n")[:2]
+    script = "import os, sys; print(sys.prefix, sys.base_prefix, sep='\\n')"
+    completed = subprocess.run([executable, "-I", "-c", script], capture_output=True, text=True, check=False)
+    if completed.returncode:
+        raise InputError(f"interpreter {python} does not run: {completed.stderr.strip()[-200:]}")
+    return str(Path(executable).absolute()), completed.stdout.split("\n")[:2]
 
 
 def _spare_user() -> int | None:
@@ -202,24 +203,24 @@ def _spare_user() -> int | None:
     if os.geteuid() != 0:
         return None
     ranges = [tuple(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]
-    top = min(max(inside + count for inside, _, count in ranges), 2**31)
-    taken = {entry.pw_uid for entry in pwd.getpwall()}
-    known = (user for user in range(top - 2 - os.getpid() % 5000, 1000, -1) if user not in taken)
-    return next(known, None)
+    user_count = min(max(inside + count for inside, _, count in ranges), 2**31)
+    used_ids = {entry.pw_uid for entry in pwd.getpwall()}
+    free_users = (user for user in range(user_count - 2 - os.getpid() % 5000, 1000, -1) if user not in used_ids)
+    return next(free_users, None)
 
 
-def _sealed(content: bytes) -> int:
+def _sealed_file(content: bytes) -> int:
     """A file in memory that nobody can change any more, opened at its beginning."""
     fd = os.memfd_create("sandbox", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
+    unwritten = memoryview(content)
+    while unwritten:
+        unwritten = unwritten[os.write(fd, unwritten) :]
     os.lseek(fd, 0, os.SEEK_SET)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
     return fd
 
 
-def _inside(name: str) -> str:
+def _path_inside(name: str) -> str:
     path = Path(name)
     if path.is_absolute() or ".." in path.parts:
         raise InputError(f"a sandbox's file must lie below its working directory: {name}")

@@ -16,11 +16,11 @@ from pathlib import Path
 from distill.errors import BackendError
 from distill.sandbox import Ended, Limits, Status
 
-_ROUND = 0.05
+_ROUND_SECONDS = 0.05
 """Seconds between looks at the memory."""
-_TAIL = 64_000
+_KEPT_STDERR = 64_000
 """Bytes of standard error that are kept."""
-_GRACE = 5.0
+_KILL_GRACE = 5.0
 """Seconds that killed processes get to vanish."""
 _MIB = 1 << 20
 
@@ -28,50 +28,52 @@ _MIB = 1 << 20
 class Process:
     """Drives a started bwrap.
 
-    `status` is the read end of its --json-status-fd: it tells the pid of the first process inside, whose death the
+    `status_fd` is the read end of its --json-status-fd: it tells the pid of the first process inside, whose death the
     kernel makes the death of all others, and an exit code only if the program was started at all.
     """
 
-    def __init__(self, popen: subprocess.Popen[bytes], status: int, limits: Limits) -> None:
-        self._popen, self._limits = popen, limits
+    def __init__(self, popen: subprocess.Popen[bytes], status_fd: int, limits: Limits) -> None:
+        self._popen = popen
+        self._limits = limits
         self._started = time.monotonic()
-        self._first: int | None = None
-        self._first_pid = 0
-        self._told = b""
+        self._init_pidfd: int | None = None
+        self._init_pid = 0
+        self._status_buffer = b""
         self._unsent = b""
-        self.out, self.err = bytearray(), bytearray()
+        self.out = bytearray()
+        self.err = bytearray()
         self.ended: Status | None = None
         self.exit_code: int | None = None
-        self._broken = False
+        self._never_started = False
         self._selector = selectors.PollSelector()
-        self._status = status
+        self._status_fd = status_fd
         assert popen.stdout is not None
         assert popen.stderr is not None
-        for fd, what in ((status, "status"), (popen.stdout.fileno(), "output"), (popen.stderr.fileno(), "error")):
+        for fd, channel in ((status_fd, "status"), (popen.stdout.fileno(), "output"), (popen.stderr.fileno(), "error")):
             os.set_blocking(fd, False)
-            self._selector.register(fd, selectors.EVENT_READ, what)
-        _open.add(self)
+            self._selector.register(fd, selectors.EVENT_READ, channel)
+        _open_processes.add(self)
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._started
 
     def wait(self) -> None:
-        """Run to the end, whatever that is."""
+        """Run until the program has ended, for whatever reason."""
         while self.ended is None:
-            self._round(self._started + self._limits.seconds)
+            self._poll_once(self._started + self._limits.seconds)
         self.close()
 
     def ask(self, line: bytes, seconds: float) -> bytes:
         deadline = min(time.monotonic() + seconds, self._started + self._limits.seconds)
-        self._send(line)
-        while (end := self.out.find(b"\n")) < 0 and self.ended is None:
-            self._round(deadline)
-        if end < 0:
+        self._queue_input(line)
+        while (newline := self.out.find(b"\n")) < 0 and self.ended is None:
+            self._poll_once(deadline)
+        if newline < 0:
             self.close()
             raise Ended(self.ended or "killed", self.error_text())
-        answer = bytes(self.out[: end + 1])
-        del self.out[: end + 1]
+        answer = bytes(self.out[: newline + 1])
+        del self.out[: newline + 1]
         return answer
 
     @property
@@ -87,88 +89,92 @@ class Process:
         Raises:
             BackendError: bwrap never started the program, or its processes do not die.
         """
-        if self._status < 0:
+        if self._status_fd < 0:
             return
-        self._end(self.ended or "killed")
-        if self._first is None:
+        self._end_as(self.ended or "killed")
+        if self._init_pidfd is None:
             self._popen.kill()
         else:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._first, signal.SIGKILL)
+                signal.pidfd_send_signal(self._init_pidfd, signal.SIGKILL)
         try:
-            gone = self._first is None or _ready(self._first, _GRACE)
-            self._popen.wait(_GRACE if gone else 0.1)
+            all_dead = self._init_pidfd is None or _wait_readable(self._init_pidfd, _KILL_GRACE)
+            self._popen.wait(_KILL_GRACE if all_dead else 0.1)
         except subprocess.TimeoutExpired:
             self._popen.kill()
-            gone = False
+            all_dead = False
         for key in [*self._selector.get_map().values()]:
             if key.data in ("output", "error"):
-                self._handle(key)
+                self._handle_ready(key)
         self._selector.close()
-        for fd in (self._status, self._first):
+        for fd in (self._status_fd, self._init_pidfd):
             if fd is not None:
                 os.close(fd)
-        self._status = -1
+        self._status_fd = -1
         for stream in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-        if not gone:
+        if not all_dead:
             raise BackendError("the sandbox's processes do not die", fix="look for a hung disk or kernel in dmesg")
-        if self._broken:
+        if self._never_started:
             raise BackendError(f"the sandbox did not start: {self.error_text().strip()[-500:]}")
 
     def __del__(self) -> None:
-        if self._status >= 0:
+        if self._status_fd >= 0:
             with contextlib.suppress(BackendError, OSError):
                 self.close()
 
-    def _round(self, deadline: float) -> None:
-        left = deadline - time.monotonic()
-        for key, _ in self._selector.select(max(0.0, min(left, _ROUND))):
-            self._handle(key)
+    def _poll_once(self, deadline: float) -> None:
+        seconds_left = deadline - time.monotonic()
+        for key, _ in self._selector.select(max(0.0, min(seconds_left, _ROUND_SECONDS))):
+            self._handle_ready(key)
         if self.ended is not None:
             return
-        if left <= 0:
-            self._end("timeout")
+        if seconds_left <= 0:
+            self._end_as("timeout")
         elif len(self.out) > self._limits.output * _MIB:
-            self._end("output")
-        elif (
-            self._first is not None and self.seconds > _ROUND and _memory(self._first_pid) > self._limits.memory * _MIB
-        ):
-            self._end("memory")
+            self._end_as("output")
+        elif self._exceeds_memory():
+            self._end_as("memory")
 
-    def _handle(self, key: selectors.SelectorKey) -> None:
+    def _exceeds_memory(self) -> bool:
+        if self._init_pidfd is None or self.seconds <= _ROUND_SECONDS:
+            return False
+        return _memory_of(self._init_pid) > self._limits.memory * _MIB
+
+    def _handle_ready(self, key: selectors.SelectorKey) -> None:
         handlers = {
             "status": self._read_status,
             "output": self._take_output,
             "error": self._take_error,
-            "input": self._write,
+            "input": self._write_input,
         }
         handlers[key.data](key.fd)
 
-    def _end(self, status: Status) -> None:
+    def _end_as(self, status: Status) -> None:
         self.ended = self.ended or status
 
     def _read_status(self, fd: int) -> None:
         data = os.read(fd, 4096)
-        self._told += data
-        *lines, self._told = self._told.split(b"\n")
-        for told in map(json.loads, lines):
-            if pid := told.get("child-pid"):
+        self._status_buffer += data
+        *lines, self._status_buffer = self._status_buffer.split(b"\n")
+        for event in map(json.loads, lines):
+            if pid := event.get("child-pid"):
                 with contextlib.suppress(ProcessLookupError):  # already over: its exit code follows
-                    self._first, self._first_pid = os.pidfd_open(pid), pid
-            if "exit-code" in told:
-                self.exit_code = told["exit-code"]
-                self._end(_status(told["exit-code"], self.err))
+                    self._init_pidfd = os.pidfd_open(pid)
+                    self._init_pid = pid
+            if "exit-code" in event:
+                self.exit_code = event["exit-code"]
+                self._end_as(_status_of(event["exit-code"], self.err))
         if not data:
             self._selector.unregister(fd)
-            self._broken = self.exit_code is None and self.ended is None
-            self._end("killed")
+            self._never_started = self.exit_code is None and self.ended is None
+            self._end_as("killed")
 
     def _take_output(self, fd: int) -> None:
         room = self._limits.output * _MIB + 1
-        while len(self.out) < room and (data := _read(fd)) is not None:
+        while len(self.out) < room and (data := _read_available(fd)) is not None:
             if not data:
                 self._selector.unregister(fd)
                 return
@@ -176,16 +182,16 @@ class Process:
 
     def _take_error(self, fd: int) -> None:
         for _ in range(16):  # a program that writes without end must not hold this loop for ever
-            data = _read(fd)
+            data = _read_available(fd)
             if data is None:
                 return
             if not data:
                 self._selector.unregister(fd)
                 return
             self.err += data
-            del self.err[:-_TAIL]
+            del self.err[:-_KEPT_STDERR]
 
-    def _send(self, line: bytes) -> None:
+    def _queue_input(self, line: bytes) -> None:
         assert self._popen.stdin is not None
         self._unsent += line
         fd = self._popen.stdin.fileno()
@@ -193,7 +199,7 @@ class Process:
         if fd not in self._selector.get_map():
             self._selector.register(fd, selectors.EVENT_WRITE, "input")
 
-    def _write(self, fd: int) -> None:
+    def _write_input(self, fd: int) -> None:
         try:
             self._unsent = self._unsent[os.write(fd, self._unsent[:_MIB]) :]
         except BlockingIOError:
@@ -204,17 +210,17 @@ class Process:
             self._selector.unregister(fd)
 
 
-_open: weakref.WeakSet[Process] = weakref.WeakSet()
+_open_processes: weakref.WeakSet[Process] = weakref.WeakSet()
 
 
 @atexit.register
 def _close_all() -> None:
-    for process in [*_open]:
+    for process in [*_open_processes]:
         with contextlib.suppress(BackendError, OSError):
             process.close()
 
 
-def _status(code: int, stderr: bytearray) -> Status:
+def _status_of(code: int, stderr: bytearray) -> Status:
     if code == 0:
         return "ok"
     if code == 128 + signal.SIGXCPU:
@@ -224,31 +230,31 @@ def _status(code: int, stderr: bytearray) -> Status:
     return "killed" if code > 128 else "error"
 
 
-def _read(fd: int) -> bytes | None:
-    """What is there; empty at the end of the stream, None when there is nothing yet."""
+def _read_available(fd: int) -> bytes | None:
+    """The bytes that can be read now; empty at the end of the stream, None when there are none yet."""
     try:
         return os.read(fd, _MIB)
     except BlockingIOError:
         return None
 
 
-def _ready(fd: int, seconds: float) -> bool:
+def _wait_readable(fd: int, seconds: float) -> bool:
     with selectors.PollSelector() as selector:
         selector.register(fd, selectors.EVENT_READ)
         return bool(selector.select(seconds))
 
 
-def _memory(pid: int) -> int:
+def _memory_of(pid: int) -> int:
     """Bytes of anonymous and shared memory of a process and its descendants; pages shared since a fork count each time.
 
     0 where the kernel does not tell: the limit of each process, set inside, holds all the same.
     """
     total = 0
-    for folder in [Path("/proc") / str(pid)]:
-        with contextlib.suppress(OSError, ValueError):
-            for line in (folder / "status").read_text().splitlines():
-                if line.startswith(("RssAnon:", "RssShmem:")):
-                    total += int(line.split()[1]) * 1024
-            for task in (folder / "task").iterdir():
-                total += sum(_memory(int(child)) for child in (task / "children").read_text().split())
+    folder = Path("/proc") / str(pid)
+    with contextlib.suppress(OSError, ValueError):
+        for line in (folder / "status").read_text().splitlines():
+            if line.startswith(("RssAnon:", "RssShmem:")):
+                total += int(line.split()[1]) * 1024
+        for task in (folder / "task").iterdir():
+            total += sum(_memory_of(int(child)) for child in (task / "children").read_text().split())
     return total

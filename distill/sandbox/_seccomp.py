@@ -15,13 +15,13 @@ import struct
 
 from distill.errors import BackendError
 
-_AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_SOCKET = {"x86_64": 41, "aarch64": 198}
-_X32 = 0x40000000
+_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_SOCKET_NUMBER = {"x86_64": 41, "aarch64": 198}
+_X32_BIT = 0x40000000
 """x86_64 only: the bit of system calls in the 32-bit-pointer style, which have no use here."""
 
 # name: (x86_64, aarch64)
-_REFUSED = {
+_REFUSED_CALLS = {
     "shmget": (29, 194),
     "shmat": (30, 196),
     "semget": (64, 190),
@@ -58,9 +58,19 @@ _REFUSED = {
     "perf_event_open": (298, 241),
     "userfaultfd": (323, 282),
 }
-_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
-_NUMBER, _ARCH, _FIRST_ARGUMENT = 0, 4, 16
-_ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+# instructions
+_LOAD = 0x20
+_JUMP_IF_EQUAL = 0x15
+_JUMP_IF_AT_LEAST = 0x35
+_RETURN = 0x06
+# offsets in the kernel's `struct seccomp_data`
+_NUMBER_OFFSET = 0
+_ARCH_OFFSET = 4
+_FIRST_ARGUMENT_OFFSET = 16
+# what becomes of a call
+_ALLOW = 0x7FFF0000
+_KILL = 0x80000000
+_ERRNO = 0x00050000
 
 
 def program(machine: str = "") -> bytes:
@@ -70,25 +80,25 @@ def program(machine: str = "") -> bytes:
         BackendError: the architecture is not known.
     """
     machine = machine or platform.machine()
-    if machine not in _AUDIT:
+    if machine not in _AUDIT_ARCH:
         raise BackendError(f"no system call filter for {machine}", fix="use x86_64 or aarch64, or sandbox kind fusion")
     refuse = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
     steps = [
-        (_LOAD, 0, 0, _ARCH),
-        (_EQUAL, 1, 0, _AUDIT[machine]),
+        (_LOAD, 0, 0, _ARCH_OFFSET),
+        (_JUMP_IF_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
         (_RETURN, 0, 0, _KILL),
-        (_LOAD, 0, 0, _NUMBER),
+        (_LOAD, 0, 0, _NUMBER_OFFSET),
     ]
     if machine == "x86_64":
-        steps += [(_AT_LEAST, 0, 1, _X32), refuse]
-    for numbers in _REFUSED.values():
-        steps += [(_EQUAL, 0, 1, numbers[list(_AUDIT).index(machine)]), refuse]
+        steps += [(_JUMP_IF_AT_LEAST, 0, 1, _X32_BIT), refuse]
+    for numbers in _REFUSED_CALLS.values():
+        steps += [(_JUMP_IF_EQUAL, 0, 1, numbers[list(_AUDIT_ARCH).index(machine)]), refuse]
     steps += [
-        (_EQUAL, 0, 5, _SOCKET[machine]),
-        (_LOAD, 0, 0, _FIRST_ARGUMENT),
-        (_EQUAL, 3, 0, socket.AF_UNIX),
-        (_EQUAL, 2, 0, socket.AF_INET),
-        (_EQUAL, 1, 0, socket.AF_INET6),
+        (_JUMP_IF_EQUAL, 0, 5, _SOCKET_NUMBER[machine]),
+        (_LOAD, 0, 0, _FIRST_ARGUMENT_OFFSET),
+        (_JUMP_IF_EQUAL, 3, 0, socket.AF_UNIX),
+        (_JUMP_IF_EQUAL, 2, 0, socket.AF_INET),
+        (_JUMP_IF_EQUAL, 1, 0, socket.AF_INET6),
         (_RETURN, 0, 0, _ERRNO | errno.EAFNOSUPPORT),
         (_RETURN, 0, 0, _ALLOW),
     ]

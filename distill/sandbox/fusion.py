@@ -23,11 +23,11 @@ from distill.errors import BackendError
 from distill.sandbox import Limits, Result, Status
 from distill.types import Record
 
-_KEPT = 1 << 20
+_KEPT_OUTPUT = 1 << 20
 """Bytes of output that the server keeps."""
-_LONGEST = 16 * _KEPT
+_LONGEST_REPLY = 16 * _KEPT_OUTPUT
 """Bytes of a reply; text of control characters takes six times its size in JSON, twice over."""
-_BUSY = {429, 502, 503, 504}
+_BUSY_CODES = {429, 502, 503, 504}
 
 
 class Config(Record):
@@ -78,15 +78,15 @@ class Fusion:
             },
             limits.seconds + self._config.wait,
         )
-        done = reply.run_result
-        if reply.status == "SandboxError" or done is None or done.status == "Error":
+        outcome = reply.run_result
+        if reply.status == "SandboxError" or outcome is None or outcome.status == "Error":
             raise self._error(f"the sandbox server failed: {reply.message[:300]}")
         return Result(
-            status=_status(done),
-            exit_code=None if done.status == "TimeLimitExceeded" else done.return_code,
-            stdout=done.stdout or "",
-            stderr=(done.stderr or "")[-64_000:],
-            seconds=done.execution_time or 0.0,
+            status=_status(outcome),
+            exit_code=None if outcome.status == "TimeLimitExceeded" else outcome.return_code,
+            stdout=outcome.stdout or "",
+            stderr=(outcome.stderr or "")[-64_000:],
+            seconds=outcome.execution_time or 0.0,
         )
 
     def _post(self, body: dict[str, Any], seconds: float) -> _Reply:
@@ -95,32 +95,34 @@ class Fusion:
             data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        for left in reversed(range(self._config.tries)):
+        for tries_left in reversed(range(self._config.tries)):
             try:
                 with urllib.request.urlopen(request, timeout=seconds) as response:  # noqa: S310
-                    return _Reply.model_validate_json(response.read(_LONGEST))
+                    return _Reply.model_validate_json(response.read(_LONGEST_REPLY))
             except ValidationError as error:
                 raise self._error("does not answer like SandboxFusion") from error
             except urllib.error.HTTPError as error:
-                if error.code not in _BUSY or not left:
+                if error.code not in _BUSY_CODES or not tries_left:
                     raise self._error(f"the sandbox server says {error.code} {error.reason}") from error
             except (OSError, http.client.HTTPException) as error:
-                if not left:
+                if not tries_left:
                     raise self._error(f"the sandbox server does not answer: {error}") from error
-            time.sleep(0.5 * 2 ** (self._config.tries - left - 1))
+            time.sleep(0.5 * 2 ** (self._config.tries - tries_left - 1))
         raise AssertionError("the last attempt returns or raises")
 
-    def _error(self, what: str) -> BackendError:
-        return BackendError(what, where=self._config.endpoint, fix="start SandboxFusion there, or set sandbox.endpoint")
+    def _error(self, message: str) -> BackendError:
+        return BackendError(
+            message, where=self._config.endpoint, fix="start SandboxFusion there, or set sandbox.endpoint"
+        )
 
 
-def _status(done: _Command) -> Status:
-    code = done.return_code or 0
-    if done.status == "TimeLimitExceeded":
+def _status(outcome: _Command) -> Status:
+    code = outcome.return_code or 0
+    if outcome.status == "TimeLimitExceeded":
         return "timeout"
-    if len((done.stdout or "").encode("utf-8", "replace")) >= _KEPT:
+    if len((outcome.stdout or "").encode("utf-8", "replace")) >= _KEPT_OUTPUT:
         return "output"
-    if code and "MemoryError" in (done.stderr or "")[-2000:]:
+    if code and "MemoryError" in (outcome.stderr or "")[-2000:]:
         return "memory"
     if code < 0 or code > 128:
         return "killed"

@@ -25,8 +25,8 @@ TAGS = Tags()
 """What every source's own think tags become."""
 PREFILL = f"{TAGS.open}\n"
 _ROLES = {"human": "user", "gpt": "assistant"}
-_BROKEN_OFF = re.compile(r"[a-z,;(=+]$")
-_SENTENCE = 80
+_UNFINISHED_END = re.compile(r"[a-z,;(=+]$")
+_LONG_SENTENCE = 80
 
 
 class Cut(Record):
@@ -48,17 +48,17 @@ class Map(Record):
     split: str = "train"
     revision: str | None = None
     where: dict[str, tuple[str, ...]] = {}
-    """Only rows whose field has one of these values (shell patterns)."""
+    """Fields with the values (shell patterns) that a row must have one of to be read."""
     prompt: str | None = None
     """The user's turn, such as `{problem}`."""
     messages: str | None = None
-    """A list of turns with role and content, or from and value; the last is the attempt unless `text` names it."""
+    """Field of the turns, each with role and content or from and value; the last is the attempt, or else `text` is."""
     text: str | None = None
-    """The attempt, reasoning included; a list holds several attempts."""
+    """Field of the attempt, reasoning included; a list holds several attempts."""
     reasoning: str | None = None
-    """The attempt's reasoning without tags, where it has a field of its own; or a list."""
+    """Field of the attempt's reasoning without tags, where it has one of its own; a list holds several attempts'."""
     reply: str | None = None
-    """What follows that reasoning; or a list."""
+    """Field of what follows the attempt's reasoning, used with `reasoning`; a list holds several attempts'."""
     replace: dict[str, str] = {}
     """Exact pieces of text to replace, in this order; how other think tags become <think> and </think>."""
     thinks: bool = True
@@ -74,9 +74,9 @@ class Map(Record):
     """With `answer_boxed`: up to so many characters, a field without a box is the gold itself; else there is none."""
     verifier: dict[str, Any] = {"kind": "math"}
     model: str = "unknown"
-    """Who wrote the attempts; part of a trace's id."""
+    """The model that wrote the attempts; part of a trace's id."""
     sampling: Sampling = Sampling()
-    """How, as far as it is known."""
+    """How the attempts were sampled, as far as it is known."""
     language: str = "en"
     licence: str | None = None
     source: str | None = None
@@ -89,8 +89,8 @@ class Map(Record):
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("needs either `prompt` or `messages`")
         attempts = (self.text is not None) + (self.reasoning is not None)
-        parted = (self.reasoning is None) != (self.reply is None)
-        if parted or attempts > 1 or (self.messages is None and attempts == 0):
+        half_split = (self.reasoning is None) != (self.reply is None)
+        if half_split or attempts > 1 or (self.messages is None and attempts == 0):
             raise ValueError("needs either `text` or both `reasoning` and `reply` (or neither, with `messages`)")
         self.fields()  # whether its texts can be parsed
         return self
@@ -98,10 +98,10 @@ class Map(Record):
     def fields(self) -> set[str]:
         """All fields of a row that this map reads; no others are ever looked at."""
         golds = self.answer.values() if isinstance(self.answer, dict) else [self.answer]
-        plain = [self.messages, self.text, self.reasoning, self.reply, self.source_id, self.cut and self.cut.field]
+        single = (self.messages, self.text, self.reasoning, self.reply, self.source_id, self.cut and self.cut.field)
         templates = (self.prompt, self.model, self.licence, self.source, self.language)
-        inserted = {name for template in templates for name in _names(template)}
-        return {name for name in (*plain, *golds, *self.where, *inserted) if name}
+        inserted = {name for template in templates for name in _inserted_fields(template)}
+        return {name for name in (*single, *golds, *self.where, *inserted) if name}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Attempt:
 
     number: int
     text: str
-    """Empty where the row holds none at this place."""
+    """The attempt as it is kept; empty where the row holds none under this number."""
     prefill: str
     """What the prompt held of the attempt: <think> where the text closes what it never opened."""
     finish: Finish
@@ -133,13 +133,13 @@ def find(ref: str | None, source: str = "") -> Map:
     """The map of a shipped name or a .yaml path; without one, the shipped map for that source.
 
     Raises:
-        InputError: there is none; or it is wrong, with the place.
+        InputError: there is no such map, or it is wrong; names the setting.
     """
     if ref is None:
-        fitting = [name for name in names() if find(name).dataset == source]
-        if not fitting:
+        matching_names = [name for name in names() if find(name).dataset == source]
+        if not matching_names:
             raise InputError(f"no map is known for {source}", fix=f"name one with --map: {', '.join(names())}")
-        ref = fitting[0]
+        ref = matching_names[0]
     path = resources.find("recipes/imports", ref, "map")
     return build({"name": path.stem, **resources.load_yaml(path)}, str(path))
 
@@ -151,39 +151,40 @@ def build(raw: Mapping[str, Any], where: str) -> Map:
         raise from_validation(error, where) from error
 
 
-def wanted(found: Map, row: Row) -> bool:
+def wanted(field_map: Map, row: Row) -> bool:
     """Whether the map's `where` lets a row in."""
-    return all(_matches(row.get(field), values) for field, values in found.where.items())
+    return all(_matches(row.get(field), values) for field, values in field_map.where.items())
 
 
-def parse(found: Map, row: Row) -> Parsed:
+def parse(field_map: Map, row: Row) -> Parsed:
     """The problem and the attempts of a row.
 
     Raises:
         ValueError: the row does not hold what the map says; the message is the reason.
     """
-    turns = _turns(row, found.messages) if found.messages else ()
-    texts = _texts(found, row, turns)
-    if found.messages and found.text is None and found.reasoning is None:
+    turns = _turns(row, field_map.messages) if field_map.messages else ()
+    texts = _texts(field_map, row, turns)
+    if field_map.messages and field_map.text is None and field_map.reasoning is None:
         turns = turns[:-1]
-    messages = turns or (Message(role="user", content=_filled(str(found.prompt), row)),)
+    messages = turns or (Message(role="user", content=_filled(str(field_map.prompt), row)),)
     if not any(message.content.strip() for message in messages):
         raise ValueError("its problem is empty")
     problem = Problem.make(
         messages,
-        answer=_gold(found, row),
-        verifier=found.verifier,
-        set=found.name,
-        language=_filled(found.language, row),
-        licence=found.licence and _filled(found.licence, row),
+        answer=_gold(field_map, row),
+        verifier=field_map.verifier,
+        set=field_map.name,
+        language=_filled(field_map.language, row),
+        licence=field_map.licence and _filled(field_map.licence, row),
     )
-    model = _filled(found.model, row)
-    ends = _ends(found, row, len(texts))
+    model = _filled(field_map.model, row)
+    endings = _endings(field_map, row, len(texts))
+    source_id = row.get(field_map.source_id) if field_map.source_id else None
     return Parsed(
         problem=problem,
-        attempts=tuple(_attempt(found, number, texts[number], end, model) for number, end in enumerate(ends)),
-        source=found.source and _filled(found.source, row),
-        source_id=None if found.source_id is None or row.get(found.source_id) is None else str(row[found.source_id]),
+        attempts=tuple(_attempt(field_map, n, text, endings[n], model) for n, text in enumerate(texts)),
+        source=field_map.source and _filled(field_map.source, row),
+        source_id=None if source_id is None else str(source_id),
     )
 
 
@@ -191,67 +192,70 @@ def _matches(value: Any, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(str(value), pattern) for pattern in patterns)
 
 
-def _names(template: str | None) -> Iterator[str]:
+def _inserted_fields(template: str | None) -> Iterator[str]:
     """Fields that a text inserts."""
     return (name for _, name, _, _ in Formatter().parse(template or "") if name)
 
 
 def _filled(template: str, row: Row) -> str:
-    for name in _names(template):
-        _value(row, name)
+    for name in _inserted_fields(template):
+        _required_value(row, name)
     return template.format_map(row)
 
 
-def _value(row: Row, field: str) -> Any:
-    if row.get(field) is None:
-        raise ValueError(f"lacks the field {field!r}" if field not in row else f"its field {field!r} is null")
+def _required_value(row: Row, field: str) -> Any:
+    if field not in row:
+        raise ValueError(f"lacks the field {field!r}")
+    if row[field] is None:
+        raise ValueError(f"its field {field!r} is null")
     return row[field]
 
 
 def _turns(row: Row, field: str) -> tuple[Message, ...]:
-    turns = _value(row, field)
+    turns = _required_value(row, field)
     if not isinstance(turns, list) or not turns:
         raise ValueError(f"its field {field!r} is no list of turns")
     return tuple(_turn(turn) for turn in turns)
 
 
 def _turn(turn: Any) -> Message:
-    shape = ("from", "value") if isinstance(turn, dict) and "from" in turn else ("role", "content")
-    if not isinstance(turn, dict) or any(not isinstance(turn.get(key), str) for key in shape):
+    keys = ("from", "value") if isinstance(turn, dict) and "from" in turn else ("role", "content")
+    if not isinstance(turn, dict) or any(not isinstance(turn.get(key), str) for key in keys):
         raise ValueError("has a turn without role and content (or from and value)")
-    role = _ROLES.get(turn[shape[0]], turn[shape[0]])
+    role = _ROLES.get(turn[keys[0]], turn[keys[0]])
     try:
-        return Message(role=role, content=turn[shape[1]])
+        return Message(role=role, content=turn[keys[1]])
     except ValidationError as error:
         raise ValueError(f"has a turn of an unknown role {role!r:.40}") from error
 
 
-def _texts(found: Map, row: Row, turns: tuple[Message, ...]) -> list[str]:
-    """The attempts as they are to be kept; empty where there is none."""
-    if found.reasoning is not None:
-        pairs = _listed(row, found.reasoning), _listed(row, str(found.reply))
-        if len(pairs[0]) != len(pairs[1]):
-            raise ValueError(f"has {len(pairs[0])} reasonings for {len(pairs[1])} replies")
-        texts = [_joined(*pair) for pair in zip(*pairs, strict=True)]
-    elif found.text is not None:
-        texts = [text if isinstance(text, str) else "" for text in _listed(row, found.text)]
+def _texts(field_map: Map, row: Row, turns: tuple[Message, ...]) -> list[str]:
+    """The texts of a row's attempts as they are to be kept; empty where there is none."""
+    if field_map.reasoning is not None:
+        reasonings = _as_list(row, field_map.reasoning)
+        replies = _as_list(row, str(field_map.reply))
+        if len(reasonings) != len(replies):
+            raise ValueError(f"has {len(reasonings)} reasonings for {len(replies)} replies")
+        texts = [_joined(reasoning, reply) for reasoning, reply in zip(reasonings, replies, strict=True)]
+    elif field_map.text is not None:
+        texts = [text if isinstance(text, str) else "" for text in _as_list(row, field_map.text)]
     elif len(turns) < 2 or turns[-1].role != "assistant":
         raise ValueError("its last turn is not the assistant's answer to another")
     else:
         texts = [turns[-1].content]
     if not texts:
         raise ValueError("holds no attempt")
-    return [_replaced(text, found.replace) for text in texts]
+    return [_replaced(text, field_map.replace) for text in texts]
 
 
-def _replaced(text: str, pieces: Mapping[str, str]) -> str:
-    for old, new in pieces.items():
-        text = text.replace(old, new)
+def _replaced(text: str, replacements: Mapping[str, str]) -> str:
+    for piece, replacement in replacements.items():
+        text = text.replace(piece, replacement)
     return text
 
 
-def _listed(row: Row, field: str) -> list[Any]:
-    value = _value(row, field)
+def _as_list(row: Row, field: str) -> list[Any]:
+    value = _required_value(row, field)
     return value if isinstance(value, list) else [value]
 
 
@@ -264,18 +268,22 @@ def _joined(reasoning: Any, reply: Any) -> str:
     return f"{TAGS.open}\n{reasoning}\n{TAGS.close}\n\n{reply}"
 
 
-def _ends(found: Map, row: Row, count: int) -> list[Any]:
+def _endings(field_map: Map, row: Row, count: int) -> list[Any]:
     """Why each attempt ended, as the row's own field has it; None where it does not say."""
-    value = row.get(found.cut.field) if found.cut else None
-    ends = value if isinstance(value, list) else [value] * count
-    return ends if len(ends) == count else [None] * count
+    value = row.get(field_map.cut.field) if field_map.cut else None
+    endings = value if isinstance(value, list) else [value] * count
+    if len(endings) != count:
+        return [None] * count
+    return endings
 
 
-def _attempt(found: Map, number: int, text: str, end: Any, model: str) -> Attempt:
+def _attempt(field_map: Map, number: int, text: str, ending: Any, model: str) -> Attempt:
     opened = TAGS.open in text.partition(TAGS.close)[0]
     prefill = PREFILL if TAGS.close in text and not opened else ""
-    told = None if end is None or found.cut is None else _matches(end, found.cut.values)
-    cut = broken_off(text, found.thinks or opened) if told is None else told
+    if ending is None or field_map.cut is None:
+        cut = broken_off(text, field_map.thinks or opened)
+    else:
+        cut = _matches(ending, field_map.cut.values)
     return Attempt(number=number, text=text, prefill=prefill, finish="length" if cut else "stop", model=model)
 
 
@@ -285,28 +293,31 @@ def broken_off(text: str, thinks: bool) -> bool:
     A last sentence counts only where it is long, stops at a letter or an operator, and no final answer was marked
     before: many a complete reply ends in a short line without a full stop.
     """
-    _, closed, answer = text.partition(TAGS.close)
-    if not closed:
+    _, closing_tag, answer = text.partition(TAGS.close)
+    if not closing_tag:
         return thinks
     answer = answer.rstrip()
-    boxed = answer.rfind("\\boxed{")
-    if boxed >= 0 and last_boxed(answer[boxed:]) is None:
+    box_start = answer.rfind("\\boxed{")
+    if box_start >= 0 and last_boxed(answer[box_start:]) is None:
         return True
     line = answer.rpartition("\n")[2]
-    marked = boxed >= 0 or bool(tagged(answer))
-    return not marked and len(line) >= _SENTENCE and bool(_BROKEN_OFF.search(line))
+    answer_is_marked = box_start >= 0 or bool(tagged(answer))
+    return not answer_is_marked and len(line) >= _LONG_SENTENCE and bool(_UNFINISHED_END.search(line))
 
 
-def _gold(found: Map, row: Row) -> Any:
+def _gold(field_map: Map, row: Row) -> Any:
     """The gold answer in the form that the verifier reads; None where the row has none."""
-    if isinstance(found.answer, dict):
-        return {name: _value(row, field) for name, field in found.answer.items()}
-    gold = row.get(found.answer) if found.answer else None
+    if isinstance(field_map.answer, dict):
+        return {name: _required_value(row, field) for name, field in field_map.answer.items()}
+    gold = row.get(field_map.answer) if field_map.answer else None
     if not isinstance(gold, str):
         return gold
-    if found.answer_after:
-        gold = gold.rpartition(found.answer_after)[2] if found.answer_after in gold else ""
-    if found.answer_boxed:
+    if field_map.answer_after:
+        gold = gold.rpartition(field_map.answer_after)[2] if field_map.answer_after in gold else ""
+    if field_map.answer_boxed:
         boxed = last_boxed(gold)
-        gold = boxed if boxed is not None else gold if len(gold.strip()) <= found.answer_longest else ""
+        if boxed is not None:
+            gold = boxed
+        elif len(gold.strip()) > field_map.answer_longest:
+            gold = ""
     return gold.strip() or None

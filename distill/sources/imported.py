@@ -30,7 +30,7 @@ from distill.types import Problem, Record, Trace, Usage, content_id
 ENGINE = "import"
 """Where a trace names the engine that sampled it."""
 REJECTED = "imports.rejected.jsonl"
-_TRIAL = 100
+_TRIAL_REJECTS = 100
 """Rejects, and not one trace, after which the map is taken to be the wrong one."""
 
 
@@ -54,10 +54,10 @@ class Tally:
     left_out: int = 0
     """Rows that the map's `where` does not want."""
     problems: int = 0
-    """New ones."""
+    """New problems."""
     without_gold: int = 0
     traces: int = 0
-    """New ones."""
+    """New traces."""
     found: int = 0
     """Attempts that an earlier import brought."""
     repeats: int = 0
@@ -70,37 +70,37 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-def run(source: str, found: Map, folder: Run, limit: int | None, progress: Progress) -> dict[str, Any]:
+def run(source: str, field_map: Map, run_folder: Run, limit: int | None, progress: Progress) -> dict[str, Any]:
     """Read a source into a run folder; returns the summary that run.json keeps under `imports`.
 
     Args:
-        limit: of the rows that the map wants, only the first so many.
+        limit: how many of the rows that the map's `where` lets in are read; None for all.
 
     Raises:
         InputError: the source cannot be read, or no row of it fits the map.
         RunError: another process writes this folder, or the source broke off; what was read stays.
     """
-    rows = Rows(source, found.fields(), config=found.config, split=found.split, revision=found.revision)
-    began = time.monotonic()
+    rows = Rows(source, field_map.fields(), config=field_map.config, split=field_map.split, revision=field_map.revision)
+    started = time.monotonic()
     total = rows.total if limit is None else min(limit, rows.total or limit)
     with (
-        jsonl.Log(folder.problems) as problems,
-        jsonl.Log(folder.traces) as traces,
-        jsonl.Log(folder.folder / REJECTED) as rejected,
+        jsonl.Log(run_folder.problems) as problems,
+        jsonl.Log(run_folder.traces) as traces,
+        jsonl.Log(run_folder.folder / REJECTED) as rejected,
     ):
-        work = _Import(rows, found, problems, traces, rejected)
+        importing = _Import(rows, field_map, problems, traces, rejected)
         progress.start("import", total or 0, unit="rows")
         try:
-            for _ in work.go(limit):
-                progress.advance(note=f"{work.tally.traces:,} traces")
+            for _ in importing.read_rows(limit):
+                progress.advance(note=f"{importing.tally.traces:,} traces")
         finally:
             progress.stop()
-    summary = _summary(work.tally, found, rows, limit, time.monotonic() - began)
-    folder.update(imports=[*folder.state().get("imports", []), summary])
+    summary = _summary(importing.tally, field_map, rows, limit, time.monotonic() - started)
+    run_folder.update(imports=[*run_folder.state().get("imports", []), summary])
     return summary
 
 
-def _summary(tally: Tally, found: Map, rows: Rows, limit: int | None, seconds: float) -> dict[str, Any]:
+def _summary(tally: Tally, field_map: Map, rows: Rows, limit: int | None, seconds: float) -> dict[str, Any]:
     counts = {name: value for name, value in vars(tally).items() if name != "reasons"}
     return {
         "source": rows.source,
@@ -109,7 +109,7 @@ def _summary(tally: Tally, found: Map, rows: Rows, limit: int | None, seconds: f
         **counts,
         "reasons": dict(tally.reasons.most_common()),
         "seconds": round(seconds, 3),
-        "map": found.model_dump(mode="json", exclude_defaults=True),
+        "map": field_map.model_dump(mode="json", exclude_defaults=True),
     }
 
 
@@ -121,25 +121,28 @@ def trace_id(problem: Problem, attempt: Attempt) -> str:
 class _Import:
     """One import under way: what the folder has already, and the logs it grows."""
 
-    def __init__(self, rows: Rows, found: Map, problems: jsonl.Log, traces: jsonl.Log, rejected: jsonl.Log) -> None:
+    def __init__(self, rows: Rows, field_map: Map, problems: jsonl.Log, traces: jsonl.Log, rejected: jsonl.Log) -> None:
         self.tally = Tally()
-        self._rows, self._map = rows, found
-        self._problems, self._traces, self._rejected = problems, traces, rejected
-        self._known = {str(row["id"]) for _, row in jsonl.rows(problems.path)}
-        self._samples: Counter[str] = Counter()
-        self._before: set[str] = set()
+        self._rows = rows
+        self._map = field_map
+        self._problems = problems
+        self._traces = traces
+        self._rejected = rejected
+        self._problem_ids = {str(row["id"]) for _, row in jsonl.rows(problems.path)}
+        self._sample_counts: Counter[str] = Counter()
+        self._earlier_ids: set[str] = set()
         for head in jsonl.heads(traces.path):
-            if head.id not in self._before:
-                self._before.add(head.id)
-                self._samples[head.problem_id] += 1
-        self._new: set[str] = set()
-        self._aside = {content_id(row) for _, row in jsonl.rows(rejected.path)}
-        self._held: list[Rejected] = []
+            if head.id not in self._earlier_ids:
+                self._earlier_ids.add(head.id)
+                self._sample_counts[head.problem_id] += 1
+        self._new_ids: set[str] = set()
+        self._written_rejects = {content_id(row) for _, row in jsonl.rows(rejected.path)}
+        self._held_rejects: list[Rejected] = []
         """The first rejects, not yet written: a map that fits nothing must not copy a whole source."""
 
-    def go(self, limit: int | None) -> Iterator[None]:
-        """Import; yields after each row."""
-        for number, row in islice(self._wanted(), limit):
+    def read_rows(self, limit: int | None) -> Iterator[None]:
+        """Import the rows; yields after each."""
+        for number, row in islice(self._admitted_rows(), limit):
             self.tally.rows += 1
             try:
                 parsed = field_maps.parse(self._map, row)
@@ -148,32 +151,34 @@ class _Import:
             else:
                 self._add(number, parsed, row)
             yield
-        if not self._fits():
-            raise self._misfit()
+        if not self._map_fits():
+            raise self._misfit_error()
         self._release()
 
-    def _wanted(self) -> Iterator[tuple[int, Row]]:
-        for number, row in self._rows.read(self._broken):
+    def _admitted_rows(self) -> Iterator[tuple[int, Row]]:
+        for number, row in self._rows.read(self._reject_line):
             if field_maps.wanted(self._map, row):
                 yield number, row
             else:
                 self.tally.left_out += 1
 
-    def _broken(self, number: int, line: str) -> None:
+    def _reject_line(self, number: int, line: str) -> None:
         self.tally.rows += 1
         self._reject(number, None, "is not a JSON object", line)
 
-    def _fits(self) -> bool:
+    def _map_fits(self) -> bool:
         return bool(self.tally.traces or self.tally.found)
 
-    def _misfit(self) -> InputError:
-        what = f"none of its first {self.tally.rows:,} rows fits the map {self._map.name!r}"
+    def _misfit_error(self) -> InputError:
+        message = f"none of its first {self.tally.rows:,} rows fits the map {self._map.name!r}"
         if not self.tally.rows:
-            what = "holds no rows" if not self.tally.left_out else f"holds no rows with {self._map.where}"
+            message = "holds no rows"
+            if self.tally.left_out:
+                message += f" with {self._map.where}"
         if self.tally.reasons:
-            what += f"; most often one {self.tally.reasons.most_common(1)[0][0]}"
+            message += f"; most often one {self.tally.reasons.most_common(1)[0][0]}"
         return InputError(
-            what, where=self._rows.source, fix="name another map with --map (`distill import --help`), or write one"
+            message, where=self._rows.source, fix="name another map with --map (`distill import --help`), or write one"
         )
 
     def _add(self, number: int, parsed: Parsed, row: Row) -> None:
@@ -182,39 +187,39 @@ class _Import:
                 self._reject(number, attempt.number, "its attempt is empty", row)
                 continue
             trace = self._trace(number, parsed, attempt)
-            if trace.id in self._new:
+            if trace.id in self._new_ids:
                 self.tally.repeats += 1
-            elif trace.id in self._before:
+            elif trace.id in self._earlier_ids:
                 self.tally.found += 1
             else:
                 # the problem first: a trace whose problem is missing would be an orphan
                 self._add_problem(parsed.problem)
                 self._traces.append(trace)
-                self._new.add(trace.id)
-                self._samples[trace.problem_id] += 1
+                self._new_ids.add(trace.id)
+                self._sample_counts[trace.problem_id] += 1
                 self.tally.traces += 1
                 self.tally.cut += trace.finish != "stop"
                 self.tally.opened += bool(trace.prefill)
 
     def _add_problem(self, problem: Problem) -> None:
-        if problem.id not in self._known:
+        if problem.id not in self._problem_ids:
             self._problems.append(problem)
-            self._known.add(problem.id)
+            self._problem_ids.add(problem.id)
             self.tally.problems += 1
             self.tally.without_gold += problem.answer is None
 
     def _trace(self, number: int, parsed: Parsed, attempt: Attempt) -> Trace:
-        problem, found = parsed.problem, self._map
+        problem = parsed.problem
         spans = split(attempt.text, attempt.prefill, TAGS)
         row_id = parsed.source_id or str(number)
         return Trace(
             id=trace_id(problem, attempt),
             problem_id=problem.id,
-            sample=self._samples[problem.id],
+            sample=self._sample_counts[problem.id],
             model=attempt.model,
             revision=None,
             template="",
-            sampling=found.sampling,
+            sampling=self._map.sampling,
             prompt_hash=content_id([message.content for message in problem.messages]),
             prefill=attempt.prefill,
             completion=attempt.text,
@@ -224,7 +229,7 @@ class _Import:
             usage=Usage(prompt=0, reasoning=0, answer=0),
             engine=ENGINE,
             segments=(),
-            source=parsed.source or found.dataset or Path(self._rows.source).name,
+            source=parsed.source or self._map.dataset or Path(self._rows.source).name,
             source_id=row_id if len(parsed.attempts) == 1 else f"{row_id}/{attempt.number}",
         )
 
@@ -233,17 +238,17 @@ class _Import:
         self.tally.reasons[reason] += 1
         text = row if isinstance(row, str) else orjson.dumps(row, default=str).decode()
         reject = Rejected(source=self._rows.source, row=number, attempt=attempt, reason=reason, text=text[:1000])
-        self._held.append(reject)
-        if self._fits():
+        self._held_rejects.append(reject)
+        if self._map_fits():
             self._release()
-        elif self.tally.rejected >= _TRIAL:
-            raise self._misfit()
+        elif self.tally.rejected >= _TRIAL_REJECTS:
+            raise self._misfit_error()
 
     def _release(self) -> None:
         """Write the rejects that were held back, those of an earlier import of the same rows apart."""
-        for reject in self._held:
+        for reject in self._held_rejects:
             key = content_id(reject.model_dump(mode="json"))
-            if key not in self._aside:
+            if key not in self._written_rejects:
                 self._rejected.append(reject)
-                self._aside.add(key)
-        self._held.clear()
+                self._written_rejects.add(key)
+        self._held_rejects.clear()

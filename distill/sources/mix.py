@@ -39,7 +39,7 @@ class Source(Record):
     """Name or .yaml of a field map, or the map itself, such as `{messages: conversations, licence: cc-by-4.0}`; in a
     map written here `thinks` is false unless it says otherwise."""
     share: float = Field(gt=0, lt=1)
-    """Of the final mix, the kept reasoning included."""
+    """Share of the final mix that this source makes up; the kept reasoning is part of the mix."""
     by: By = "rows"
     """What the share is measured in; the same for all sources of a mix."""
     reasoning: Literal["keep", "empty"] = "empty"
@@ -56,7 +56,7 @@ class Drawn(Record):
     revision: str | None
     by: By
     share: float
-    """As asked for."""
+    """The share asked for."""
     wanted: int
     """Rows or tokens that would make that share of the final mix."""
     rows: int
@@ -76,16 +76,18 @@ class _Draw:
 
     name: str
     source: Source
-    found: Map
-    place: Rows
-    wanted: int = 0
-    size: int = 0
-    """Of what is held, in the unit of the share."""
-    read: int = 0
+    field_map: Map
+    reader: Rows
+    target: int = 0
+    """Rows or tokens that the source must give."""
+    held_size: int = 0
+    """Size of what is held, in the unit of the share."""
+    rows_read: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     held: list[tuple[int, int]] = field(default_factory=list)
-    """(-hash, size): a heap whose top is the first to go."""
-    keys: set[int] = field(default_factory=set)
+    """Pairs of -hash and size: a heap whose top is the first to go."""
+    held_keys: set[int] = field(default_factory=set)
+    """The hashes in `held`."""
 
 
 class Mix:
@@ -114,185 +116,196 @@ class Mix:
         seed: int,
         progress: Progress,
     ) -> None:
-        self._count, self._tags, self._thinks, self._seed, self._progress = count, tags, thinks, seed, progress
-        self._rows: Counter[str] = Counter()
-        self._tokens: Counter[str] = Counter()
-        self._kept = {"rows": rows, "tokens": tokens}
+        self._count = count
+        self._tags = tags
+        self._thinks = thinks
+        self._seed = seed
+        self._progress = progress
+        self._row_counts: Counter[str] = Counter()
+        self._token_counts: Counter[str] = Counter()
+        self._kept_sizes = {"rows": rows, "tokens": tokens}
         if len({source.by for source in sources.values()}) > 1:
             raise InputError("sources measure their share differently", where="mix", fix="give all the same `by`")
         if sum(source.share for source in sources.values()) >= 1:
             raise InputError("the shares leave no room for the reasoning", where="mix", fix="their sum must be below 1")
-        self._draws = [self._open(name, source) for name, source in sources.items()]
-        self._plan()
+        self._draws = [self._open_source(name, source) for name, source in sources.items()]
+        self._set_targets()
         for draw in self._draws:
-            self._fill(draw)
-        self._settle()
+            self._draw_rows(draw)
+        self._balance()
 
-    def _open(self, name: str, source: Source) -> _Draw:
-        where = f"mix.{name}.map"
-        inline = source.map if isinstance(source.map, dict) else None
-        found = (
-            field_maps.build({"thinks": False, **inline}, where)
-            if inline is not None
-            else field_maps.find(str(source.map))
+    def _open_source(self, name: str, source: Source) -> _Draw:
+        if isinstance(source.map, dict):
+            field_map = field_maps.build({"thinks": False, **source.map}, f"mix.{name}.map")
+        else:
+            field_map = field_maps.find(source.map)
+        field_map = field_map.model_copy(update={"name": name})
+        reader = Rows(
+            source.path, field_map.fields(), config=field_map.config, split=field_map.split, revision=field_map.revision
         )
-        found = found.model_copy(update={"name": name})
-        place = Rows(source.path, found.fields(), config=found.config, split=found.split, revision=found.revision)
-        return _Draw(name, source, found, place)
+        return _Draw(name, source, field_map, reader)
 
-    def _plan(self, fixed: Mapping[str, int] | None = None) -> None:
-        """What each source must give, so that its share holds once all have given; `fixed` ones give no more."""
-        fixed = fixed or {}
-        free = [draw for draw in self._draws if draw.name not in fixed]
-        room = 1 - sum(draw.source.share for draw in free)
-        by = self._draws[0].source.by if self._draws else "rows"
-        whole = (self._kept[by] + sum(fixed.values())) / room
-        for draw in free:
-            draw.wanted = round(draw.source.share * whole)
+    def _set_targets(self, exhausted: Mapping[str, int] | None = None) -> None:
+        """What each source must give, so that its share holds once all have given; `exhausted` ones give no more."""
+        exhausted = exhausted or {}
+        open_draws = [draw for draw in self._draws if draw.name not in exhausted]
+        remaining_share = 1 - sum(draw.source.share for draw in open_draws)
+        unit = self._draws[0].source.by if self._draws else "rows"
+        mix_size = (self._kept_sizes[unit] + sum(exhausted.values())) / remaining_share
+        for draw in open_draws:
+            draw.target = round(draw.source.share * mix_size)
 
-    def _fill(self, draw: _Draw) -> None:
-        """First reading: hold the rows with the lowest hashes whose sizes make up what is wanted."""
-        self._progress.start(f"mix: draw {draw.name}", draw.source.limit or draw.place.total or 0, unit="rows")
-        for parsed, attempt in self._usable(draw, tally=True):
+    def _draw_rows(self, draw: _Draw) -> None:
+        """First reading: hold the rows with the lowest hashes whose sizes make up the target."""
+        self._progress.start(f"mix: draw {draw.name}", draw.source.limit or draw.reader.total or 0, unit="rows")
+        for parsed, attempt in self._usable_rows(draw, first_reading=True):
             self._progress.advance()
             key = self._key(parsed.problem, attempt)
-            full = draw.size >= draw.wanted
-            if key in draw.keys or (full and (not draw.held or key >= -draw.held[0][0])):
+            full = draw.held_size >= draw.target
+            if key in draw.held_keys or (full and (not draw.held or key >= -draw.held[0][0])):
                 continue
-            size = self._count(self._content(draw, attempt)) if draw.source.by == "tokens" else 1
+            size = 1
+            if draw.source.by == "tokens":
+                size = self._count(self._assistant_turn(draw, attempt))
             heappush(draw.held, (-key, size))
-            draw.keys.add(key)
-            draw.size += size
-            self._shed(draw)
+            draw.held_keys.add(key)
+            draw.held_size += size
+            self._drop_surplus(draw)
         self._progress.stop()
 
-    def _shed(self, draw: _Draw) -> None:
-        while draw.held and draw.size - draw.held[0][1] >= draw.wanted:
+    def _drop_surplus(self, draw: _Draw) -> None:
+        while draw.held and draw.held_size - draw.held[0][1] >= draw.target:
             key, size = heappop(draw.held)
-            draw.keys.discard(-key)
-            draw.size -= size
+            draw.held_keys.discard(-key)
+            draw.held_size -= size
 
-    def _settle(self) -> None:
+    def _balance(self) -> None:
         """Where a source ran out the whole is smaller, and the others give less until all shares hold."""
-        fixed: dict[str, int] = {}
-        while short := {d.name: d.size for d in self._draws if d.name not in fixed and d.size < d.wanted}:
-            fixed |= short
-            self._plan(fixed)
+        exhausted: dict[str, int] = {}
+        while short := [d for d in self._draws if d.name not in exhausted and d.held_size < d.target]:
+            exhausted |= {draw.name: draw.held_size for draw in short}
+            self._set_targets(exhausted)
         for draw in self._draws:
-            if draw.name not in fixed:
-                self._shed(draw)
+            if draw.name not in exhausted:
+                self._drop_surplus(draw)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Second reading: the drawn rows as training rows, source by source, in the order of the source.
 
         Content decides where they belong, so shuffle them together with the reasoning rows by `trace_id`.
         """
-        self._rows.clear()
-        self._tokens.clear()
+        self._row_counts.clear()
+        self._token_counts.clear()
         for draw in self._draws:
-            left = set(draw.keys)
-            self._progress.start(f"mix: read {draw.name}", len(left), unit="rows")
-            for parsed, attempt in self._usable(draw, tally=False):
+            missing_keys = set(draw.held_keys)
+            self._progress.start(f"mix: read {draw.name}", len(missing_keys), unit="rows")
+            for parsed, attempt in self._usable_rows(draw, first_reading=False):
                 key = self._key(parsed.problem, attempt)
-                if key not in left:
+                if key not in missing_keys:
                     continue
-                left.discard(key)
-                row = self._row(draw, parsed, attempt)
-                self._rows[draw.name] += 1
-                self._tokens[draw.name] += row["tokens"]
+                missing_keys.discard(key)
+                row = self._training_row(draw, parsed, attempt)
+                self._row_counts[draw.name] += 1
+                self._token_counts[draw.name] += row["tokens"]
                 self._progress.advance()
                 yield row
             self._progress.stop()
-            if left:
+            if missing_keys:
                 raise RunError("changed while it was read", where=draw.source.path, fix="run the stage again")
 
     def report(self) -> list[Drawn]:
         """What came of each source; complete once the rows were handed out."""
-        whole = {
-            "rows": self._kept["rows"] + self._rows.total(),
-            "tokens": self._kept["tokens"] + self._tokens.total(),
+        mix_sizes = {
+            "rows": self._kept_sizes["rows"] + self._row_counts.total(),
+            "tokens": self._kept_sizes["tokens"] + self._token_counts.total(),
         }
-        return [self._drawn(draw, whole[draw.source.by]) for draw in self._draws]
+        return [self._drawn_from(draw, mix_sizes[draw.source.by]) for draw in self._draws]
 
-    def _drawn(self, draw: _Draw, whole: int) -> Drawn:
+    def _drawn_from(self, draw: _Draw, mix_size: int) -> Drawn:
         source = draw.source
-        given = {"rows": self._rows[draw.name], "tokens": self._tokens[draw.name]}
+        sizes = {"rows": self._row_counts[draw.name], "tokens": self._token_counts[draw.name]}
         return Drawn(
             name=draw.name,
             path=source.path,
-            revision=draw.place.revision,
+            revision=draw.reader.revision,
             by=source.by,
             share=source.share,
-            wanted=draw.wanted,
-            rows=given["rows"],
-            tokens=given["tokens"],
-            reached=round(given[source.by] / whole, 4) if whole else 0.0,
-            short=draw.size < draw.wanted,
-            read=draw.read,
+            wanted=draw.target,
+            rows=sizes["rows"],
+            tokens=sizes["tokens"],
+            reached=round(sizes[source.by] / mix_size, 4) if mix_size else 0.0,
+            short=draw.held_size < draw.target,
+            read=draw.rows_read,
             rejected=dict(draw.rejected.most_common()),
         )
 
-    def _usable(self, draw: _Draw, *, tally: bool) -> Iterator[tuple[Parsed, Attempt]]:
+    def _usable_rows(self, draw: _Draw, *, first_reading: bool) -> Iterator[tuple[Parsed, Attempt]]:
         """Whole rows of a source, each with its first attempt."""
-        refused: Counter[str] = draw.rejected if tally else Counter()
+        reject_counts: Counter[str] = draw.rejected if first_reading else Counter()
 
-        def broken(number: int, line: str) -> None:
-            refused["is not a JSON object"] += 1
+        def count_broken_line(number: int, line: str) -> None:
+            reject_counts["is not a JSON object"] += 1
 
-        for _, row in islice(draw.place.read(broken), draw.source.limit):
-            if not field_maps.wanted(draw.found, row):
+        for _, row in islice(draw.reader.read(count_broken_line), draw.source.limit):
+            if not field_maps.wanted(draw.field_map, row):
                 continue
-            draw.read += tally
+            draw.rows_read += first_reading
             try:
-                parsed = field_maps.parse(draw.found, row)
+                parsed = field_maps.parse(draw.field_map, row)
             except ValueError as error:
-                refused[str(error)] += 1
+                reject_counts[str(error)] += 1
                 continue
             attempt = parsed.attempts[0]
-            if reason := _unfit(attempt):
-                refused[reason] += 1
+            if reason := _misfit_reason(attempt):
+                reject_counts[reason] += 1
             else:
                 yield parsed, attempt
 
     def _key(self, problem: Problem, attempt: Attempt) -> int:
         return int(content_id("mix", self._seed, problem.id, attempt.prefill, attempt.text), 16)
 
-    def _content(self, draw: _Draw, attempt: Attempt) -> str:
+    def _assistant_turn(self, draw: _Draw, attempt: Attempt) -> str:
         """The assistant's turn: with the row's own reasoning, with an empty think block, or plain."""
-        reasoning, closed, answer = (attempt.prefill + attempt.text).partition(field_maps.TAGS.close)
-        own = reasoning.partition(field_maps.TAGS.open)[2].strip() if closed else ""
-        answer = answer.lstrip() if closed else reasoning
-        kept = own if draw.source.reasoning == "keep" else ""
-        if not kept and not self._thinks:
+        before_tag, closing_tag, answer = (attempt.prefill + attempt.text).partition(field_maps.TAGS.close)
+        row_reasoning = ""
+        if closing_tag:
+            row_reasoning = before_tag.partition(field_maps.TAGS.open)[2].strip()
+            answer = answer.lstrip()
+        else:
+            answer = before_tag
+        reasoning = row_reasoning if draw.source.reasoning == "keep" else ""
+        if not reasoning and not self._thinks:
             return answer
-        return f"{self._tags.open}\n{kept}\n{self._tags.close}\n\n{answer}"
+        return f"{self._tags.open}\n{reasoning}\n{self._tags.close}\n\n{answer}"
 
-    def _row(self, draw: _Draw, parsed: Parsed, attempt: Attempt) -> dict[str, Any]:
+    def _training_row(self, draw: _Draw, parsed: Parsed, attempt: Attempt) -> dict[str, Any]:
         problem = parsed.problem
-        content = self._content(draw, attempt)
-        turns = [message.model_dump(include={"role", "content"}) for message in problem.messages]
+        content = self._assistant_turn(draw, attempt)
+        prompt_turns = [message.model_dump(include={"role", "content"}) for message in problem.messages]
         return {
-            "messages": (*turns, {"role": "assistant", "content": content}),
+            "messages": (*prompt_turns, {"role": "assistant", "content": content}),
             "trace_id": trace_id(problem, attempt),
             "problem_id": problem.id,
             "teacher": attempt.model or None,
             "set": draw.name,
             "language": problem.language,
             "licence": problem.licence,
-            "source": parsed.source or draw.found.dataset or draw.source.path,
+            "source": parsed.source or draw.field_map.dataset or draw.source.path,
             "tokens": self._count(content),
         }
 
 
-def _unfit(attempt: Attempt) -> str:
+def _misfit_reason(attempt: Attempt) -> str:
     """Why an attempt is not fit to train on; empty if it is."""
     if not attempt.text.strip():
         return "its attempt is empty"
     if attempt.finish != "stop":
         return "was cut before it ended"
-    before, closed, answer = attempt.text.partition(field_maps.TAGS.close)
-    if closed and not answer.strip():
+    before_tag, closing_tag, answer = attempt.text.partition(field_maps.TAGS.close)
+    if closing_tag and not answer.strip():
         return "has no answer after its reasoning"
     tags = (field_maps.TAGS.open, field_maps.TAGS.close)
-    stray = any(tag in answer for tag in tags) or before.count(field_maps.TAGS.open) > 1
-    return "has more than one think block" if stray else ""
+    has_stray_tag = any(tag in answer for tag in tags) or before_tag.count(field_maps.TAGS.open) > 1
+    if has_stray_tag:
+        return "has more than one think block"
+    return ""

@@ -21,11 +21,11 @@ OnBad = Callable[[int, str], None]
 
 
 class Rows:
-    """A place that rows are read from; opening it finds out whether it exists and has the fields.
+    """Reads rows from a source; opening it finds out whether it exists and has the fields.
 
     Args:
         source: a path, or a Hub dataset's id.
-        fields: those to hand out; of a JSON row, those that it has.
+        fields: names of those to hand out; of a JSON row, those that it has.
         config, split, revision: of a Hub dataset, or of a folder that is laid out like one.
 
     Raises:
@@ -46,13 +46,14 @@ class Rows:
         self.revision: str | None = None
         """Commit of a Hub dataset; what is read is pinned to it."""
         self.total: int | None = None
-        """Number of rows where it is cheap to know."""
+        """Number of rows; None where it is not cheap to know."""
         self._stream: Any = None
         path = Path(source)
         if source.endswith((".jsonl", ".jsonl.zst")) and not path.is_dir():
             if not path.is_file():
                 raise InputError(f"no such file: {source}", fix="paths are relative to the working directory")
-            self.total = None if path.suffix == ".zst" else sum(1 for _ in log_parts.lines(path))
+            if path.suffix != ".zst":
+                self.total = sum(1 for _ in log_parts.lines(path))
         elif path.exists() or source.count("/") == 1:
             self._stream = self._open(path, config, split, revision)
         else:
@@ -65,15 +66,17 @@ class Rows:
             import datasets
 
             if path.is_file():
-                found = datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
+                stream = datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
             elif path.is_dir():
-                known = config if (path / "README.md").is_file() else None  # a plain folder has no configurations
-                found = datasets.load_dataset(str(path), known, split=split, streaming=True)
+                folder_config = (
+                    config if (path / "README.md").is_file() else None
+                )  # a plain folder has no configurations
+                stream = datasets.load_dataset(str(path), folder_config, split=split, streaming=True)
             else:
                 self.revision = _commit(self.source, revision)
-                found = datasets.load_dataset(self.source, config, split=split, revision=self.revision, streaming=True)
-            self.total = ((found.info.splits or {}).get(split) or _Unknown).num_examples
-            missing = set(self.fields) - set(found.column_names or self.fields)
+                stream = datasets.load_dataset(self.source, config, split=split, revision=self.revision, streaming=True)
+            self.total = ((stream.info.splits or {}).get(split) or _UnknownSize).num_examples
+            missing = set(self.fields) - set(stream.column_names or self.fields)
         except Exception as error:  # a boundary: parquet, HTTP and Hub clients raise errors without a common base
             raise InputError(
                 f"cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}",
@@ -82,11 +85,11 @@ class Rows:
             ) from error
         if missing:
             first = sorted(missing)[0]
-            raise InputError(f"has no field {first!r}", where=self.source, fix=suggest(first, found.column_names))
-        return found.select_columns(self.fields)
+            raise InputError(f"has no field {first!r}", where=self.source, fix=suggest(first, stream.column_names))
+        return stream.select_columns(self.fields)
 
     def read(self, on_bad: OnBad) -> Iterator[tuple[int, Row]]:
-        """(row number from 1, the asked fields of the row) in order.
+        """(row number from 1, the chosen fields of the row) in order.
 
         Args:
             on_bad: takes number and text of a line that is no JSON object; reading goes on behind it.
@@ -100,9 +103,9 @@ class Rows:
             yield from self._jsonl_zst(on_bad)
         else:
             for number, row in jsonl.rows(Path(self.source), on_bad):
-                yield number, self._asked(row)
+                yield number, self._selected(row)
 
-    def _asked(self, row: Row) -> Row:
+    def _selected(self, row: Row) -> Row:
         return {name: row[name] for name in self.fields if name in row}
 
     def _jsonl_zst(self, on_bad: OnBad) -> Iterator[tuple[int, Row]]:
@@ -112,13 +115,13 @@ class Rows:
             except orjson.JSONDecodeError:
                 row = line
             if isinstance(row, dict):
-                yield number, self._asked(row)
+                yield number, self._selected(row)
             elif row is not None:
                 on_bad(number, line.decode(errors="replace").rstrip("\n"))
 
     def _guarded(self) -> Iterator[Row]:
         stream = iter(self._stream)
-        read = 0
+        rows_read = 0
         while True:
             try:
                 row = next(stream)
@@ -126,15 +129,15 @@ class Rows:
                 return
             except Exception as error:  # a boundary: see _open
                 raise RunError(
-                    f"broke off after {read:,} rows: {type(error).__name__}: {str(error)[:200]}",
+                    f"broke off after {rows_read:,} rows: {type(error).__name__}: {str(error)[:200]}",
                     where=self.source,
                     fix="give the same command again; what was read stays",
                 ) from error
-            read += 1
+            rows_read += 1
             yield row
 
 
-class _Unknown:
+class _UnknownSize:
     num_examples: int | None = None
 
 

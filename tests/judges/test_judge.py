@@ -29,7 +29,7 @@ RIGHT, WRONG = says("The same.\nVERDICT: RIGHT"), says("Another.\nVERDICT: WRONG
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.judges.judge._PAUSE", 0.01)
+    monkeypatch.setattr("distill.judges.judge._FIRST_PAUSE_SECONDS", 0.01)
 
 
 @contextmanager

@@ -18,37 +18,37 @@ from typing import IO, Any
 
 
 def main(path: str) -> None:
-    asked = json.loads(sys.stdin.buffer.read())
-    told = os.dup(1)
+    job = json.loads(sys.stdin.buffer.read())
+    results_fd = os.dup(1)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    for given in asked["inputs"]:
-        with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            stdin.write(given.encode("utf-8", "replace"))
+    for stdin_text in job["inputs"]:
+        with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            stdin.write(stdin_text.encode("utf-8", "replace"))
             stdin.seek(0)
             child = os.fork()
             if not child:
-                os.close(told)
-                _redirect(stdin, out, err)
+                os.close(results_fd)
+                _redirect(stdin, stdout, stderr)
                 break
-            result = _result(child, out, err, asked["seconds"], asked["output"])
-        with os.fdopen(os.dup(told), "wb") as lines:
-            lines.write(json.dumps(result).encode() + b"\n")
+            result = _await_result(child, stdout, stderr, job["seconds"], job["output"])
+        with os.fdopen(os.dup(results_fd), "wb") as results_file:
+            results_file.write(json.dumps(result).encode() + b"\n")
         if result["status"] in ("timeout", "output"):
             return
     else:
         return
-    _become(path)
+    _run_as_main(path)
 
 
-def _redirect(stdin: IO[bytes], out: IO[bytes], err: IO[bytes]) -> None:
+def _redirect(stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> None:
     os.setsid()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-    for fd, file in enumerate((stdin, out, err)):
+    for fd, file in enumerate((stdin, stdout, stderr)):
         os.dup2(file.fileno(), fd)
     sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115  it is the program's
 
 
-def _become(path: str) -> None:
+def _run_as_main(path: str) -> None:
     """Run the program as the main module of this process, which then ends as any Python program does."""
     module = types.ModuleType("__main__")
     module.__file__ = path
@@ -59,31 +59,33 @@ def _become(path: str) -> None:
     exec(code, module.__dict__)  # noqa: S102  this is what the sandbox is for
 
 
-def _result(child: int, out: IO[bytes], err: IO[bytes], seconds: float, output: int) -> dict[str, Any]:
+def _await_result(
+    child: int, stdout: IO[bytes], stderr: IO[bytes], time_limit: float, output_limit: int
+) -> dict[str, Any]:
     started = time.monotonic()
-    code = None
-    while code is None and (left := started + seconds - time.monotonic()) > 0:
-        signal.sigtimedwait({signal.SIGCHLD}, left)
-        pid, status = os.waitpid(child, os.WNOHANG)
-        code = os.waitstatus_to_exitcode(status) if pid else None
+    exit_code = None
+    while exit_code is None and (seconds_left := started + time_limit - time.monotonic()) > 0:
+        signal.sigtimedwait({signal.SIGCHLD}, seconds_left)
+        pid, wait_status = os.waitpid(child, os.WNOHANG)
+        exit_code = os.waitstatus_to_exitcode(wait_status) if pid else None
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    if code is None:
+    if exit_code is None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    written = [os.pread(file.fileno(), output + 1, 0) for file in (out, err)]
-    if code is None or code == -signal.SIGXCPU:
-        ended = "timeout"
-    elif len(written[0]) > output or code == -signal.SIGXFSZ:
-        ended = "output"
+    outputs = [os.pread(file.fileno(), output_limit + 1, 0) for file in (stdout, stderr)]
+    if exit_code is None or exit_code == -signal.SIGXCPU:
+        status = "timeout"
+    elif len(outputs[0]) > output_limit or exit_code == -signal.SIGXFSZ:
+        status = "output"
     else:
-        ended = "error" if code else "ok"
+        status = "error" if exit_code else "ok"
     return {
-        "status": ended,
-        "code": code,
-        "stdout": written[0].decode("utf-8", "replace") if ended == "ok" else "",
-        "stderr": written[1][-2000:].decode("utf-8", "replace"),
+        "status": status,
+        "code": exit_code,
+        "stdout": outputs[0].decode("utf-8", "replace") if status == "ok" else "",
+        "stderr": outputs[1][-2000:].decode("utf-8", "replace"),
         "seconds": time.monotonic() - started,
     }
 

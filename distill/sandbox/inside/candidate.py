@@ -17,27 +17,27 @@ from distill.sandbox.inside import wire
 
 
 def main(path: str) -> None:
-    asked, told = os.dup(0), os.dup(1)
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    requests_fd = os.dup(0)
+    replies_fd = os.dup(1)
+    devnull = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1):
-        os.dup2(nowhere, fd)
+        os.dup2(devnull, fd)
     module = types.ModuleType("program")
     sys.modules["program"] = module
-    reply = _load(path, module)
-    while line := wire.read_line(asked):
+    load_failure = _load(path, module)
+    while line := wire.read_line(requests_fd):
+        reply = load_failure
         if reply is None:
             try:
-                wanted = json.loads(line)
-                answer = _get(module, wanted["get"]) if "get" in wanted else _call(module, wanted)
+                request = json.loads(line)
+                reply = _get(module, request["get"]) if "get" in request else _call(module, request)
             except RecursionError:
-                answer = {"value": ["o", "recursion"]}
-            wire.write_line(told, json.dumps(answer).encode())
-        else:
-            wire.write_line(told, json.dumps(reply).encode())
+                reply = {"value": ["o", "recursion"]}
+        wire.write_line(replies_fd, json.dumps(reply).encode())
 
 
 def _load(path: str, module: types.ModuleType) -> dict[str, Any] | None:
-    """Run the program's text; the reply to everything if it cannot be run."""
+    """Run the program's text; returns the reply to every request if it cannot be run."""
     with open(path, encoding="utf-8") as file:
         text = file.read()
     try:
@@ -57,18 +57,23 @@ def _get(module: types.ModuleType, name: str) -> dict[str, Any]:
     value = module.__dict__[name]
     if isinstance(value, type):
         return {"class": name}
-    return {"function": name} if builtins.callable(value) else {"value": wire.encode(value)}
+    if builtins.callable(value):
+        return {"function": name}
+    return {"value": wire.encode(value)}
 
 
-def _call(module: types.ModuleType, wanted: dict[str, Any]) -> dict[str, Any]:
-    args, kwargs = wire.decode(wanted["args"]), wire.decode(wanted["kwargs"])
+def _call(module: types.ModuleType, request: dict[str, Any]) -> dict[str, Any]:
+    args = wire.decode(request["args"])
+    kwargs = wire.decode(request["kwargs"])
     try:
-        value = module.__dict__[wanted["call"]](*args, **kwargs)
-        sent = wire.encode(value)
+        value = module.__dict__[request["call"]](*args, **kwargs)
+        sent_value = wire.encode(value)
     except BaseException as error:  # noqa: BLE001  a named boundary: the program may raise anything at all
         return {"raise": type(error).__name__, "text": f"{error}"[:200]}
-    left = wire.encode([args, kwargs])
-    return {"value": sent} if left == ["l", wanted["args"], wanted["kwargs"]] else {"value": sent, "left": left}
+    left_arguments = wire.encode([args, kwargs])
+    if left_arguments == ["l", request["args"], request["kwargs"]]:
+        return {"value": sent_value}
+    return {"value": sent_value, "left": left_arguments}
 
 
 if __name__ == "__main__":

@@ -15,35 +15,36 @@ from typing import Any
 _NEWUSER = 0x10000000
 
 
-def network(port: int) -> bool:
+def reaches_network(port: int) -> bool:
     with socket.socket() as client:
         client.settimeout(1)
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def outside(path: str) -> bool:
+def reads_outside(path: str) -> bool:
     return os.path.exists(path) or os.path.exists("/proc/1")
 
 
-def writing() -> bool:
+def writes_system() -> bool:
     for folder in (os.path.dirname(os.__file__), "/", "/usr", "/dev"):
         with contextlib.suppress(OSError), open(os.path.join(folder, "written"), "w"):
             return True
     return False
 
 
-def memory(mib: int) -> bool:
+def exceeds_memory(mib: int) -> bool:
     with contextlib.suppress(MemoryError):
         bytearray(2 * mib << 20)
         return True
     return False
 
 
-def processes(count: int) -> bool:
+def exceeds_processes(count: int) -> bool:
     children: list[int] = []
     with contextlib.suppress(OSError):
         while len(children) <= count:
-            if (pid := os.fork()) == 0:
+            pid = os.fork()
+            if pid == 0:
                 signal.pause()
             children.append(pid)
     for pid in children:
@@ -52,7 +53,7 @@ def processes(count: int) -> bool:
     return len(children) > count
 
 
-def disk(mib: int) -> bool:
+def exceeds_disk(mib: int) -> bool:
     for folder in ("/tmp", "/dev/shm"):  # noqa: S108
         with contextlib.suppress(OSError):
             for number in range(2 * mib):
@@ -62,24 +63,24 @@ def disk(mib: int) -> bool:
     return False
 
 
-def namespaces() -> bool:
+def makes_namespace() -> bool:
     return bool(ctypes.CDLL(None).unshare(_NEWUSER) == 0)
 
 
 def main() -> None:
-    told: dict[str, Any] = json.loads(sys.stdin.read())
+    settings: dict[str, Any] = json.loads(sys.stdin.read())
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    attempts: dict[str, Callable[[], bool]] = {
-        "reach the network": lambda: network(told["port"]),
-        "read files outside": lambda: outside(told["secret"]),
-        "write to the system": writing,
-        "take more memory": lambda: memory(told["memory"]),
-        "start more processes": lambda: processes(told["processes"]),
-        "fill the disk": lambda: disk(told["disk"]),
-        "make a user namespace": namespaces,
+    escapes: dict[str, Callable[[], bool]] = {
+        "reach the network": lambda: reaches_network(settings["port"]),
+        "read files outside": lambda: reads_outside(settings["secret"]),
+        "write to the system": writes_system,
+        "take more memory": lambda: exceeds_memory(settings["memory"]),
+        "start more processes": lambda: exceeds_processes(settings["processes"]),
+        "fill the disk": lambda: exceeds_disk(settings["disk"]),
+        "make a user namespace": makes_namespace,
         "be root": lambda: os.getuid() == 0,
     }
-    print(json.dumps([name for name, attempt in attempts.items() if attempt()]))  # noqa: T201
+    print(json.dumps([name for name, escape in escapes.items() if escape()]))  # noqa: T201
 
 
 if __name__ == "__main__":

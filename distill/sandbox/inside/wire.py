@@ -13,11 +13,11 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-_AS_DICT = (dict, collections.Counter, collections.OrderedDict, collections.defaultdict)
-_ROWS: dict[Any, str] = {list: "l", tuple: "t", set: "s", frozenset: "f"}
-_LAZY = (types.GeneratorType, map, filter, zip, enumerate, reversed)
-_LONG = 1 << 64
-_MOST = 100_000
+_DICT_TYPES = (dict, collections.Counter, collections.OrderedDict, collections.defaultdict)
+_SEQUENCE_TAGS: dict[Any, str] = {list: "l", tuple: "t", set: "s", frozenset: "f"}
+_LAZY_TYPES = (types.GeneratorType, map, filter, zip, enumerate, reversed)
+_LONG_INTEGER = 1 << 64
+_MAX_DRAWN = 100_000
 """Items that are drawn from a generator before it counts as endless."""
 
 
@@ -37,42 +37,45 @@ def encode(value: Any) -> Any:
     Raises:
         RecursionError: it is nested too deeply, or contains itself.
     """
-    kind: Any = type(value)
-    if value is None or kind in (bool, float, str):
+    value_type: Any = type(value)
+    if value is None or value_type in (bool, float, str):
         return value
-    sent: list[Any] = ["o", kind.__name__]
-    if kind is int:  # a long one as hex: JSON's decimals are slow and limited in length
-        return value if -_LONG < value < _LONG else ["i", hex(value)]
-    if kind in _ROWS:
-        sent = [_ROWS[kind], *map(encode, value)]
-    elif kind in _AS_DICT:
-        sent = ["d", *([encode(key), encode(item)] for key, item in value.items())]
-    elif kind in _LAZY:
-        items = list(itertools.islice(value, _MOST + 1))
-        sent = ["g", *map(encode, items)] if len(items) <= _MOST else sent
-    elif kind is range:
-        sent = ["r", value.start, value.stop, value.step]
-    elif kind is bytes:
-        sent = ["b", value.hex()]
-    elif kind is complex:
-        sent = ["c", value.real, value.imag]
-    return sent
+    encoded: list[Any] = ["o", value_type.__name__]
+    if value_type is int:  # a long one as hex: JSON's decimals are slow and limited in length
+        if abs(value) < _LONG_INTEGER:
+            return value
+        return ["i", hex(value)]
+    if value_type in _SEQUENCE_TAGS:
+        encoded = [_SEQUENCE_TAGS[value_type], *map(encode, value)]
+    elif value_type in _DICT_TYPES:
+        encoded = ["d", *([encode(key), encode(item)] for key, item in value.items())]
+    elif value_type in _LAZY_TYPES:
+        items = list(itertools.islice(value, _MAX_DRAWN + 1))
+        if len(items) <= _MAX_DRAWN:
+            encoded = ["g", *map(encode, items)]
+    elif value_type is range:
+        encoded = ["r", value.start, value.stop, value.step]
+    elif value_type is bytes:
+        encoded = ["b", value.hex()]
+    elif value_type is complex:
+        encoded = ["c", value.real, value.imag]
+    return encoded
 
 
-def decode(sent: Any) -> Any:
+def decode(encoded: Any) -> Any:
     """The value that `encode` was given.
 
     Raises:
         ValueError, TypeError, LookupError, RecursionError: what arrived is not of that form.
     """
-    if isinstance(sent, list):
-        return _BUILD[sent[0]](*sent[1:])
-    if isinstance(sent, dict):
+    if isinstance(encoded, list):
+        return _BUILDERS[encoded[0]](*encoded[1:])
+    if isinstance(encoded, dict):
         raise ValueError("not plain data")
-    return sent
+    return encoded
 
 
-_BUILD: dict[str, Callable[..., Any]] = {
+_BUILDERS: dict[str, Callable[..., Any]] = {
     "l": lambda *items: [*map(decode, items)],
     "t": lambda *items: tuple(map(decode, items)),
     "s": lambda *items: set(map(decode, items)),
@@ -87,17 +90,20 @@ _BUILD: dict[str, Callable[..., Any]] = {
 }
 
 
-def restore(old: Any, new: Any) -> None:
+def restore(argument: Any, left_value: Any) -> None:
     """Make a mutable argument equal to what the program left of it, in place, as a call in one process would."""
-    if type(old) is list and type(new) is list:
-        if len(old) == len(new):
-            for left, right in zip(old, new, strict=True):
-                restore(left, right)
-        same = (type(left) is type(right) and left == right for left, right in zip(old, new, strict=False))
-        old[:] = [*(old[i] if kept else new[i] for i, kept in enumerate(same)), *new[len(old) :]]
-    elif type(old) in (dict, set) and type(new) is type(old):
-        old.clear()
-        old.update(new)
+    if type(argument) is list and type(left_value) is list:
+        if len(argument) == len(left_value):
+            for item, left_item in zip(argument, left_value, strict=True):
+                restore(item, left_item)
+        items = [
+            item if type(item) is type(left_item) and item == left_item else left_item
+            for item, left_item in zip(argument, left_value, strict=False)
+        ]
+        argument[:] = [*items, *left_value[len(argument) :]]
+    elif type(argument) in (dict, set) and type(left_value) is type(argument):
+        argument.clear()
+        argument.update(left_value)
 
 
 def read_line(fd: int) -> bytes:
@@ -112,6 +118,6 @@ def read_line(fd: int) -> bytes:
 
 
 def write_line(fd: int, line: bytes) -> None:
-    view = memoryview(line + b"\n")
-    while view:
-        view = view[os.write(fd, view) :]
+    unwritten = memoryview(line + b"\n")
+    while unwritten:
+        unwritten = unwritten[os.write(fd, unwritten) :]
