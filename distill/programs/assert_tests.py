@@ -95,6 +95,6 @@ class Examiner:
     def _running_tester(self) -> Session:
         if self._tester is None or not self._tester.alive:
             command = ["python", "-E", "-s", "-m", "distill.sandbox.inside.tester"]
-            limits = Limits(seconds=_FOREVER, memory=1024, output=64)
+            limits = Limits(seconds=_TESTER_SECONDS, memory=1024, output=64)
             self._tester = self._sandbox.open(_module_files("tester"), command, limits)
         return self._tester
