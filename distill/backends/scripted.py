@@ -29,9 +29,9 @@ class Config(Record):
     delay: float = Field(0, ge=0)
     """Seconds that each reply takes."""
     fail_first: int = Field(0, ge=0)
-    """So many requests fail with a BackendError before the first reply."""
+    """Requests that fail with a BackendError before the first reply."""
     fail_after: int | None = Field(None, ge=0)
-    """After so many replies all requests fail with a BackendError."""
+    """Replies after which all requests fail with a BackendError; None: they never do."""
     concurrency: int = Field(64, ge=1)
     """Requests in flight."""
 
@@ -49,25 +49,28 @@ class _Scripted:
     engine = "scripted"
 
     def __init__(self, config: Config, model: Model) -> None:
-        self.config, self.model, self.concurrency = config, model, config.concurrency
+        self.config = config
+        self.model = model
+        self.concurrency = config.concurrency
         self._rows: list[Row] = []
         self._tokenizer: Tokenizer | None = None
-        self._failures, self._replies = config.fail_first, 0
+        self._failures_left = config.fail_first
+        self._replies = 0
 
     async def open(self) -> None:
         if not self.config.replies and not self.config.file:
             raise InputError("has nothing to say", where="scripted", fix="give `replies` or a `file`")
-        self._rows = _read(self.config.file) if self.config.file else []
+        self._rows = _read_script(self.config.file) if self.config.file else []
         if self.config.replies:
             self._rows.append(Row(replies=self.config.replies))
         self._tokenizer = Tokenizer(self.model.path, self.model.revision, self.model.template)
 
     async def complete(self, request: Request) -> Completion:
-        start = time.monotonic()
-        room = budget(self.model, request)
+        started_at = time.monotonic()
+        token_budget = budget(self.model, request)
         await asyncio.sleep(self.config.delay)
-        if self._failures or self._replies == self.config.fail_after:
-            self._failures -= self._failures > 0
+        if self._failures_left or self._replies == self.config.fail_after:
+            self._failures_left -= self._failures_left > 0
             raise BackendError("the scripted backend fails as told", fix="change `fail_first` or `fail_after`")
         assert self._tokenizer, "open() first"
         prompt = self._tokenizer.decode(request.ids)
@@ -75,30 +78,34 @@ class _Scripted:
         if row is None:
             raise Refused("no scripted reply matches the prompt")
         replies = [self._tokenizer.encode(reply) for reply in row.replies]
-        said, drawn = max((_said(reply, request.ids), -n) for n, reply in enumerate(replies))
-        reply = replies[-drawn if said else int(content_id(request.id, request.seed), 16) % len(replies)]
-        ids = reply[said : said + room]
+        overlaps = [_overlap(reply, request.ids) for reply in replies]
+        start = max(overlaps)
+        if start:
+            reply = replies[overlaps.index(start)]
+        else:
+            reply = replies[int(content_id(request.id, request.seed), 16) % len(replies)]
+        ids = reply[start : start + token_budget]
         self._replies += 1
         return Completion(
             text=self._tokenizer.decode(ids),
             ids=tuple(ids),
             tokens=len(ids),
-            finish="stop" if len(reply) - said <= room else "length",
+            finish="stop" if len(reply) - start <= token_budget else "length",
             seed=request.seed,
             endpoint="scripted",
-            seconds=time.monotonic() - start,
+            seconds=time.monotonic() - started_at,
         )
 
     async def close(self) -> None:
         pass
 
 
-def _said(reply: list[int], ids: tuple[int, ...]) -> int:
-    """How much of a reply the prompt already ends in."""
+def _overlap(reply: list[int], ids: tuple[int, ...]) -> int:
+    """How many of a reply's first tokens the prompt already ends in."""
     return next((n for n in range(len(reply), 0, -1) if ids[-n:] == tuple(reply[:n])), 0)
 
 
-def _read(path: Path) -> list[Row]:
+def _read_script(path: Path) -> list[Row]:
     if not path.is_file():
         raise InputError("no such file", where=str(path), fix="paths are relative to the working directory")
     rows = []

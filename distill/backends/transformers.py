@@ -35,7 +35,8 @@ class _Transformers:
     engine = "transformers"
 
     def __init__(self, config: Config, model: Model) -> None:
-        self.config, self.model = config, model
+        self.config = config
+        self.model = model
         self.concurrency = 2 * config.batch
         self._waiting: list[Row] = []
         self._wake = asyncio.Event()
@@ -50,8 +51,8 @@ class _Transformers:
 
     async def complete(self, request: Request) -> Completion:
         assert self._workers, "open() first"
-        end = len(request.ids) + budget(self.model, request)
-        row = Row(request, asyncio.get_running_loop().create_future(), end, list(request.ids))
+        max_length = len(request.ids) + budget(self.model, request)
+        row = Row(request, asyncio.get_running_loop().create_future(), max_length, list(request.ids))
         self._waiting.append(row)
         self._wake.set()
         return await row.answer
@@ -74,27 +75,27 @@ class _Transformers:
             rows = self._next_batch()
             if not rows:
                 continue
-            few = len(rows) // 8 if self._waiting else 0
+            max_leftover = len(rows) // 8 if self._waiting else 0
             try:
-                left = await asyncio.to_thread(
-                    generator.run, rows, few, lambda row, done: loop.call_soon_threadsafe(_answer, row, done)
+                leftover = await asyncio.to_thread(
+                    generator.run, rows, max_leftover, lambda row, done: loop.call_soon_threadsafe(_answer, row, done)
                 )
             except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
                 fix = "lower `batch`" if "memory" in str(error) else None
                 for row in rows:
                     _answer(row, BackendError(f"generate() failed: {error}", fix=fix))
-                left = []
-            self._waiting = left + self._waiting
+                leftover = []
+            self._waiting = leftover + self._waiting
             if self._waiting:
                 self._wake.set()
 
     def _next_batch(self) -> list[Row]:
         """Take the rows that are sampled like the first one, up to a batch; abandoned ones are dropped."""
-        alive = [row for row in self._waiting if not row.answer.done()]
-        batch = [row for row in alive if row.request.sampling.identity() == alive[0].request.sampling.identity()]
+        waiting = [row for row in self._waiting if not row.answer.done()]
+        batch = [row for row in waiting if row.request.sampling.identity() == waiting[0].request.sampling.identity()]
         batch = batch[: self.config.batch]
-        taken = set(map(id, batch))
-        self._waiting = [row for row in alive if id(row) not in taken]
+        batch_ids = set(map(id, batch))
+        self._waiting = [row for row in waiting if id(row) not in batch_ids]
         return batch
 
 

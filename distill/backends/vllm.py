@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from distill.backends import Backend, Completion, Model, Request
+from distill.backends import Backend, Completion, Journal, Model, Request
 from distill.endpoints.addresses import Roster, address
 from distill.endpoints.failures import Failure
 from distill.endpoints.http import Gateway, allow_sockets
@@ -25,7 +25,7 @@ from distill.serving import Serving, local
 from distill.serving.fleet import Fleet
 from distill.types import Record
 
-_FOLLOW = 3.0  # seconds between two readings of the endpoints' file
+_REREAD_INTERVAL = 3.0  # seconds between two readings of the endpoints' file
 
 
 class Repetition(Record):
@@ -63,8 +63,8 @@ class Config(Gateway):
 
     @field_validator("endpoints")
     @classmethod
-    def _addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(address(url) for url in given))
+    def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(address(url) for url in urls))
 
 
 def build(config: Config, model: Model, log: Path) -> Backend:
@@ -76,14 +76,16 @@ class _Vllm:
     takes_ids = True
 
     def __init__(self, config: Config, model: Model, log: Path) -> None:
-        self.config, self.model, self.log = config, model, log
-        self.concurrency, self.timeout = config.concurrency, config.timeout
-        self._pool = Pool(config.concurrency, config.patience, self._lost)
+        self.config = config
+        self.model = model
+        self.log = log
+        self.concurrency = config.concurrency
+        self.timeout = config.timeout
+        self._pool = Pool(config.concurrency, config.patience, self._fatal_error)
         self._roster = Roster(config.endpoints_file) if config.endpoints_file else None
         self._follower: asyncio.Task[None] | None = None
         self._fleet: Fleet | None = None
-        self.journal: Callable[[Request, bytes], None] | None = None
-        """Takes each reply before it is read."""
+        self.journal: Journal | None = None
 
     @property
     def limit(self) -> int:
@@ -97,16 +99,17 @@ class _Vllm:
     async def open(self) -> None:
         allow_sockets(self.config.concurrency)
         try:
-            wrong = await self._pool.join(self._endpoint(url) for url in self.config.endpoints)
+            errors = await self._pool.join(self._endpoint(url) for url in self.config.endpoints)
             # a typo in the recipe is told at once; with one endpoint that works, dead ones are waited for
-            fatal = [e for e in wrong if isinstance(e, InputError)] or (wrong if not self._pool.limit else [])
-            if fatal and (not self._roster or isinstance(fatal[0], InputError)):
-                raise fatal[0] if not isinstance(fatal[0], Failure) else BackendError(str(fatal[0]))
+            if wrong_input := next((error for error in errors if isinstance(error, InputError)), None):
+                raise wrong_input
+            if errors and not self._pool.limit and not self._roster:
+                raise BackendError(str(errors[0])) if isinstance(errors[0], Failure) else errors[0]
             if self._roster:
-                await self._first(self._roster.read, str(self.config.endpoints_file))
+                await self._wait_for_first(self._roster.read, str(self.config.endpoints_file))
             elif not self.config.endpoints:
                 self._fleet = await self._start()
-                await self._first(self._fleet.urls, "here")
+                await self._wait_for_first(self._fleet.urls, "here")
         except BaseException:  # Ctrl-C while the model loads must not leave the server behind
             await self.close()
             raise
@@ -126,35 +129,35 @@ class _Vllm:
     def _endpoint(self, url: str) -> Endpoint:
         config = self.config
         extra = {"repetition_detection": config.repetition.model_dump()} if config.repetition else {}
-        return Endpoint(url, self.model, config, config.timeout, extra, self._keep)
+        return Endpoint(url, self.model, config, config.timeout, extra, self._journal_reply)
 
-    def _keep(self, request: Request, raw: bytes) -> None:
+    def _journal_reply(self, request: Request, raw: bytes) -> None:
         if self.journal:
             self.journal(request, raw)
 
-    async def _first(self, listed: Callable[[], Sequence[str]], where: str) -> None:
-        """Wait for the first server of those listed, then follow the list."""
+    async def _wait_for_first(self, read_urls: Callable[[], Sequence[str]], source: str) -> None:
+        """Wait until one of the servers that `read_urls` lists works, then follow the list."""
         deadline = time.monotonic() + self.config.patience
         while not self._pool.limit:
-            await self._update(listed)
+            await self._update(read_urls)
             if time.monotonic() > deadline and not self._pool.limit:
-                known = [f"{m['url']} {m.get('reason', '')}" for m in self._pool.status()["each"]]
-                what = f"no server in it has worked for {self.config.patience:g} s: {'; '.join(known) or 'it is empty'}"
-                raise BackendError(what, where=where, fix="start one: `distill serve`")
-            await asyncio.sleep(min(0.25, _FOLLOW))
-        self._follower = asyncio.create_task(self._follow(listed))
+                reports = "; ".join(f"{m['url']} {m.get('reason', '')}" for m in self._pool.status()["each"])
+                message = f"no server in it has worked for {self.config.patience:g} s: {reports or 'it is empty'}"
+                raise BackendError(message, where=source, fix="start one: `distill serve`")
+            await asyncio.sleep(min(0.25, _REREAD_INTERVAL))
+        self._follower = asyncio.create_task(self._follow(read_urls))
 
-    async def _follow(self, listed: Callable[[], Sequence[str]]) -> None:
+    async def _follow(self, read_urls: Callable[[], Sequence[str]]) -> None:
         while True:
-            await asyncio.sleep(_FOLLOW)
-            await self._update(listed)
+            await asyncio.sleep(_REREAD_INTERVAL)
+            await self._update(read_urls)
 
-    async def _update(self, listed: Callable[[], Sequence[str]]) -> None:
-        urls = {*self.config.endpoints, *await asyncio.to_thread(listed)}
-        new = self._pool.keep(urls)
-        await self._pool.join(self._endpoint(url) for url in sorted(new))
+    async def _update(self, read_urls: Callable[[], Sequence[str]]) -> None:
+        urls = {*self.config.endpoints, *await asyncio.to_thread(read_urls)}
+        new_urls = self._pool.keep(urls)
+        await self._pool.join(self._endpoint(url) for url in sorted(new_urls))
 
-    def _lost(self) -> BackendError | None:
+    def _fatal_error(self) -> BackendError | None:
         if self._fleet and not self._fleet.alive:
             fix = "finished traces are saved; the same command goes on from there"
             return BackendError(f"the vLLM server died: {self._fleet.last_words()}", fix=fix)
@@ -170,9 +173,8 @@ class _Vllm:
         self._fleet.start()
         while not self._fleet.urls():
             if not self._fleet.alive:
-                fix = (
-                    "raise `start_timeout` if it only needs longer" if "not ready" in self._fleet.last_words() else None
-                )
-                raise BackendError(f"the vLLM server did not start: {self._fleet.last_words()}", fix=fix)
+                reason = self._fleet.last_words()
+                fix = "raise `start_timeout` if it only needs longer" if "not ready" in reason else None
+                raise BackendError(f"the vLLM server did not start: {reason}", fix=fix)
             await asyncio.sleep(0.25)
         return self._fleet

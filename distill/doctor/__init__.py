@@ -27,7 +27,7 @@ PROBES = (
     ("sandbox", "access.sandbox", 40),
     ("engines", "engines.probe", 180),
 )
-"""Name, function of a module here, seconds."""
+"""Name of each probe, the function of a module of this folder that it calls, and its time limit in seconds."""
 
 
 def works(findings: Found) -> bool:
@@ -36,44 +36,47 @@ def works(findings: Found) -> bool:
 
 
 def examine(folder: Path) -> Iterator[Finding]:
-    """All findings in a stable order, each as soon as it and those before it are known.
+    """Give all findings in a stable order, each as soon as it and those before it are known.
 
     Args:
         folder: of runs, or the run folder that is meant; need not exist.
     """
-    trials = [_Trial(name, _named(place), folder, seconds) for name, place, seconds in PROBES]
-    for trial in trials:
-        yield from trial.findings()
+    probes = [_RunningProbe(name, _lazy_probe(location), folder, seconds) for name, location, seconds in PROBES]
+    for probe in probes:
+        yield from probe.findings()
 
 
-def _named(place: str) -> Callable[[Path], Found]:
+def _lazy_probe(location: str) -> Callable[[Path], Found]:
     """A probe that is imported when it is called: a package that is missing is its own finding, not all of them."""
 
     def probe(folder: Path) -> Found:
-        module, _, function = place.partition(".")
-        found: Found = getattr(importlib.import_module(f"distill.doctor.{module}"), function)(folder)
-        return found
+        module, _, function = location.partition(".")
+        findings: Found = getattr(importlib.import_module(f"distill.doctor.{module}"), function)(folder)
+        return findings
 
     return probe
 
 
-class _Trial(threading.Thread):
+class _RunningProbe(threading.Thread):
     """One probe under way. A daemon: a file system that hangs shall not keep the command from ending."""
 
     def __init__(self, name: str, probe: Callable[[Path], Found], folder: Path, seconds: float) -> None:
         super().__init__(name=name, daemon=True)
-        self._probe, self._folder, self._seconds = probe, folder, seconds
-        self._until = time.monotonic() + seconds
-        self._found: list[Finding] | None = None
+        self._probe = probe
+        self._folder = folder
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+        self._findings: list[Finding] | None = None
         self.start()
 
     def run(self) -> None:
         try:
-            self._found = list(self._probe(self._folder))
+            self._findings = list(self._probe(self._folder))
         except Exception as error:  # noqa: BLE001  the boundary: whatever a package does, the others are told
-            self._found = [Finding(name=self.name, status="broken", what=line(error))]
+            self._findings = [Finding(name=self.name, status="broken", what=line(error))]
 
     def findings(self) -> list[Finding]:
-        self.join(max(0.0, self._until - time.monotonic()))
-        late = Finding(name=self.name, status="broken", what=f"gave no answer in {self._seconds:g} s")
-        return [late] if self._found is None else self._found
+        self.join(max(0.0, self._deadline - time.monotonic()))
+        if self._findings is None:
+            return [Finding(name=self.name, status="broken", what=f"gave no answer in {self._seconds:g} s")]
+        return self._findings

@@ -15,20 +15,23 @@ def hub(_: Path) -> Iterator[Finding]:
     from huggingface_hub import constants, get_token
 
     if constants.HF_HUB_OFFLINE:
-        what = "offline: HF_HUB_OFFLINE is set, so only what is in the cache can be loaded"
-        yield Finding(name="Hub", status="missing", what=what, fix="unset HF_HUB_OFFLINE")
+        message = "offline: HF_HUB_OFFLINE is set, so only what is in the cache can be loaded"
+        yield Finding(name="Hub", status="missing", what=message, fix="unset HF_HUB_OFFLINE")
     elif not (token := get_token()):
-        what = f"no login at {constants.ENDPOINT}: public models load, gated ones and publishing need one"
-        yield Finding(name="Hub", status="missing", what=what, fix="hf auth login, or HF_TOKEN")
+        message = f"no login at {constants.ENDPOINT}: public models load, gated ones and publishing need one"
+        yield Finding(name="Hub", status="missing", what=message, fix="hf auth login, or HF_TOKEN")
     else:
-        told = child.told(["hub"], 20)["hub"]
-        if "error" not in told:
-            yield Finding(name="Hub", status="ok", what=f"logged in at {constants.ENDPOINT} as {told['user']}")
+        answer = child.told(["hub"], 20)["hub"]
+        if "error" not in answer:
+            yield Finding(name="Hub", status="ok", what=f"logged in at {constants.ENDPOINT} as {answer['user']}")
             return
-        refused = told.get("status") in (401, 403)
-        fix = "hf auth login with another token" if refused else "offline? Look at the network, the proxy, HF_ENDPOINT"
-        what = f"{constants.ENDPOINT} {'refuses the token' if refused else 'cannot be asked'}: {told['error']}"
-        yield Finding(name="Hub", status="broken", what=what.replace(token, "(the token)"), fix=fix)
+        if answer.get("status") in (401, 403):
+            message = f"{constants.ENDPOINT} refuses the token: {answer['error']}"
+            fix = "hf auth login with another token"
+        else:
+            message = f"{constants.ENDPOINT} cannot be asked: {answer['error']}"
+            fix = "offline? Look at the network, the proxy, HF_ENDPOINT"
+        yield Finding(name="Hub", status="broken", what=message.replace(token, "(the token)"), fix=fix)
 
 
 def sandbox(_: Path) -> Iterator[Finding]:

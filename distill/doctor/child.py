@@ -15,32 +15,34 @@ from distill.doctor.finding import line
 
 
 def told(steps: list[str], seconds: float = 150) -> dict[str, dict[str, Any]]:
-    """What came of each step, in one child while it lives; the step that kills one is told, the next child goes on.
+    """Try the steps in a child process and return what came of each; where one kills the child, the next child goes on.
 
     An `error` says what was wrong; with `late`, that there was no time left, which on a busy machine proves nothing.
     """
-    found: dict[str, dict[str, Any]] = {}
-    until = time.monotonic() + seconds
-    while left := [step for step in steps if step not in found]:
-        with tempfile.TemporaryFile() as said:
-            command = [sys.executable, "-m", "distill.doctor.child", *left]
-            left_over = max(1.0, until - time.monotonic())
+    results: dict[str, dict[str, Any]] = {}
+    deadline = time.monotonic() + seconds
+    while untried := [step for step in steps if step not in results]:
+        with tempfile.TemporaryFile() as output:
+            command = [sys.executable, "-m", "distill.doctor.child", *untried]
+            time_left = max(1.0, deadline - time.monotonic())
             try:
-                done = subprocess.run(command, stdout=said, stderr=subprocess.DEVNULL, timeout=left_over, check=False)
-                ended: dict[str, Any] = {"error": f"the interpreter died (status {done.returncode})"}
+                process = subprocess.run(
+                    command, stdout=output, stderr=subprocess.DEVNULL, timeout=time_left, check=False
+                )
+                failure: dict[str, Any] = {"error": f"the interpreter died (status {process.returncode})"}
             except subprocess.TimeoutExpired:
-                ended = {"error": f"no answer within {seconds:g} s: is the machine busy?", "late": True}
-            said.seek(0)
-            for row in said.read().decode("utf-8", "replace").splitlines():
+                failure = {"error": f"no answer within {seconds:g} s: is the machine busy?", "late": True}
+            output.seek(0)
+            for row in output.read().decode("utf-8", "replace").splitlines():
                 step = json.loads(row)
-                found[step.pop("step")] = step
-        if dead := next((step for step in left if step not in found), None):
-            found[dead] = ended
-    return found
+                results[step.pop("step")] = step
+        if killer := next((step for step in untried if step not in results), None):
+            results[killer] = failure
+    return results
 
 
 def _try(step: str) -> dict[str, Any]:
-    """What a child finds out; heavy."""
+    """Do one step in the child and return what it finds out."""
     if step == "hub":
         from huggingface_hub import HfApi
 
@@ -48,9 +50,12 @@ def _try(step: str) -> dict[str, Any]:
     if step == "torch":
         import torch
 
-        built = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
-        known = torch.version.cuda or torch.version.hip
-        return {"version": torch.__version__, "built": built if known else "", "devices": torch.cuda.device_count()}
+        build = ""
+        if torch.version.cuda:
+            build = f"CUDA {torch.version.cuda}"
+        elif torch.version.hip:
+            build = f"ROCm {torch.version.hip}"
+        return {"version": torch.__version__, "built": build, "devices": torch.cuda.device_count()}
     if step == "transformers":
         import transformers
         from transformers import Qwen2ForCausalLM
@@ -69,7 +74,7 @@ def _try(step: str) -> dict[str, Any]:
 
 
 def _child(steps: list[str]) -> None:
-    said = os.fdopen(os.dup(1), "w")
+    results = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever the packages print is not ours to read
     for step in steps:
         try:
@@ -77,7 +82,7 @@ def _child(steps: list[str]) -> None:
         except BaseException as error:  # noqa: BLE001  a package that calls exit() is broken, too
             status = getattr(getattr(error, "response", None), "status_code", None)
             result = {"error": line(error), "status": status}
-        print(json.dumps({"step": step, **result}), file=said, flush=True)
+        print(json.dumps({"step": step, **result}), file=results, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ class Finding(Record):
     name: str
     status: Status
     what: str
-    """What was found, in one line."""
+    """The finding in one line."""
     fix: str = ""
-    """What to do about it."""
+    """The remedy; empty where there is nothing to do."""
     needed: bool = False
-    """Whether `distill run tiny` fails because of it."""
+    """Whether `distill run tiny` fails where the status is not ok."""
 
 
 Found = Iterable[Finding]
@@ -27,4 +27,6 @@ Found = Iterable[Finding]
 def line(error: BaseException) -> str:
     """The first line of what an error says."""
     text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__
+    if not text:
+        return type(error).__name__
+    return f"{type(error).__name__}: {text.splitlines()[0][:300]}"

@@ -31,25 +31,30 @@ _EXTRAS = {
 
 def probe(_: Path) -> Iterator[Finding]:
     yield Finding(name="python", status="ok", what=f"{platform.python_version()}, {sys.executable}")
-    wanted = _wanted()
-    core = wanted[""]
-    for one in (bad := [one for one in core if not _fits(one)]):
-        here = version(one.name)
-        what = f"{here} is installed, {one.specifier} is needed" if here else "is not installed"
-        status: Status = "broken" if here else "missing"
-        yield Finding(name=one.name, status=status, what=what, fix=f"pip install '{one}'", needed=True)
-    if not bad:
-        yield Finding(name="packages", status="ok", what=f"all {len(core)} that distill needs{_untested(wanted)}")
+    requirements = _requirements()
+    core = requirements[""]
+    unfit = [requirement for requirement in core if not _fits(requirement)]
+    for requirement in unfit:
+        status: Status = "missing"
+        message = "is not installed"
+        if installed := version(requirement.name):
+            status = "broken"
+            message = f"{installed} is installed, {requirement.specifier} is needed"
+        fix = f"pip install '{requirement}'"
+        yield Finding(name=requirement.name, status=status, what=message, fix=fix, needed=True)
+    if not unfit:
+        yield Finding(name="packages", status="ok", what=f"all {len(core)} that distill needs{_untested(requirements)}")
     for extra, purpose in _EXTRAS.items():
-        own = wanted.get(extra, [])
-        absent = not all(map(_fits, own))
-        held = ", ".join(f"{one.name} {version(one.name)}" for one in own)
-        what = f"for {purpose}" if absent else f"{held}, for {purpose}"
-        fix = f"pip install 'distill[{extra}]'" if absent else ""
-        yield Finding(name=extra, status="missing" if absent else "ok", what=what, fix=fix)
+        extra_requirements = requirements.get(extra, [])
+        if all(map(_fits, extra_requirements)):
+            versions = ", ".join(f"{package.name} {version(package.name)}" for package in extra_requirements)
+            yield Finding(name=extra, status="ok", what=f"{versions}, for {purpose}")
+        else:
+            fix = f"pip install 'distill[{extra}]'"
+            yield Finding(name=extra, status="missing", what=f"for {purpose}", fix=fix)
 
 
-def _wanted() -> dict[str, list[Requirement]]:
+def _requirements() -> dict[str, list[Requirement]]:
     """Requirements by extra, `""` being those that are no extra's.
 
     A checkout's pyproject.toml counts before what was installed from it: that may have been before a `git pull`.
@@ -61,34 +66,36 @@ def _wanted() -> dict[str, list[Requirement]]:
         project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
         groups = {"": project["dependencies"], **project["optional-dependencies"]}
         return {extra: [Requirement(line) for line in lines] for extra, lines in groups.items()}
-    found: dict[str, list[Requirement]] = {"": []}
-    for one in map(Requirement, importlib.metadata.requires("distill") or []):
-        extra = re.search(r"extra == [\"'](.+?)[\"']", str(one.marker or ""))
-        one.marker = None
-        found.setdefault(extra[1] if extra else "", []).append(one)
-    return found
+    by_extra: dict[str, list[Requirement]] = {"": []}
+    for requirement in map(Requirement, importlib.metadata.requires("distill") or []):
+        extra = re.search(r"extra == [\"'](.+?)[\"']", str(requirement.marker or ""))
+        requirement.marker = None
+        by_extra.setdefault(extra[1] if extra else "", []).append(requirement)
+    return by_extra
 
 
-def _fits(one: Requirement) -> bool:
-    here = version(one.name)
-    return here is not None and one.specifier.contains(here, prereleases=True)
+def _fits(requirement: Requirement) -> bool:
+    installed = version(requirement.name)
+    return installed is not None and requirement.specifier.contains(installed, prereleases=True)
 
 
 def version(package: str) -> str | None:
-    """Of an installed package; None if it is not."""
+    """The version of an installed package; None if it is not installed."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(package)
     return None
 
 
-def _untested(wanted: dict[str, list[Requirement]]) -> str:
+def _untested(requirements: dict[str, list[Requirement]]) -> str:
     """Which packages are of another version than those tested together; a checkout knows, a wheel does not."""
     path = _CHECKOUT / "constraints.txt"
     if not path.is_file():
         return ""
     lines = (line.strip().partition("==") for line in path.read_text(encoding="utf-8").splitlines())
     tested = {name: pinned for name, equals, pinned in lines if equals}
-    names = sorted({one.name for group in wanted.values() for one in group} & set(tested))
-    here = {name: (version(name) or tested[name]).partition("+")[0] for name in names}
-    other = [f"{name} {here[name]} ({tested[name]})" for name in names if here[name] != tested[name]]
-    return f"; of other versions than constraints.txt: {', '.join(other)}" if other else ", as in constraints.txt"
+    names = sorted({requirement.name for group in requirements.values() for requirement in group} & set(tested))
+    installed = {name: (version(name) or tested[name]).partition("+")[0] for name in names}
+    differing = [f"{name} {installed[name]} ({tested[name]})" for name in names if installed[name] != tested[name]]
+    if differing:
+        return f"; of other versions than constraints.txt: {', '.join(differing)}"
+    return ", as in constraints.txt"

@@ -25,30 +25,34 @@ class EndpointsFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.owner = _me()
+        self.owner = _own_name()
 
     def put(self, urls: Sequence[str]) -> None:
         """Replace this owner's addresses; those of others stay, those of processes that died here are dropped."""
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with _locked(self.path.with_name(self.path.name + ".lock")):
-                sections = {owner: kept for owner, kept in _read(self.path).items() if not _dead(owner)}
+                sections = {owner: owned_urls for owner, owned_urls in _read(self.path).items() if not _is_dead(owner)}
                 sections[self.owner] = list(urls)
                 lines = [_TITLE, *sections.pop("", [])]
-                for owner, kept in sections.items():
-                    lines += [f"# served by {owner}", *kept] if kept else []
+                for owner, owned_urls in sections.items():
+                    if owned_urls:
+                        lines += [f"# served by {owner}", *owned_urls]
                 partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
                 partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
                 os.replace(partial, self.path)
 
 
-def _me() -> str:
-    """A slurm job keeps its id when it is requeued on another machine, and so finds its old section again."""
+def _own_name() -> str:
+    """The name of this process's section.
+
+    A slurm job keeps its id when it is requeued on another machine, and so finds its old section again.
+    """
     job = os.environ.get("SLURM_JOB_ID")
     return f"slurm:{job}" if job else f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _dead(owner: str) -> bool:
+def _is_dead(owner: str) -> bool:
     """Whether the owner certainly runs no more: a process of this machine that is gone. Of others nothing is known."""
     host, _, pid = owner.rpartition(":")
     return host == socket.gethostname() and pid.isdecimal() and not Path(f"/proc/{pid}").exists()
@@ -58,9 +62,11 @@ def _read(path: Path) -> dict[str, list[str]]:
     """Addresses by owner; those that a person wrote belong to nobody, ``""``."""
     sections: dict[str, list[str]] = {"": []}
     owner = ""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        if found := _OWNER.match(line):
-            owner = found[1]
+    if not path.exists():
+        return sections
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if heading := _OWNER.match(line):
+            owner = heading[1]
         elif line.strip() and line != _TITLE:
             sections.setdefault(owner, []).append(line)
     return sections

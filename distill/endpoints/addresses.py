@@ -9,18 +9,18 @@ from urllib.parse import urlsplit
 LOG = logging.getLogger(__name__)
 
 
-def address(given: str) -> str:
-    """An address without a closing slash or `/v1`.
+def address(url: str) -> str:
+    """Check a server's address and return it without a closing slash or `/v1`.
 
     Raises:
-        ValueError: it is none, or holds a password, which would end up in every trace.
+        ValueError: it is no address, or holds a password, which would end up in every trace.
     """
-    parts = urlsplit(given)
+    parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"write http://host:port, not {given}")
+        raise ValueError(f"write http://host:port, not {url}")
     if "@" in parts.netloc:
         raise ValueError(f"name the variable with the key in `api_key_env`: no password in {parts.hostname}'s address")
-    return given.rstrip("/").removesuffix("/v1")
+    return url.rstrip("/").removesuffix("/v1")
 
 
 class Roster:
@@ -28,29 +28,30 @@ class Roster:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._bad: set[str] = set()
-        self._last: list[str] = []
+        self._warned_of: set[str] = set()
+        self._last_urls: list[str] = []
 
     def read(self) -> list[str]:
-        """The addresses now; the last ones known while the file cannot be read, and no line that is none."""
+        """Read the addresses; while the file cannot be read, those read last. Lines without one are left out."""
         try:
             text = self._path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
-            return self._last  # not written yet, or being replaced
+            return self._last_urls  # not written yet, or being replaced
         except OSError as error:
             self._warn(f"{self._path} cannot be read ({error.strerror or error})")
-            return self._last
-        found = []
+            return self._last_urls
+        urls = []
         for line in text.splitlines():
-            if given := line.split("#", 1)[0].strip():
+            entry = line.split("#", 1)[0].strip()
+            if entry:
                 try:
-                    found.append(address(given))
+                    urls.append(address(entry))
                 except ValueError as error:
                     self._warn(f"{self._path}: {error}")
-        self._last = list(dict.fromkeys(found))
-        return self._last
+        self._last_urls = list(dict.fromkeys(urls))
+        return self._last_urls
 
-    def _warn(self, what: str) -> None:
-        if what not in self._bad:
-            self._bad.add(what)
-            LOG.warning("%s", what)
+    def _warn(self, message: str) -> None:
+        if message not in self._warned_of:
+            self._warned_of.add(message)
+            LOG.warning("%s", message)

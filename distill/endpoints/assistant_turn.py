@@ -27,65 +27,69 @@ class Turn:
         self._content: list[str] = []
         self._finish: str | None = None
         self._usage: dict[str, Any] = {}
-        self._tool = False
+        self._calls_tool = False
         self.pieces = 0
-        """With text in them: about as many tokens."""
+        """How many pieces held text: about as many as there are tokens."""
 
     def whole(self, raw: bytes) -> None:
-        self._take(raw, "message")
+        self._read(raw, "message")
 
     def piece(self, raw: bytes) -> None:
-        self._take(raw, "delta")
+        self._read(raw, "delta")
 
-    def _take(self, raw: bytes, part: str) -> None:
+    def _read(self, raw: bytes, key: str) -> None:
         try:
             reply = orjson.loads(raw)
             if error := reply.get("error"):
-                said = error.get("message") if isinstance(error, dict) else error
-                raise Failure(f"broke off with: {str(said)[:200]}")
+                explanation = error.get("message") if isinstance(error, dict) else error
+                raise Failure(f"broke off with: {str(explanation)[:200]}")
             self._usage = reply.get("usage") or self._usage
             for choice in reply["choices"][:1]:
-                said = choice.get(part) or {}
-                thought = said.get("reasoning") or said.get("reasoning_content") or ""
-                text = said.get("content") or ""
-                if not (isinstance(thought, str) and isinstance(text, str)):
+                message = choice.get(key) or {}
+                reasoning = message.get("reasoning") or message.get("reasoning_content") or ""
+                text = message.get("content") or ""
+                if not (isinstance(reasoning, str) and isinstance(text, str)):
                     raise TypeError
-                self._reasoning.append(thought)
+                self._reasoning.append(reasoning)
                 self._content.append(text)
-                self.pieces += bool(thought or text)
-                self._tool = self._tool or bool(said.get("tool_calls"))
+                self.pieces += bool(reasoning or text)
+                self._calls_tool = self._calls_tool or bool(message.get("tool_calls"))
                 self._finish = choice.get("finish_reason") or self._finish
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise Failure(f"sent no completion but {raw[:80]!r}") from error
 
     @property
     def text(self) -> str:
-        tags, thought, content = self._tags, "".join(self._reasoning), "".join(self._content)
-        if thought:
-            return tags.open + thought + (tags.close + content if content else "")
+        tags = self._tags
+        reasoning = "".join(self._reasoning)
+        content = "".join(self._content)
+        if reasoning and content:
+            return tags.open + reasoning + tags.close + content
+        if reasoning:
+            return tags.open + reasoning
         # a server without a reasoning parser, behind a template that opened the tag in the prompt
-        opened = content.lstrip().startswith(tags.open) or tags.close not in content
-        return content if opened else tags.open + content
+        has_opening_tag = content.lstrip().startswith(tags.open) or tags.close not in content
+        return content if has_opening_tag else tags.open + content
 
     def raw(self) -> bytes:
-        """All of it as one reply, for the record."""
+        """The whole turn as one reply, for the record."""
         message = {"reasoning": "".join(self._reasoning), "content": "".join(self._content)}
         return orjson.dumps({"message": message, "finish_reason": self._finish, "usage": self._usage})
 
     def completion(
-        self, request: Request, endpoint: str, seconds: float, seeded: bool, count: Callable[[str], int]
+        self, request: Request, endpoint: str, seconds: float, takes_seed: bool, count_tokens: Callable[[str], int]
     ) -> Completion:
-        """The turn, when it is over; `count` gives the tokens of a text where the API gives none.
+        """The turn, when it is over; `count_tokens` counts the tokens of a text where the API does not.
 
         Raises:
-            Failure: it is not over, or not readable.
+            RequestFailure: it is not over, or not readable.
             Refused: the API will not have this request answered, or the model called a tool.
         """
         if self._finish is None:
             raise Failure("broke off before the end", gone=True)
         if self._finish == "content_filter":
             raise Refused("was stopped by the API's content filter")
-        if self._tool or self._finish in ("tool_calls", "function_call"):
+        if self._calls_tool or self._finish in ("tool_calls", "function_call"):
             raise Refused("calls a tool, which has no place in a trace")
         if self._finish == "insufficient_system_resource":  # DeepSeek's word for too much load
             raise Failure("gave the request up for lack of resources", counts=False, busy=True)
@@ -94,11 +98,13 @@ class Turn:
         try:
             details = self._usage.get("completion_tokens_details") or {}
             tokens = self._usage.get("completion_tokens")
+            if tokens is None:
+                tokens = count_tokens(self.text)
             return Completion(
                 text=self.text,
-                tokens=count(self.text) if tokens is None else tokens,
+                tokens=tokens,
                 finish=self._finish,
-                seed=request.seed if seeded else None,
+                seed=request.seed if takes_seed else None,
                 endpoint=endpoint,
                 seconds=seconds,
                 prompt_tokens=self._usage.get("prompt_tokens"),

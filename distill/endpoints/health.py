@@ -16,9 +16,10 @@ from distill.endpoints.state import Member, Served
 from distill.endpoints.waiting import Line
 from distill.errors import BackendError, DistillError
 
-_POLL = 2.0  # seconds between two looks at an endpoint
-_FIRST, _RETRY = 0.5, 15.0  # seconds between two looks at a dead one, at first and at most
-_HANG = 300.0  # seconds after which a server that answers nothing is not waited for any longer
+_POLL_INTERVAL = 2.0  # seconds between two looks at an endpoint
+_FIRST_RETRY = 0.5  # seconds between two looks at a dead one, at first
+_LONGEST_RETRY = 15.0  # seconds between two looks at a dead one, at most
+_MAX_SILENCE = 300.0  # seconds after which a server that answers nothing is not waited for any longer
 RESUME = "finished traces are saved; the same command goes on from there"
 
 LOG = logging.getLogger(__name__)
@@ -30,31 +31,37 @@ class Warden:
     Args:
         line: opened and shut, as there are endpoints that work or none.
         patience: seconds without any after which all is given up.
-        lost: says why there is no hope, if there is none.
+        fatal_error: returns why there is no hope, if there is none.
     """
 
     def __init__(
-        self, members: list[Member], line: Line, patience: float, lost: Callable[[], BackendError | None]
+        self, members: list[Member], line: Line, patience: float, fatal_error: Callable[[], BackendError | None]
     ) -> None:
-        self._members, self._line, self._patience, self._lost = members, line, patience, lost
+        self._members = members
+        self._line = line
+        self._patience = patience
+        self._fatal_error = fatal_error
         self._tasks: dict[Member, asyncio.Task[None]] = {}
         self._last_up = time.monotonic()
 
     async def join(self, endpoints: Iterable[Served], ceiling: int) -> list[DistillError | Failure]:
-        """Take endpoints in, each for `ceiling` requests at most. Returns what is wrong with those that do not work."""
-        made = [Member(endpoint, ceiling) for endpoint in endpoints]
-        self._members += made
-        wrong = await asyncio.gather(*(self._look(member) for member in made))
-        for member in made:
+        """Take endpoints in, each for `ceiling` requests at most; return what is wrong with those that do not work."""
+        new_members = [Member(endpoint, ceiling) for endpoint in endpoints]
+        self._members += new_members
+        errors = await asyncio.gather(*(self._check(member) for member in new_members))
+        for member in new_members:
             self._tasks[member] = asyncio.create_task(self._watch(member), name=f"watch {member.url}")
-        return [error for error in wrong if error]
+        return [error for error in errors if error]
 
     def keep(self, urls: set[str]) -> set[str]:
-        """Mark all endpoints but these as leaving; returns those that are not there yet."""
+        """Mark all endpoints but these as leaving; return those of these that have not joined yet."""
         for member in self._members:
             if member.leaving is (member.url in urls):
                 member.leaving = not member.leaving
-                LOG.info("%s %s", member.url, "leaves: it gets no more requests" if member.leaving else "is back")
+                if member.leaving:
+                    LOG.info("%s leaves: it gets no more requests", member.url)
+                else:
+                    LOG.info("%s is back", member.url)
                 member.alarm.set()
         return urls - {member.url for member in self._members}
 
@@ -68,25 +75,25 @@ class Warden:
 
     async def _watch(self, member: Member) -> None:
         """Look after one endpoint until it has left."""
-        pause = _POLL
+        interval = _POLL_INTERVAL
         while not (member.leaving and not member.in_flight):
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(interval):
                     await member.alarm.wait()
             member.alarm.clear()
             if member.state == "up":
-                await self._listen(member)
-                pause = _POLL
-            elif await self._look(member):
+                await self._poll(member)
+                interval = _POLL_INTERVAL
+            elif await self._check(member):
                 self.despair()
-                pause = min(_RETRY, 2 * pause) if pause < _POLL else _FIRST
+                interval = min(_LONGEST_RETRY, 2 * interval) if interval < _POLL_INTERVAL else _FIRST_RETRY
             else:
-                pause = _POLL
+                interval = _POLL_INTERVAL
         self._members.remove(member)
         del self._tasks[member]
         await member.endpoint.close()
 
-    async def _listen(self, member: Member) -> None:
+    async def _poll(self, member: Member) -> None:
         held = member.in_flight
         try:
             member.learn(await member.endpoint.pulse(), held)
@@ -96,20 +103,21 @@ class Warden:
             self._last_up = time.monotonic()
             self._line.wake()
 
-    async def _look(self, member: Member) -> DistillError | Failure | None:
-        """Whether a new, suspect or ejected endpoint can be used; returns what is wrong with it."""
-        back = member.state == "ejected"
+    async def _check(self, member: Member) -> DistillError | Failure | None:
+        """See whether a new, suspect or ejected endpoint can be used; return what is wrong with it."""
+        was_ejected = member.state == "ejected"
         try:
             await member.endpoint.check()
             gauge = await member.endpoint.pulse()
         except (Failure, DistillError) as error:
-            if member.eject(error.what if isinstance(error, DistillError) else str(error)):
+            reason = error.what if isinstance(error, DistillError) else str(error)
+            if member.eject(reason):
                 LOG.warning("%s %s; it gets no requests until it serves again", member.url, member.reason)
-            if member.in_flight and time.monotonic() - member.ejected_at > _HANG:
-                LOG.warning("%s has not answered for %.0f s; its requests are sent elsewhere", member.url, _HANG)
+            if member.in_flight and time.monotonic() - member.ejected_at > _MAX_SILENCE:
+                LOG.warning("%s has not answered for %.0f s; its requests are sent elsewhere", member.url, _MAX_SILENCE)
                 await member.endpoint.reset()
             return error
-        if back:
+        if was_ejected:
             LOG.info("%s serves again", member.url)
         member.admit()
         member.learn(gauge, member.in_flight)
@@ -118,11 +126,15 @@ class Warden:
         return None
 
     def despair(self) -> None:
-        """Give all up if there is no hope, or no endpoint for too long."""
-        waited = time.monotonic() - self._last_up
-        if error := self._lost():
+        """Give everything up if there is no hope, or no endpoint that works for too long."""
+        idle_seconds = time.monotonic() - self._last_up
+        if error := self._fatal_error():
             self._line.shut(error)
-        elif waited > self._patience and not any(m.state in ("up", "suspect") for m in self._members):
-            last = max(self._members, key=lambda m: m.ejected_at, default=None)
-            what = f"no endpoint has worked for {waited:.0f} s" + (f"; this one {last.reason}" if last else "")
-            self._line.shut(BackendError(what, where=last.url if last else None, fix=RESUME))
+        elif idle_seconds > self._patience and not any(m.state in ("up", "suspect") for m in self._members):
+            last_ejected = max(self._members, key=lambda m: m.ejected_at, default=None)
+            message = f"no endpoint has worked for {idle_seconds:.0f} s"
+            url = None
+            if last_ejected:
+                message += f"; this one {last_ejected.reason}"
+                url = last_ejected.url
+            self._line.shut(BackendError(message, where=url, fix=RESUME))

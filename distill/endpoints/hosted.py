@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from distill.backends import Completion, Model, Refused, Request, budget
+from distill.backends import Completion, Journal, Model, Refused, Request, budget
 from distill.endpoints.assistant_turn import Turn
 from distill.endpoints.failures import Failure, rejection
 from distill.endpoints.http import Gateway, Http
@@ -19,18 +19,18 @@ from distill.errors import BackendError, InputError
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
 
-_SOON = 30.0  # seconds for what an API answers at once
+_LIST_TIMEOUT = 30.0  # seconds for what an API answers at once
 
 
 class Terms(NamedTuple):
     """How an API is to be asked."""
 
     served: str
-    """The model's name there."""
+    """The model's name at the API."""
     limit: str
-    """The field that holds the token budget."""
+    """The request's field that holds the token budget."""
     extra: dict[str, Any]
-    """More fields of every request; None leaves one out."""
+    """Further fields of every request; a value None leaves its field out."""
     stream: bool
     timeout: float
     silence: float
@@ -39,61 +39,68 @@ class Terms(NamedTuple):
     tokens_per_minute: int | None
 
 
+TokenCounter = Callable[[str], int]
+
+
 class Hosted:
-    """`url` is what `/chat/completions` follows; `keep` gets replies before they are read; `count` counts tokens."""
+    """A client of one API; `url` is what `/chat/completions` follows, `journal` gets replies before they are read."""
 
     version = ""
 
     def __init__(
-        self,
-        url: str,
-        model: Model,
-        gateway: Gateway,
-        terms: Terms,
-        keep: Callable[[Request, bytes], None],
-        count: Callable[[str], int],
+        self, url: str, model: Model, gateway: Gateway, terms: Terms, journal: Journal, count_tokens: TokenCounter
     ) -> None:
-        self.url, self._model, self._terms, self._keep, self._count = url, model, terms, keep, count
+        self.url = url
+        self._model = model
+        self._terms = terms
+        self._journal = journal
+        self._count_tokens = count_tokens
         self._http = Http(url, gateway)
-        self._requests, self._tokens = Rate(terms.requests_per_minute), Rate(terms.tokens_per_minute)
-        self._let_in = False
-        self._typical: float | None = None
-        """Tokens of a reply, so far."""
+        self._request_rate = Rate(terms.requests_per_minute)
+        self._token_rate = Rate(terms.tokens_per_minute)
+        self._was_let_in = False
+        self._mean_tokens: float | None = None
+        """Tokens of a reply, averaged over the latest ones."""
 
     async def check(self) -> None:
-        """Whether the API lets us in and has the model, as far as it lists its models.
+        """See whether the API lets us in and has the model, as far as it lists its models.
 
         Raises:
-            Failure, BackendError: it cannot be used now.
+            RequestFailure, BackendError: it cannot be used now.
             InputError: it serves other models.
         """
-        async with self._http.ask("GET", "/models", within=_SOON) as response:
-            status, raw = response.status, await response.read()
+        async with self._http.ask("GET", "/models", within=_LIST_TIMEOUT) as response:
+            status = response.status
+            raw = await response.read()
         if status in (404, 405, 501):  # not every gateway lists its models
             return
         if status != 200:
             raise rejection(self.url, status, raw, response.headers)
         try:
-            listed = [str(card["id"]) for card in orjson.loads(raw)["data"]]
+            model_names = [str(card["id"]) for card in orjson.loads(raw)["data"]]
         except (ValueError, LookupError, TypeError):
             return
-        if listed and self._terms.served not in listed:
-            shown = ", ".join(listed[:8]) + (", …" if len(listed) > 8 else "")
-            what = f"serves {shown}, not {self._terms.served}"
-            raise InputError(what, where=self.url, fix="name one of them: `backend: {kind: chat, model: …}`")
+        if model_names and self._terms.served not in model_names:
+            shown = ", ".join(model_names[:8])
+            if len(model_names) > 8:
+                shown += ", …"
+            message = f"serves {shown}, not {self._terms.served}"
+            raise InputError(message, where=self.url, fix="name one of them: `backend: {kind: chat, model: …}`")
 
     async def pulse(self) -> Gauge | None:
         return None  # it says nothing of its load
 
     async def complete(self, request: Request) -> Completion:
-        """One attempt.
+        """Ask once.
 
         Raises:
-            Failure: worth another attempt.
+            RequestFailure: worth another attempt.
             Refused: never will be.
             BackendError: the API does not let us in, wants to be paid, or does not have the model.
         """
-        terms, sampling, room = self._terms, request.sampling, budget(self._model, request)
+        terms = self._terms
+        sampling = request.sampling
+        token_budget = budget(self._model, request)
         body = {
             "model": terms.served,
             "messages": [message.model_dump(exclude_none=True) for message in request.messages],
@@ -104,45 +111,50 @@ class Hosted:
             "tools": request.tools,
             "stream": terms.stream,
             "stream_options": {"include_usage": True} if terms.stream else None,
-            terms.limit: room,
+            terms.limit: token_budget,
             **terms.extra,
         }
         body = {name: value for name, value in body.items() if value is not None}
-        expected = len(request.ids) + (room if self._typical is None else self._typical)
-        await self._requests.spend(1)
-        await self._tokens.spend(expected)
-        start = time.monotonic()
+        expected_reply = token_budget if self._mean_tokens is None else self._mean_tokens
+        expected_tokens = len(request.ids) + expected_reply
+        await self._request_rate.spend(1)
+        await self._token_rate.spend(expected_tokens)
+        started_at = time.monotonic()
         turn = Turn(self._model.tags)
         try:
-            await self._ask(request, body, turn)
-            done = turn.completion(request, self.url, time.monotonic() - start, "seed" in body, self._count)
+            await self._send(request, body, turn)
+            seconds = time.monotonic() - started_at
+            completion = turn.completion(request, self.url, seconds, "seed" in body, self._count_tokens)
         except Failure as failure:
             failure.wasted = failure.wasted or turn.pieces
-            self._tokens.correct(turn.pieces - expected)
+            self._token_rate.correct(turn.pieces - expected_tokens)
             raise
-        self._typical = done.tokens if self._typical is None else 0.9 * self._typical + 0.1 * done.tokens
-        self._tokens.correct(len(request.ids) + done.tokens - expected)
-        return done
+        if self._mean_tokens is None:
+            self._mean_tokens = completion.tokens
+        else:
+            self._mean_tokens = 0.9 * self._mean_tokens + 0.1 * completion.tokens
+        self._token_rate.correct(len(request.ids) + completion.tokens - expected_tokens)
+        return completion
 
-    async def _ask(self, request: Request, body: dict[str, Any], turn: Turn) -> None:
+    async def _send(self, request: Request, body: dict[str, Any], turn: Turn) -> None:
         terms = self._terms
         silence = terms.silence if terms.stream else None
         async with self._http.ask("POST", "/chat/completions", body, within=terms.timeout, silence=silence) as response:
             if response.status != 200:
                 raise self._rejection(response, await response.read())
             if response.content_type == "text/event-stream":
-                await _follow(response, turn)
-                self._keep(request, turn.raw())
+                await _read_events(response, turn)
+                self._journal(request, turn.raw())
             else:
                 raw = await response.read()
-                self._keep(request, raw)
+                self._journal(request, raw)
                 turn.whole(raw)
-        self._let_in = True
+        self._was_let_in = True
 
     def _rejection(self, response: ClientResponse, raw: bytes) -> Exception:
         error = rejection(self.url, response.status, raw, response.headers)
         # who was let in before is not turned away for the key: it is about what was asked, as of moderation
-        if response.status == 403 and self._let_in and isinstance(error, BackendError):
+        if response.status == 403 and self._was_let_in and isinstance(error, BackendError):
             return Refused(error.what)
         return error
 
@@ -153,7 +165,7 @@ class Hosted:
         await self._http.close()
 
 
-async def _follow(response: ClientResponse, turn: Turn) -> None:
+async def _read_events(response: ClientResponse, turn: Turn) -> None:
     """Read server-sent events to the end; comments, which keep the connection alive, are passed over."""
     try:
         async for line in response.content:

@@ -51,52 +51,56 @@ def session(
             raise InputError(f"cannot be read: {error.strerror or error}", where=f"ca: {ca}") from error
     # Servers close idle connections after 5 s; closing first avoids sending into one that is just going.
     connector = TCPConnector(limit=0, keepalive_timeout=3, socket_factory=_keepalive, ssl=verify)
-    sent = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
+    all_headers = {"Content-Type": "application/json"}
+    if api_key:
+        all_headers["Authorization"] = f"Bearer {api_key}"
+    all_headers |= headers or {}
     timeout = ClientTimeout(total=None, sock_connect=30)
-    merged = sent | dict(headers or {})
-    return ClientSession(connector=connector, headers=merged, proxy=proxy, timeout=timeout, read_bufsize=2**20)
+    return ClientSession(connector=connector, headers=all_headers, proxy=proxy, timeout=timeout, read_bufsize=2**20)
 
 
 def _keepalive(info: tuple[Any, ...]) -> socket.socket:
     """A reply may take an hour: without probes, a machine that vanished would be waited for like one that works."""
-    made = socket.socket(*info[:3])
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection = socket.socket(*info[:3])
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
         if hasattr(socket, option):
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    return made
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return connection
 
 
 class Http:
     """Requests to the server at `url`."""
 
     def __init__(self, url: str, gateway: Gateway) -> None:
-        self.url, self._gateway = url, gateway
+        self.url = url
+        self._gateway = gateway
         self._client = self._connect()
 
     def _connect(self) -> ClientSession:
         gateway = self._gateway
-        key = _secret(f"${gateway.api_key_env}", "api_key_env") if gateway.api_key_env else None
+        api_key = _secret(f"${gateway.api_key_env}", "api_key_env") if gateway.api_key_env else None
         headers = {name: _secret(value, f"headers.{name}") for name, value in gateway.headers.items()}
-        proxy = _proxy_of(self.url) if gateway.proxy == "env" else _secret(gateway.proxy or "", "proxy") or None
-        return session(key, headers, proxy, gateway.ca)
+        return session(api_key, headers, _proxy(gateway.proxy, self.url), gateway.ca)
 
     @asynccontextmanager
     async def ask(
         self, method: str, path: str, body: object = None, *, within: float, silence: float | None = None
     ) -> AsyncIterator[ClientResponse]:
-        """Send a request; what goes wrong on the way, also while the reply is read, becomes a Failure.
+        """Send a request and yield the response.
+
+        What goes wrong on the way, also while the reply is read, becomes a RequestFailure.
 
         Args:
-            within: seconds for all of it.
+            timeout: seconds for all of it.
             silence: seconds that may pass without a byte.
         """
         from aiohttp import ClientConnectorError, ClientError, ClientTimeout, ConnectionTimeoutError
 
         data = None if body is None else orjson.dumps(body)
-        limits = ClientTimeout(total=within, sock_connect=30, sock_read=silence)
+        client_timeout = ClientTimeout(total=within, sock_connect=30, sock_read=silence)
         try:
-            async with self._client.request(method, self.url + path, data=data, timeout=limits) as response:
+            async with self._client.request(method, self.url + path, data=data, timeout=client_timeout) as response:
                 yield response
         except (ClientConnectorError, ConnectionTimeoutError) as error:
             raise Failure(f"cannot be reached: {error.__cause__ or error}", counts=False, gone=True) from error
@@ -107,8 +111,9 @@ class Http:
 
     async def reset(self) -> None:
         """Drop all connections: whoever waits for a reply sees it break off."""
-        old, self._client = self._client, self._connect()
-        await old.close()
+        previous_client = self._client
+        self._client = self._connect()
+        await previous_client.close()
 
     async def close(self) -> None:
         await self._client.close()
@@ -118,28 +123,35 @@ def _secret(value: str, where: str) -> str:
     """`value`, or what the environment holds where it says `$NAME`."""
     if not value.startswith("$"):
         return value
-    if not (found := os.environ.get(value[1:])):
+    secret = os.environ.get(value[1:])
+    if not secret:
         raise InputError(f"the environment variable {value[1:]} is not set", where=where)
-    return found
+    return secret
 
 
-def _proxy_of(url: str) -> str | None:
+def _proxy(setting: str | None, url: str) -> str | None:
+    """The proxy that `Gateway.proxy` means for `url`."""
+    if setting != "env":
+        return _secret(setting or "", "proxy") or None
     # not aiohttp's trust_env: that also reads ~/.netrc, for every request, and lets it replace the API key
-    host = urlsplit(url)
-    bypassed = urllib.request.proxy_bypass(host.hostname or "")
-    return None if bypassed else urllib.request.getproxies().get(host.scheme)
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
 
 
-def allow_sockets(wanted: int) -> None:
-    """Raise this process's limit of open files, which is often 1,024, so that `wanted` connections fit.
+def allow_sockets(connections: int) -> None:
+    """Raise this process's limit of open files, which is often 1,024, so that `connections` fit.
 
     Raises:
         InputError: the system does not allow that many.
     """
-    needed = wanted + 256
+    needed_files = connections + 256
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        if hard != resource.RLIM_INFINITY and hard < needed:
+    if soft != resource.RLIM_INFINITY and soft < needed_files:
+        if hard != resource.RLIM_INFINITY and hard < needed_files:
             fix = f"lower it to {max(1, hard - 256)}, or raise the hard limit (`ulimit -Hn`)"
-            raise InputError(f"{wanted} needs more open files than the {hard} allowed", where="concurrency", fix=fix)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+            raise InputError(
+                f"{connections} needs more open files than the {hard} allowed", where="concurrency", fix=fix
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed_files, hard))

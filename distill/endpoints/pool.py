@@ -18,8 +18,8 @@ from distill.endpoints.state import Member, Served
 from distill.endpoints.waiting import Line
 from distill.errors import BackendError, DistillError
 
-_ATTEMPTS = 6  # failures of one request while others succeed, after which it is given up
-_DEATHS = 10  # servers that died with one request in their hands, after which it is given up
+_MAX_FAILURES = 6  # failures of one request while others succeed, after which it is given up
+_MAX_DEATHS = 10  # servers that died with one request in their hands, after which it is given up
 
 
 class Pool:
@@ -28,15 +28,19 @@ class Pool:
     Args:
         ceiling: requests in flight, all endpoints together.
         patience: seconds without any working endpoint after which all is given up.
-        lost: says why there is no hope, if there is none.
+        fatal_error: returns why there is no hope, if there is none.
     """
 
-    def __init__(self, ceiling: int, patience: float, lost: Callable[[], BackendError | None] = lambda: None) -> None:
-        self._ceiling, self._patience = ceiling, patience
+    def __init__(
+        self, ceiling: int, patience: float, fatal_error: Callable[[], BackendError | None] = lambda: None
+    ) -> None:
+        self._ceiling = ceiling
+        self._patience = patience
         self._members: list[Member] = []
         self._line = Line(self._members, ceiling)
-        self._warden = Warden(self._members, self._line, patience, lost)
-        self._retries = self._wasted = 0
+        self._warden = Warden(self._members, self._line, patience, fatal_error)
+        self._retries = 0
+        self._wasted_tokens = 0
         self._last_success = 0.0
 
     @property
@@ -46,32 +50,35 @@ class Pool:
 
     @property
     def version(self) -> str:
-        """Of the engines, each once."""
+        """Versions of the engines, each once."""
         return ", ".join(sorted({m.endpoint.version for m in self._members if m.endpoint.version}))
 
     def status(self) -> dict[str, Any]:
         """What a live view shows; counts of requests and tokens are since the start."""
-        shown = [member.status() for member in self._members]
+        member_reports = [member.status() for member in self._members]
         return {
-            **{state: sum(m["state"] == state for m in shown) for state in ("up", "ejected", "draining")},
+            **{state: sum(m["state"] == state for m in member_reports) for state in ("up", "ejected", "draining")},
             "in_flight": self._line.in_flight,
             "waiting": self._line.waiting,
-            "queued": sum(m.get("queued", 0) for m in shown),
+            "queued": sum(m.get("queued", 0) for m in member_reports),
             "limit": self.limit,
             "retries": self._retries,
-            "wasted_tokens": self._wasted,
-            "each": shown,
+            "wasted_tokens": self._wasted_tokens,
+            "each": member_reports,
         }
 
     async def join(self, endpoints: Iterable[Served]) -> list[DistillError | Failure]:
-        """Take endpoints in; those that do not work are tried again and again. Returns what is wrong with them."""
+        """Take endpoints in and return what is wrong with those that do not work, which are tried again and again."""
         return await self._warden.join(endpoints, self._ceiling)
 
     def keep(self, urls: set[str]) -> set[str]:
-        """Let go of all endpoints but these, and of all hope if there is none; returns those that are not there yet."""
-        new = self._warden.keep(urls)
+        """Let go of all endpoints but these, and return those of them that have not joined yet.
+
+        Gives everything up if there is no hope.
+        """
+        new_urls = self._warden.keep(urls)
         self._warden.despair()
-        return new
+        return new_urls
 
     async def close(self) -> None:
         await self._warden.close()
@@ -83,41 +90,47 @@ class Pool:
             Refused: this request can never work.
             BackendError: nothing has worked for `patience` seconds, or the key is wrong everywhere.
         """
-        counted = deaths = 0
-        first = 0.0
+        failures = 0
+        deaths = 0
+        first_failure_at = 0.0
         while True:
             member = await self._line.take(request.affinity)
-            before = member.deaths
+            deaths_before = member.deaths
             try:
-                done = await member.endpoint.complete(request)
-                member.succeeded(done)
+                completion = await member.endpoint.complete(request)
+                member.succeeded(completion)
                 self._last_success = time.monotonic()
-                return done
+                return completion
             except Failure as caught:
                 failure = caught
-                self._retries += 1
-                self._wasted += failure.wasted
-                if pause := member.failed(failure):
-                    asyncio.get_running_loop().call_later(pause, self._line.wake)
+                self._count(failure, member)
             except BackendError as error:
-                if not any(other.usable for other in self._members if other is not member):
+                if not any(peer.usable for peer in self._members if peer is not member):
                     raise
                 failure = Failure(str(error), counts=False)
                 member.failed(failure)
                 member.suspect(error.what)
             finally:
                 self._line.give(member)
-            first = first or time.monotonic()
+            first_failure_at = first_failure_at or time.monotonic()
             if failure.counts:
-                await asyncio.sleep(min(30.0, 0.25 * 2 ** min(counted, 8)) * random.uniform(0.5, 1.5))  # noqa: S311
+                await asyncio.sleep(min(30.0, 0.25 * 2 ** min(failures, 8)) * random.uniform(0.5, 1.5))  # noqa: S311
                 await member.settled.wait()
-                died = member.deaths > before
-                deaths, counted = deaths + died, counted + (not died)
-            if deaths >= _DEATHS:
+                if member.deaths > deaths_before:
+                    deaths += 1
+                else:
+                    failures += 1
+            if deaths >= _MAX_DEATHS:
                 raise Refused(f"was with {deaths} servers when they died; the last {failure}") from failure
-            if counted >= _ATTEMPTS:
-                if self._last_success > first:
-                    raise Refused(f"failed {counted} times while others succeeded; at last it {failure}") from failure
-                if (waited := time.monotonic() - max(first, self._last_success)) > self._patience:
-                    what = f"no request has worked for {waited:.0f} s; this one {failure}"
-                    raise BackendError(what, where=member.url, fix=RESUME) from failure
+            if failures >= _MAX_FAILURES and self._last_success > first_failure_at:
+                raise Refused(f"failed {failures} times while others succeeded; at last it {failure}") from failure
+            waited = time.monotonic() - max(first_failure_at, self._last_success)
+            if failures >= _MAX_FAILURES and waited > self._patience:
+                message = f"no request has worked for {waited:.0f} s; this one {failure}"
+                raise BackendError(message, where=member.url, fix=RESUME) from failure
+
+    def _count(self, failure: Failure, member: Member) -> None:
+        self._retries += 1
+        self._wasted_tokens += failure.wasted
+        if pause := member.failed(failure):
+            asyncio.get_running_loop().call_later(pause, self._line.wake)

@@ -7,26 +7,29 @@ import time
 
 
 class Rate:
-    """`per_minute` units; None is no limit. What was spent can be corrected later, which libraries for this lack."""
+    """Lets `per_minute` units through; None is no limit.
+
+    What was spent can be corrected later, which libraries for this lack.
+    """
 
     def __init__(self, per_minute: int | None) -> None:
-        self._cost = 60 / per_minute if per_minute else 0.0
-        self._next = 0.0
-        """When the next unit may be spent."""
+        self._seconds_per_unit = 60 / per_minute if per_minute else 0.0
+        self._next_turn = 0.0
+        """When the next unit may be spent, by the monotonic clock."""
 
     async def spend(self, units: float) -> None:
         """Wait for the turn, first come first served; the first one goes at once."""
-        if self._cost:
+        if self._seconds_per_unit:
             now = time.monotonic()
-            start = max(now, self._next)
-            self._next = start + units * self._cost
-            if start > now:
+            turn = max(now, self._next_turn)
+            self._next_turn = turn + units * self._seconds_per_unit
+            if turn > now:
                 try:
-                    await asyncio.sleep(start - now)
+                    await asyncio.sleep(turn - now)
                 except asyncio.CancelledError:
                     self.correct(-units)
                     raise
 
     def correct(self, units: float) -> None:
-        """So many more (or, negative, fewer) were used than were said when they were spent."""
-        self._next += units * self._cost
+        """Take note that so many more units (or, negative, fewer) were used than `spend` was told."""
+        self._next_turn += units * self._seconds_per_unit

@@ -10,8 +10,8 @@ from distill.backends import Completion, Request
 from distill.endpoints.failures import Failure
 from distill.endpoints.window import Gauge, Window
 
-_LONGEST = 10.0  # seconds of rest that we choose ourselves
-_SUSPICIOUS = 5  # failures in a row, or signs of life missed
+_MAX_PAUSE = 10.0  # seconds of rest that we choose ourselves
+_SUSPECT_AFTER = 5  # failures in a row, or signs of life missed
 
 
 class Served(Protocol):
@@ -21,15 +21,15 @@ class Served(Protocol):
     version: str
 
     async def check(self) -> None:
-        """Raises Failure, BackendError or InputError unless it can be used."""
+        """Raises RequestFailure, BackendError or InputError unless it can be used."""
         ...
 
     async def pulse(self) -> Gauge | None:
-        """Raises Failure without a sign of life."""
+        """Raises RequestFailure without a sign of life."""
         ...
 
     async def complete(self, request: Request) -> Completion:
-        """One attempt; raises Failure, Refused or BackendError."""
+        """One attempt; raises RequestFailure, Refused or BackendError."""
         ...
 
     async def reset(self) -> None:
@@ -47,20 +47,29 @@ class Member:
     """
 
     def __init__(self, endpoint: Served, ceiling: int) -> None:
-        self.endpoint, self.url, self.window = endpoint, endpoint.url, Window(ceiling)
+        self.endpoint = endpoint
+        self.url = endpoint.url
+        self.window = Window(ceiling)
         self.state: Literal["new", "up", "suspect", "ejected"] = "new"
         self.leaving = False
         self.reason = ""
         """Why it was ejected last."""
-        self.in_flight = self.requests = self.tokens = self.failures = self.wasted = 0
+        self.in_flight = 0
+        self.requests = 0
+        self.tokens = 0
+        self.failures = 0
+        self.wasted = 0
         self.deaths = 0
         """How often a suspicion turned out right; a request that was there then is not to blame for its failure."""
         self.ejected_at = 0.0
         self.gauge: Gauge | None = None
-        self.alarm, self.settled = asyncio.Event(), asyncio.Event()
-        self._elsewhere = 0
+        self.alarm = asyncio.Event()
+        self.settled = asyncio.Event()
+        self._foreign_requests = 0
         """Requests at the engine that are not ours, or not known to have left, at the last reading."""
-        self._strikes, self._missed, self._rests_until = 0, 0, 0.0
+        self._failures_in_row = 0
+        self._missed_signs = 0
+        self._rests_until = 0.0
 
     @property
     def usable(self) -> bool:
@@ -73,15 +82,15 @@ class Member:
     def load(self) -> float:
         """Used share of its window and of its cache: 0 idle, 2 full; windows differ as machines do."""
         cache = self.gauge.cache if self.gauge else 0.0
-        return (self.in_flight + self._elsewhere) / self.window.size + cache
+        return (self.in_flight + self._foreign_requests) / self.window.size + cache
 
-    def succeeded(self, done: Completion) -> None:
+    def succeeded(self, completion: Completion) -> None:
         self.requests += 1
-        self.tokens += done.tokens
-        self._strikes = 0
+        self.tokens += completion.tokens
+        self._failures_in_row = 0
 
     def failed(self, failure: Failure) -> float:
-        """Take note of a failed attempt; returns the seconds for which it is to be left alone from now on."""
+        """Take note of a failed attempt; return the seconds for which it is to be left alone from now on."""
         now = time.monotonic()
         self.failures += 1
         self.wasted += failure.wasted
@@ -89,58 +98,66 @@ class Member:
             self.window.refused(self.in_flight)
         if now < self._rests_until:  # the rest of a volley that was noted already
             return 0.0
-        self._strikes += 1
-        often = self._strikes >= _SUSPICIOUS
-        if failure.gone or often:
+        self._failures_in_row += 1
+        repeatedly = self._failures_in_row >= _SUSPECT_AFTER
+        if failure.gone or repeatedly:
             self.suspect(str(failure))
-        if not (failure.busy or often or not failure.counts):
+        if not (failure.busy or repeatedly or not failure.counts):
             return 0.0
-        pause = max(failure.after, min(_LONGEST, 0.05 * 2.0 ** min(self._strikes, 8)))
+        pause = max(failure.after, min(_MAX_PAUSE, 0.05 * 2.0 ** min(self._failures_in_row, 8)))
         self._rests_until = now + pause
         return pause
 
     def suspect(self, reason: str) -> None:
         if self.state == "up":
-            self.state, self.reason = "suspect", reason
+            self.state = "suspect"
+            self.reason = reason
             self.settled.clear()
             self.alarm.set()
 
     def learn(self, gauge: Gauge | None, held: int) -> None:
-        """A sign of life, asked for when `held` requests of ours were there."""
-        self.gauge, self._missed = gauge, 0
-        self._elsewhere = max(0, gauge.running + gauge.waiting - held) if gauge else 0
+        """Take note of a sign of life, asked for when `held` requests of ours were there."""
+        self.gauge = gauge
+        self._missed_signs = 0
+        self._foreign_requests = max(0, gauge.running + gauge.waiting - held) if gauge else 0
         self.window.learn(gauge, held)
 
     def missed(self, failure: Failure) -> None:
-        """No sign of life; one may be lost on a busy machine."""
-        self._missed += 1
-        if self._missed >= _SUSPICIOUS or failure.counts is False:
+        """Take note of a missing sign of life; one may be lost on a busy machine."""
+        self._missed_signs += 1
+        if self._missed_signs >= _SUSPECT_AFTER or failure.counts is False:
             self.suspect(str(failure))
 
     def admit(self) -> None:
-        """It can be used."""
+        """Take note that it can be used."""
         if self.state in ("new", "ejected"):
             self.window.restart()
-            self._strikes, self._rests_until = 0, 0.0
-        self._missed = 0
+            self._failures_in_row = 0
+            self._rests_until = 0.0
+        self._missed_signs = 0
         self.state = "up"
         self.settled.set()
 
     def eject(self, reason: str) -> bool:
-        """It cannot be used; True if that is news."""
-        news = self.state != "ejected"
-        if news:
+        """Take note that it cannot be used; return whether that is news."""
+        is_news = self.state != "ejected"
+        if is_news:
             self.deaths += 1
             self.ejected_at = time.monotonic()
-            self.reason = self.reason if self.state == "suspect" else reason
-        self.state, self.gauge = "ejected", None
+            if self.state != "suspect":
+                self.reason = reason
+        self.state = "ejected"
+        self.gauge = None
         self.settled.set()
-        return news
+        return is_news
 
     def status(self) -> dict[str, Any]:
-        shown: dict[str, Any] = {
+        state = "up" if self.state == "up" else "ejected"
+        if self.leaving:
+            state = "draining"
+        report: dict[str, Any] = {
             "url": self.url,
-            "state": "draining" if self.leaving else "up" if self.state == "up" else "ejected",
+            "state": state,
             "in_flight": self.in_flight,
             "limit": self.window.size,
             "requests": self.requests,
@@ -149,7 +166,7 @@ class Member:
             "wasted_tokens": self.wasted,
         }
         if self.gauge:
-            shown |= {"running": self.gauge.running, "queued": self.gauge.waiting, "cache": round(self.gauge.cache, 3)}
-        if shown["state"] == "ejected":
-            shown["reason"] = self.reason
-        return shown
+            report |= {"running": self.gauge.running, "queued": self.gauge.waiting, "cache": round(self.gauge.cache, 3)}
+        if state == "ejected":
+            report["reason"] = self.reason
+        return report

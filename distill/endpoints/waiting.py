@@ -9,16 +9,20 @@ from collections import deque
 from distill.endpoints.state import Member
 from distill.errors import BackendError
 
-_MARGIN = 0.25  # more load than the least loaded that an endpoint may have to be kept for its cached prefix
+_AFFINITY_MARGIN = 0.25  # more load than the least loaded that an endpoint may have to be kept for its cached prefix
 
 
 class Line:
-    """Hands out places at `members`, a list that others change; at most `ceiling`, and first come, first served."""
+    """Hands out places at `members`, a list that others change.
+
+    It gives at most `ceiling` places, first come, first served.
+    """
 
     def __init__(self, members: list[Member], ceiling: int) -> None:
-        self._members, self._ceiling = members, ceiling
+        self._members = members
+        self._ceiling = ceiling
         self._waiters: deque[tuple[asyncio.Future[Member], str | None]] = deque()
-        self._end: BackendError | None = None
+        self._shut_by: BackendError | None = None
         self.in_flight = 0
 
     @property
@@ -26,13 +30,15 @@ class Line:
         return sum(not future.done() for future, _ in self._waiters)
 
     async def take(self, affinity: str | None) -> Member:
-        """A place at the least loaded endpoint, or at `affinity` if that is not clearly worse; to be given back.
+        """Wait for a place at the least loaded endpoint, or at `affinity` if that is not clearly worse.
+
+        The place is to be given back with `give`.
 
         Raises:
             BackendError: the line was shut.
         """
-        if self._end:
-            raise self._end
+        if self._shut_by:
+            raise self._shut_by
         future: asyncio.Future[Member] = asyncio.get_running_loop().create_future()
         self._waiters.append((future, affinity))
         self.wake()
@@ -53,7 +59,8 @@ class Line:
         while self._waiters:
             future, affinity = self._waiters[0]
             if not future.done():
-                if not (member := self._choose(affinity)):
+                member = self._choose(affinity)
+                if not member:
                     return
                 member.in_flight += 1
                 self.in_flight += 1
@@ -62,23 +69,25 @@ class Line:
 
     def shut(self, error: BackendError) -> None:
         """Turn away whoever waits or comes, until it is opened."""
-        self._end = error
+        self._shut_by = error
         while self._waiters:
             future, _ = self._waiters.popleft()
             if not future.done():
                 future.set_exception(error)
 
     def open(self) -> None:
-        self._end = None
+        self._shut_by = None
         self.wake()
 
     def _choose(self, affinity: str | None) -> Member | None:
         if self.in_flight >= self._ceiling:
             return None
         now = time.monotonic()
-        if not (free := [member for member in self._members if member.free(now)]):
+        free_members = [member for member in self._members if member.free(now)]
+        if not free_members:
             return None
-        best = min(free, key=lambda member: member.load)
+        least_loaded = min(free_members, key=lambda member: member.load)
         if affinity:
-            return next((m for m in free if m.url == affinity and m.load <= best.load + _MARGIN), best)
-        return best
+            highest = least_loaded.load + _AFFINITY_MARGIN
+            return next((m for m in free_members if m.url == affinity and m.load <= highest), least_loaded)
+        return least_loaded

@@ -17,17 +17,22 @@ class Reply(NamedTuple):
 
 
 class Chat:
-    """`url` without `/v1`; `body` is what every request holds; `timeout` in seconds. To be made in an event loop."""
+    """A client of one endpoint, to be made in an event loop.
+
+    `url` is without `/v1`, `body` is what every request holds, `timeout` is in seconds.
+    """
 
     def __init__(self, url: str, gateway: Gateway, body: dict[str, Any], timeout: float) -> None:
-        self._url, self._body, self._timeout = url, body, timeout
+        self._url = url
+        self._body = body
+        self._timeout = timeout
         self._http = Http(url, gateway)
 
     async def reply(self, text: str) -> Reply:
-        """One attempt.
+        """Ask once.
 
         Raises:
-            Failure: worth another attempt.
+            RequestFailure: worth another attempt.
             Refused: never will be.
             BackendError: the server does not let us in, or does not know the model.
         """
@@ -38,11 +43,12 @@ class Chat:
             raise rejection(self._url, response.status, raw, response.headers)
         try:
             choice = orjson.loads(raw)["choices"][0]
-            said, finish = choice["message"]["content"], choice["finish_reason"]
-            assert said is None or isinstance(said, str)  # a reply that is all reasoning has no content
+            content = choice["message"]["content"]
+            finish = choice["finish_reason"]
+            assert content is None or isinstance(content, str)  # a reply that is all reasoning has no content
         except (ValueError, LookupError, TypeError, AssertionError) as error:
             raise Failure(f"sent no completion but {raw[:80]!r}") from error
-        return Reply(said or "", finish == "stop")
+        return Reply(content or "", finish == "stop")
 
     async def close(self) -> None:
         await self._http.close()

@@ -16,23 +16,24 @@ def gpus() -> int:
 
 
 def gpu_memory() -> dict[str, int]:
-    """Bytes of each accelerator that this process may use, keyed by the name CUDA_VISIBLE_DEVICES takes; no torch.
+    """Bytes of each accelerator that this process may use, by the name that CUDA_VISIBLE_DEVICES takes.
 
     Asks nvidia-smi, else the amdgpu driver. Empty where there is none, or where neither tells.
     """
-    found = _nvidia() or _amd()
+    sizes = _nvidia() or _amd()
     for variable in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
-        if (chosen := os.environ.get(variable)) is not None:
-            return {name: found[name] for name in chosen.split(",") if name in found}
-    return {index: size for index, size in found.items() if index.isdecimal()}
+        chosen = os.environ.get(variable)
+        if chosen is not None:
+            return {name: sizes[name] for name in chosen.split(",") if name in sizes}
+    return {index: size for index, size in sizes.items() if index.isdecimal()}
 
 
 def _nvidia() -> dict[str, int]:
-    """By index and by UUID, as CUDA_VISIBLE_DEVICES may hold either."""
-    ask = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
+    """Bytes of each GPU by its index and by its UUID, as CUDA_VISIBLE_DEVICES may hold either."""
+    command = ["nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
     try:
-        told = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=60).stdout
-        rows = [[field.strip() for field in line.split(",")] for line in told.splitlines() if line.strip()]
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        rows = [[field.strip() for field in line.split(",")] for line in output.splitlines() if line.strip()]
         return {name: int(size) << 20 for index, uuid, size in rows for name in (index, uuid)}
     except (OSError, subprocess.SubprocessError, ValueError):  # no driver, or a device that does not say (`[N/A]`)
         return {}
@@ -52,15 +53,15 @@ def processors() -> list[int]:
 
 def cores() -> list[int]:
     """One logical CPU of each physical core that this process may use: a sibling thread adds nothing to matrix work."""
-    first: dict[str, int] = {}
+    core_cpus: dict[str, int] = {}
     for cpu in processors():
         topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         try:
             siblings = topology.read_text()
         except OSError:
             siblings = str(cpu)
-        first.setdefault(siblings, cpu)
-    return list(first.values())
+        core_cpus.setdefault(siblings, cpu)
+    return list(core_cpus.values())
 
 
 def keep_freed_memory() -> None:

@@ -20,8 +20,9 @@ from distill import resources
 from distill.errors import InputError, RunError, from_validation, suggest
 from distill.types import Record
 
-_SPREADS = ("sft",)  # stages that start one launcher on each of several nodes; the others are one process tree
-_NO_GPU = ("filter",)
+_MULTI_NODE_STAGES = ("sft",)
+"""Stages that start one launcher on each of several nodes; the others are one process tree."""
+_CPU_STAGES = ("filter",)
 _RENEWALS = 8
 
 
@@ -29,14 +30,15 @@ class Slurm(Record):
     """The cluster's hardware and what its scheduler wants to know. What is left out stays with sbatch's own flags."""
 
     nodes: int = Field(1, ge=1)
-    """For training; every other stage takes one, and `distill serve` as many as the model needs."""
+    """Nodes for training; every other stage takes one, and `distill serve` as many as the model needs."""
     gpus_per_node: int = Field(8, ge=0)
-    """0 for a job on CPUs. `filter` takes none, nor does a generate whose teacher is served elsewhere."""
+    """GPUs of each node; 0 for a job on CPUs. `filter` takes none, nor does a generate whose teacher is served
+    elsewhere."""
     gpu_memory: float = Field(80, gt=0)
     """GiB of one GPU."""
     cpus_per_gpu: int = Field(8, ge=1)
     cpus: int = Field(16, ge=1)
-    """Of a job without GPUs."""
+    """CPUs of a job without GPUs."""
     partition: str | None = None
     account: str | None = None
     time: str | None = None
@@ -51,59 +53,58 @@ class Slurm(Record):
     setup: tuple[str, ...] = ()
     """Shell lines before all else, such as `module load cuda`."""
     stages: dict[str, dict[str, Any]] = {}
-    """What is different for one stage, by its name: `sft: {nodes: 4}`."""
+    """Settings that are different for one stage, by its name: `sft: {nodes: 4}`."""
 
     @field_validator("time", mode="before")
     @classmethod
-    def _text(cls, given: object) -> object:
-        if isinstance(given, int):
+    def _text(cls, value: object) -> object:
+        if isinstance(value, int):
             raise ValueError("write it in quotes, as '12:00:00': YAML reads it as a number")
-        return given
+        return value
 
     @field_validator("partition", "account", "time")
     @classmethod
-    def _one_line(cls, given: str | None) -> str | None:
-        if given and "\n" in given:
+    def _one_line(cls, value: str | None) -> str | None:
+        if value and "\n" in value:
             raise ValueError("holds a line break")
-        return given
+        return value
 
     @field_validator("sbatch", "setup")
     @classmethod
-    def _lines(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        if broken := [line for line in given if "\n" in line]:
+    def _lines(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
+        if broken := [line for line in lines if "\n" in line]:
             raise ValueError(f"one line each, without a line break: {broken[0]!r}")
-        return given
+        return lines
 
     def of(self, stage: str, served: bool = False) -> Slurm:
         """The settings of one stage's job.
 
         Args:
-            served: its model answers elsewhere.
+            served: the stage's model answers elsewhere.
 
         Raises:
             InputError: what `stages` says of it is wrong.
         """
-        own = self.stages.get(stage, {})
-        place = f"slurm.stages.{stage}"
-        if unknown := own.keys() - (Slurm.model_fields.keys() - {"stages"}):
+        overrides = self.stages.get(stage, {})
+        location = f"slurm.stages.{stage}"
+        if unknown := overrides.keys() - (Slurm.model_fields.keys() - {"stages"}):
             name = sorted(unknown)[0]
-            raise InputError(f"{place}.{name}: no such field", fix=suggest(name, Slurm.model_fields))
-        fitting: dict[str, Any] = {} if stage in _SPREADS else {"nodes": 1}
-        if stage in _NO_GPU or served:
-            fitting["gpus_per_node"] = 0
+            raise InputError(f"{location}.{name}: no such field", fix=suggest(name, Slurm.model_fields))
+        stage_defaults: dict[str, Any] = {}
+        if stage not in _MULTI_NODE_STAGES:
+            stage_defaults["nodes"] = 1
+        if stage in _CPU_STAGES or served:
+            stage_defaults["gpus_per_node"] = 0
         try:
-            found = Slurm.model_validate({**self.model_dump(exclude={"stages"}), **fitting, **own})
+            settings = Slurm.model_validate({**self.model_dump(exclude={"stages"}), **stage_defaults, **overrides})
         except ValidationError as error:
-            raise from_validation(error, place) from error
-        if found.nodes > 1 and stage not in _SPREADS:
-            raise InputError(
-                f"{stage} runs on one node, not {found.nodes}",
-                where=f"{place}.nodes",
-                fix="serve the teacher on more nodes with `distill serve --on slurm`"
-                if stage == "generate"
-                else f"leave it out; only {', '.join(_SPREADS)} takes several",
-            )
-        return found
+            raise from_validation(error, location) from error
+        if settings.nodes > 1 and stage not in _MULTI_NODE_STAGES:
+            fix = f"leave it out; only {', '.join(_MULTI_NODE_STAGES)} takes several"
+            if stage == "generate":
+                fix = "serve the teacher on more nodes with `distill serve --on slurm`"
+            raise InputError(f"{stage} runs on one node, not {settings.nodes}", where=f"{location}.nodes", fix=fix)
+        return settings
 
 
 def fill(script: str, cluster: Slurm, **values: Any) -> str:
@@ -135,20 +136,23 @@ def directives(
     Args:
         output: absolute path of its log; sbatch fills in `%j` and the like in its name.
         gpus: per node.
-        more: further options, before the user's own, of which sbatch takes the last.
+        extra_options: further options, before the user's own, of which sbatch takes the last.
     """
-    own = {"partition": cluster.partition, "account": cluster.account, "time": cluster.time}
-    cpus = [f"--gpus-per-node={gpus}", f"--cpus-per-gpu={cluster.cpus_per_gpu}"] if gpus else []
+    scheduler_options = {"partition": cluster.partition, "account": cluster.account, "time": cluster.time}
+    if gpus:
+        processors = [f"--gpus-per-node={gpus}", f"--cpus-per-gpu={cluster.cpus_per_gpu}"]
+    else:
+        processors = [f"--cpus-per-task={cluster.cpus}"]
     return [
         f"--job-name={name}",
         f"--nodes={nodes}",
         "--ntasks-per-node=1",
-        *(cpus or [f"--cpus-per-task={cluster.cpus}"]),
+        *processors,
         f"--output={quoted(output.parent)}/{output.name}",
         "--open-mode=append",
         f"--signal=B:TERM@{cluster.notice}",
         "--requeue",
-        *(f"--{option}={value}" for option, value in own.items() if value),
+        *(f"--{option}={value}" for option, value in scheduler_options.items() if value),
         *more,
         *cluster.sbatch,
     ]
@@ -173,16 +177,16 @@ def stage_script(
     """
     folder = folder.absolute()
     command = [python, "-m", "distill.cli", stage, "--run", str(folder), "--here"]
-    named = "--job-name=distill"  # by which the script finds the step that it tells to stop
+    job_name = "--job-name=distill"  # by which the script finds the step that it tells to stop
     if prefix and PurePath(prefix[0]).name == "srun":
-        launcher = [prefix[0], named, *prefix[1:]]
+        launcher = [prefix[0], job_name, *prefix[1:]]
     else:
         # when one node's part has ended, the others get ten minutes to notice it
         spread = ["--ntasks-per-node=1", "--wait=600"] if job.nodes > 1 else []
-        launcher = ["srun", named, f"--nodes={job.nodes}", f"--ntasks={job.nodes}", *spread, "--cpu-bind=none"]
+        launcher = ["srun", job_name, f"--nodes={job.nodes}", f"--ntasks={job.nodes}", *spread, "--cpu-bind=none"]
         command = [*prefix, *command]
     # the check runs in this environment, which has just written the script; the stage's own may be a container
-    check = (sys.executable, "-m", "distill.cli", "is-done", stage, "--run", str(folder))
+    is_done = (sys.executable, "-m", "distill.cli", "is-done", stage, "--run", str(folder))
     return fill(
         "stage",
         job,
@@ -200,27 +204,33 @@ def stage_script(
         nodes=job.nodes,
         launcher=shlex.join(launcher),
         command=shlex.join(command),
-        check=shlex.join(check),
+        check=shlex.join(is_done),
     )
 
 
-def sbatch(path: Path, after: str | None = None) -> list[str]:
-    """The line that submits a script, `after` another job has ended well; it is cancelled if that job does not."""
-    waits = [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"] if after else []
-    return ["sbatch", "--parsable", *waits, str(path)]
+def sbatch(path: Path, after_job: str | None = None) -> list[str]:
+    """The command that submits a script.
+
+    Args:
+        after_job: id of a job that has to end well before; if it does not, this one is cancelled.
+    """
+    if after_job:
+        dependency = [f"--dependency=afterok:{after_job}", "--kill-on-invalid-dep=yes"]
+        return ["sbatch", "--parsable", *dependency, str(path)]
+    return ["sbatch", "--parsable", str(path)]
 
 
 def submit(path: Path, after: str | None = None) -> str:
-    """Give a script to sbatch; returns the job's id.
+    """Give a script to sbatch and return the job's id; the job runs once job `after_job` has ended well.
 
     Raises:
         InputError: there is no sbatch.
         RunError: it refuses.
     """
     try:
-        said = subprocess.run(sbatch(path, after), check=True, capture_output=True, text=True).stdout
+        output = subprocess.run(sbatch(path, after), check=True, capture_output=True, text=True).stdout
     except FileNotFoundError as error:
         raise InputError("there is no `sbatch` here", where="--submit", fix="submit it on a login node") from error
     except subprocess.CalledProcessError as error:
         raise RunError(f"sbatch refused: {error.stderr.strip()}", where=str(path)) from error
-    return said.strip().partition(";")[0]  # `id;cluster` in a federation
+    return output.strip().partition(";")[0]  # `id;cluster` in a federation

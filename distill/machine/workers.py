@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 
 def end_with_parent() -> None:
-    """To be called in a worker process: ends it as soon as its parent is gone.
+    """End this process, a worker, as soon as its parent is gone.
 
     A pool's worker waits for tasks at a pipe of which it holds the writing end too, so when the parent is killed by
     signal 9 nothing ever tells it.
@@ -54,70 +54,73 @@ class Workers(Generic[T, R]):
         dead: Callable[[T], R],
         begin: Callable[[], None] | None = None,
     ) -> None:
-        """Starts no process yet.
+        """Prepare the workers; no process is started yet.
 
         Args:
             work: a function of a module; items and results are pickled. What it raises is raised here.
-            parts: a smaller item for each thing that one is made of.
-            dead: the result of a part that killed its worker.
-            begin: what each worker does first.
+            split: cuts an item into smaller ones, one for each thing that it is made of.
+            on_death: gives the result of a part that killed its worker.
+            initializer: what each worker does first.
         """
         from pebble import ProcessPool
 
         # spawn: a fork would copy the threads and locks of whatever this process has loaded
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(processes, initializer=_begin, initargs=[begin], context=context)
-        self._work, self._processes, self._parts, self._dead = work, processes, parts, dead
+        self._pool = ProcessPool(processes, initializer=_initialise, initargs=[begin], context=context)
+        self._work = work
+        self._processes = processes
+        self._split = parts
+        self._on_death = dead
 
     def each(self, items: Iterable[T]) -> Iterator[R]:
-        """The results, in the order of the items, of which no more than a few per process are drawn ahead.
+        """Give the results in the order of the items, of which no more than a few per process are drawn ahead.
 
         Raises:
             RunError: workers die before they have an item.
         """
-        flying: deque[tuple[T, ProcessFuture[R]]] = deque()
+        pending: deque[tuple[T, ProcessFuture[R]]] = deque()
         for item in items:
-            flying.append((item, self._give(item)))
-            if len(flying) > 3 * self._processes:
-                yield from self._landed(*flying.popleft())
-        while flying:
-            yield from self._landed(*flying.popleft())
+            pending.append((item, self._schedule(item)))
+            if len(pending) > 3 * self._processes:
+                yield from self._finished(*pending.popleft())
+        while pending:
+            yield from self._finished(*pending.popleft())
 
-    def _give(self, item: T) -> ProcessFuture[R]:
+    def _schedule(self, item: T) -> ProcessFuture[R]:
         try:
             return self._pool.schedule(self._work, args=[item])
         except RuntimeError as error:
-            raise _stillborn() from error
+            raise _startup_error() from error
 
-    def _landed(self, item: T, future: ProcessFuture[R]) -> Iterator[R]:
+    def _finished(self, item: T, future: ProcessFuture[R]) -> Iterator[R]:
         from pebble import ProcessExpired
 
         try:
             yield _result(future)
         except ProcessExpired:
             LOG.warning("a worker process died; what it had in hand is done again one by one")
-            for part in self._parts(item):
+            for part in self._split(item):
                 try:
-                    result = _result(self._give(part))
+                    result = _result(self._schedule(part))
                 except ProcessExpired:
-                    result = self._dead(part)
+                    result = self._on_death(part)
                 yield result
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the workers at once, whatever they are at."""
+        """End the workers at once, whatever they are doing."""
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
 
 
 def one_by_one(items: list[T]) -> Iterator[list[T]]:
-    """The `parts` of a list."""
+    """The parts of a list, for `Workers`: each of its items as a list of its own."""
     return ([item] for item in items)
 
 
-def _begin(begin: Callable[[], None] | None) -> None:
+def _initialise(begin: Callable[[], None] | None) -> None:
     end_with_parent()
     if begin:
         begin()
@@ -127,8 +130,8 @@ def _result(future: ProcessFuture[R]) -> R:
     try:
         return future.result()
     except BrokenProcessPool as error:
-        raise _stillborn() from error
+        raise _startup_error() from error
 
 
-def _stillborn() -> RunError:
+def _startup_error() -> RunError:
     return RunError("worker processes die before they have anything to do", fix="see above why; is there memory left?")

@@ -17,7 +17,7 @@ from distill.progress import LOG, duration
 _TICK = 0.5  # seconds between two looks at a replica
 _STEADY = 600.0  # seconds of health after which earlier failures are forgiven
 _HUNG = 120.0  # seconds without a healthy answer from one that had given some
-_ANSWER = 10.0  # seconds that one health check may take
+_ANSWER_TIMEOUT = 10.0  # seconds that one health check may take
 
 
 class Replica(Protocol):
@@ -51,16 +51,15 @@ class Replica(Protocol):
 @dataclass
 class _Watched:
     replica: Replica
-    started: float = 0.0
+    started_at: float = 0.0
     serving_since: float | None = None
     """None until its first healthy answer since it was started."""
     url: str | None = None
-    seen: float = 0.0
-    """Time of the last healthy answer."""
+    healthy_at: float = 0.0
+    """Time of the last healthy answer, by the monotonic clock."""
     failures: int = 0
     """Deaths in a row."""
     running: bool = False
-    words: str = ""
 
 
 class Fleet:
@@ -78,11 +77,13 @@ class Fleet:
         on_change: Callable[[tuple[str, ...]], None] | None = None,
     ) -> None:
         self._watched = [_Watched(replica) for replica in replicas]
-        self._restarts, self._start_timeout, self._on_change = restarts, start_timeout, on_change
-        self._told: tuple[str, ...] = ()
-        self._served = False
+        self._restarts = restarts
+        self._start_timeout = start_timeout
+        self._on_change = on_change
+        self._reported_urls: tuple[str, ...] = ()
+        self._any_served = False
         self._last_words = ""
-        self._over = threading.Event()
+        self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="fleet", daemon=True)
         self._workers = ThreadPoolExecutor(min(32, max(1, len(replicas))), thread_name_prefix="replica")
 
@@ -90,7 +91,8 @@ class Fleet:
         """Start all replicas and the watch; returns at once."""
         for watched in self._watched:
             watched.replica.start()
-            watched.started, watched.running = time.monotonic(), True
+            watched.started_at = time.monotonic()
+            watched.running = True
         self._watcher.start()
 
     def urls(self) -> tuple[str, ...]:
@@ -112,25 +114,27 @@ class Fleet:
 
     def stop(self) -> None:
         """Stop all replicas at once; blocks until they are gone."""
-        self._over.set()
+        self._stopping.set()
         if self._watcher.is_alive():
-            self._watcher.join(_ANSWER + _TICK)
+            self._watcher.join(_ANSWER_TIMEOUT + _TICK)
         with ThreadPoolExecutor(max(1, len(self._watched))) as pool:  # a worker of the watch may hang in a health check
             list(pool.map(lambda w: w.replica.stop(), self._watched))
         self._workers.shutdown(wait=False, cancel_futures=True)
         for watched in self._watched:
-            watched.running, watched.serving_since = False, None
+            watched.running = False
+            watched.serving_since = None
 
     def _watch(self) -> None:
-        while not self._over.wait(_TICK):
-            list(self._workers.map(self._look, self._watched))
-            if (now := self.urls()) != self._told and not self._over.is_set():
-                self._told = now
+        while not self._stopping.wait(_TICK):
+            list(self._workers.map(self._check, self._watched))
+            urls = self.urls()
+            if urls != self._reported_urls and not self._stopping.is_set():
+                self._reported_urls = urls
                 if self._on_change:
-                    self._on_change(now)
+                    self._on_change(urls)
 
-    def _look(self, watched: _Watched) -> None:
-        if self._over.is_set():
+    def _check(self, watched: _Watched) -> None:
+        if self._stopping.is_set():
             return
         now = time.monotonic()
         if not watched.running:
@@ -140,48 +144,52 @@ class Fleet:
             self._died(watched, watched.replica.last_words())
         elif (url := watched.replica.url) is not None and healthy(url):
             self._serves(watched, url)
-        elif watched.serving_since is None and now - watched.started > self._start_timeout:
+        elif watched.serving_since is None and now - watched.started_at > self._start_timeout:
             self._died(watched, f"not ready after {self._start_timeout:g} s: {watched.replica.last_words()}")
-        elif watched.serving_since is not None and now - watched.seen > _HUNG:
+        elif watched.serving_since is not None and now - watched.healthy_at > _HUNG:
             self._died(watched, f"no healthy answer for {_HUNG:g} s: {watched.replica.last_words()}")
 
     def _restart(self, watched: _Watched) -> None:
         LOG.warning("%s is started again (%d of %d)", watched.replica.name, watched.failures, self._restarts)
-        watched.started, watched.running = time.monotonic(), True
+        watched.started_at = time.monotonic()
+        watched.running = True
         try:
             watched.replica.start()
         except DistillError as error:  # a full disk, a lost cluster: counts as one more death
             self._died(watched, error.what)
 
     def _serves(self, watched: _Watched, url: str) -> None:
-        watched.seen, watched.url = time.monotonic(), url
+        watched.healthy_at = time.monotonic()
+        watched.url = url
         if watched.serving_since is None:
-            took = duration(watched.seen - watched.started)
-            LOG.info("%s serves at %s, ready after %s", watched.replica.name, url, took)
-            watched.serving_since = watched.seen
-            self._served = True
-        elif watched.seen - watched.serving_since > _STEADY:
+            startup = duration(watched.healthy_at - watched.started_at)
+            LOG.info("%s serves at %s, ready after %s", watched.replica.name, url, startup)
+            watched.serving_since = watched.healthy_at
+            self._any_served = True
+        elif watched.healthy_at - watched.serving_since > _STEADY:
             watched.failures = 0
 
-    def _died(self, watched: _Watched, words: str) -> None:
+    def _died(self, watched: _Watched, reason: str) -> None:
         watched.serving_since = None
         watched.failures += 1
-        self._last_words = words
-        LOG.warning("%s died: %s", watched.replica.name, words)
+        self._last_words = reason
+        LOG.warning("%s died: %s", watched.replica.name, reason)
         watched.replica.stop()  # its process group may outlive it
         watched.running = False
-        if self._served and not self._may_restart(watched):
+        if self._any_served and not self._may_restart(watched):
             LOG.warning("%s is given up after %d failures in a row", watched.replica.name, watched.failures)
 
     def _may_restart(self, watched: _Watched) -> bool:
-        return not watched.running and self._served and watched.failures <= self._restarts and not self._over.is_set()
+        if watched.running or self._stopping.is_set():
+            return False
+        return self._any_served and watched.failures <= self._restarts
 
 
 def healthy(url: str) -> bool:
     """Whether the server at `url` says that it is ready; never through a proxy."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(f"{url}/health", timeout=_ANSWER) as answer:
+        with direct.open(f"{url}/health", timeout=_ANSWER_TIMEOUT) as answer:
             return bool(answer.status == 200)
     except (URLError, OSError, ValueError):
         return False

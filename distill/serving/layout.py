@@ -17,7 +17,7 @@ from distill.models.chat import fetch
 from distill.types import Record
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
-"""Per parameter."""
+"""Bytes that one parameter takes, by the number format of the weights."""
 TOKENS = 131_072
 """Tokens of cache that a replica should have room for at least: eight traces of 16k. With fewer at once a large model
 spends its time on reading weights."""
@@ -76,8 +76,8 @@ def fit(model: Model, gpus: Gpus) -> Layout:
     Raises:
         InputError: these GPUs cannot hold the model; says how much it takes.
     """
-    given = {name: model.serve.get(f"{name}-parallel-size") for name in ("tensor", "pipeline", "data")}
-    sizes = {name: int(size) for name, size in given.items() if size is not None}
+    preset_sizes = {name: model.serve.get(f"{name}-parallel-size") for name in ("tensor", "pipeline", "data")}
+    sizes = {name: int(size) for name, size in preset_sizes.items() if size is not None}
     if "tensor" in sizes or "pipeline" in sizes:
         return Layout(**sizes)
     facts = _facts(model)
@@ -86,13 +86,16 @@ def fit(model: Model, gpus: Gpus) -> Layout:
         return Layout(tensor=tensors[-1], **sizes)  # unknown size: a whole node's GPUs
     cuts = [Layout(tensor=t, **sizes) for t in tensors]
     cuts += [Layout(tensor=tensors[-1], pipeline=p, **sizes) for p in range(2, gpus.nodes + 1)]
+    usable = gpus.memory * _UTILISATION - _OVERHEAD
     for cut in cuts:
-        if _need(facts, cut, model.context) <= gpus.memory * _UTILISATION - _OVERHEAD and _placeable(cut, gpus):
+        if _bytes_per_gpu(facts, cut, model.context) <= usable and _placeable(cut, gpus):
             return cut
-    have = f"{gpus.nodes} × " * (gpus.nodes > 1) + f"{gpus.per_node} × {gpus.memory / 1e9:.0f} GB"
+    available = f"{gpus.per_node} × {gpus.memory / 1e9:.0f} GB"
+    if gpus.nodes > 1:
+        available = f"{gpus.nodes} × {available}"
     cache = (facts.cache or 0) * max(TOKENS, model.context)
     raise InputError(
-        f"{model.name} does not fit on {have}: its weights take {facts.weights / 1e9:,.0f} GB, "
+        f"{model.name} does not fit on {available}: its weights take {facts.weights / 1e9:,.0f} GB, "
         f"its cache {cache / 1e9:,.1f} GB",
         fix="serve it on more or larger GPUs; over several machines with `--on ray` or `--on slurm`",
     )
@@ -129,25 +132,27 @@ def _placeable(cut: Layout, gpus: Gpus) -> bool:
     return cut.tensor * cut.data <= gpus.per_node
 
 
-def _need(facts: _Facts, cut: Layout, context: int) -> float:
-    """Bytes per GPU."""
-    shared = min(cut.tensor, facts.kv_heads or cut.tensor) * cut.pipeline * cut.data
-    return (facts.weights or 0) / cut.gpus + (facts.cache or 0) * max(TOKENS, context) / shared
+def _bytes_per_gpu(facts: _Facts, cut: Layout, context: int) -> float:
+    """What the weights and the cache take of each GPU."""
+    cache_shards = min(cut.tensor, facts.kv_heads or cut.tensor) * cut.pipeline * cut.data
+    return (facts.weights or 0) / cut.gpus + (facts.cache or 0) * max(TOKENS, context) / cache_shards
 
 
 def _facts(model: Model) -> _Facts:
-    """From the preset; what it leaves out, from the model's own files."""
+    """Read the facts from the preset and, where it leaves them out, from the model's own files."""
     if model.parameters and model.heads and model.kv_heads and model.cache:
         weights = model.parameters * BYTES[model.precision or "bf16"]
         return _Facts(weights=weights, heads=model.heads, kv_heads=model.kv_heads, cache=model.cache)
-    path = fetch(model.path, "config.json", model.revision if not Path(model.path).is_dir() else None)
-    config: dict[str, Any] = json.loads(path.read_text()) if path else {}
+    config_path = fetch(model.path, "config.json", model.revision if not Path(model.path).is_dir() else None)
+    config: dict[str, Any] = json.loads(config_path.read_text()) if config_path else {}
     config = config.get("text_config", config)
-    layers, heads = config.get("num_hidden_layers"), config.get("num_attention_heads")
+    layers = config.get("num_hidden_layers")
+    heads = config.get("num_attention_heads")
     if not layers or not heads:
         return _Facts(weights=_weights(model), heads=model.heads, kv_heads=model.kv_heads, cache=model.cache)
     if "kv_lora_rank" in config:  # latent attention (DeepSeek-V2 and later): one vector per layer, for all heads
-        kv_heads, cache = 1, layers * (config["kv_lora_rank"] + config["qk_rope_head_dim"]) * 2
+        kv_heads = 1
+        cache = layers * (config["kv_lora_rank"] + config["qk_rope_head_dim"]) * 2
     else:
         kv_heads = config.get("num_key_value_heads") or heads
         cache = layers * kv_heads * (config.get("head_dim") or config["hidden_size"] // heads) * 2 * 2
@@ -166,5 +171,7 @@ def _weights(model: Model) -> float | None:
     if Path(model.path).is_dir():
         return float(sum(file.stat().st_size for file in Path(model.path).glob("*.safetensors"))) or None
     index = fetch(model.path, "model.safetensors.index.json", model.revision)
-    total = json.loads(index.read_text()).get("metadata", {}).get("total_size") if index else None
-    return float(total) if total else None
+    if not index:
+        return None
+    total_size = json.loads(index.read_text()).get("metadata", {}).get("total_size")
+    return float(total_size) if total_size else None

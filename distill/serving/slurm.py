@@ -27,11 +27,11 @@ class Job(Record):
 
     layout: Layout
     nodes: int
-    """Per task."""
+    """Nodes of each task."""
     gpus: int
-    """Per node."""
+    """GPUs taken of each node."""
     replicas: int
-    """Per task."""
+    """Replicas in each task."""
     tasks: int
 
 
@@ -41,28 +41,28 @@ def shape(model: Model, options: Serving, cluster: Slurm) -> Job:
     Raises:
         InputError: the model does not fit on 16 such nodes, or the settings are for a stage's job.
     """
-    if given := cluster.model_fields_set & {"nodes", "stages", "cpus"}:
+    if misplaced := cluster.model_fields_set & {"nodes", "stages", "cpus"}:
         raise InputError(
-            f"is for the jobs of `distill run`: {', '.join(sorted(given))}",
+            f"is for the jobs of `distill run`: {', '.join(sorted(misplaced))}",
             where="--set slurm",
             fix="leave it out; the model decides how many nodes a replica takes",
         )
-    asked = model.model_copy(update={"serve": {**model.serve, **options.serve}})
+    configured = model.model_copy(update={"serve": {**model.serve, **options.serve}})
     if not cluster.gpus_per_node:
         raise InputError("servers need GPUs", where="slurm.gpus_per_node", fix="how many each node has")
     node = Gpus(per_node=cluster.gpus_per_node, memory=cluster.gpu_memory * (1 << 30), nodes=_MOST_NODES)
-    layout = fit(asked, node)
+    layout = fit(configured, node)
     nodes = layout.nodes(node.per_node)
-    room = 1 if nodes > 1 else capacity(layout, node.model_copy(update={"nodes": 1}))
-    wanted = options.replicas or room
-    each = max(n for n in range(1, room + 1) if wanted % n == 0)
-    gpus = node.per_node if nodes > 1 else each * layout.gpus
-    return Job(layout=layout, nodes=nodes, gpus=gpus, replicas=each, tasks=wanted // each)
+    most_per_task = 1 if nodes > 1 else capacity(layout, node.model_copy(update={"nodes": 1}))
+    replicas = options.replicas or most_per_task
+    per_task = max(n for n in range(1, most_per_task + 1) if replicas % n == 0)
+    gpus = node.per_node if nodes > 1 else per_task * layout.gpus
+    return Job(layout=layout, nodes=nodes, gpus=gpus, replicas=per_task, tasks=replicas // per_task)
 
 
 def script(job: Job, name: str, command: Sequence[str], cluster: Slurm, logs: Path) -> str:
     """The sbatch file; `command` is what each task runs, `distill serve …`."""
-    array = [f"--array=0-{job.tasks - 1}"]
+    array_option = [f"--array=0-{job.tasks - 1}"]
     return fill(
         "serve",
         cluster,
@@ -73,7 +73,7 @@ def script(job: Job, name: str, command: Sequence[str], cluster: Slurm, logs: Pa
             logs.absolute() / "slurm-%A_%a.log",
             nodes=job.nodes,
             gpus=job.gpus,
-            more=array,
+            more=array_option,
         ),
         nodes=job.nodes,
         gpus=job.gpus,

@@ -27,7 +27,7 @@ HEARTBEAT = 20.0
 
 
 class WriterLock:
-    """Held from construction to `release`.
+    """The right to write one log, held from construction to `release`.
 
     Raises:
         RunError: somebody else holds it (named), or the folder cannot be written.
@@ -45,22 +45,23 @@ class WriterLock:
             try:
                 self._lease.acquire(timeout=self._patience(), poll_interval=0.5)
             except (Timeout, LeaseSettingsMismatch) as error:  # the latter: another version of distill holds it
-                raise self._held() from error
+                raise self._held_error() from error
         self._checked = time.time()
 
     def _patience(self) -> float:
         """Seconds to wait for the lock: none unless its holder is out of sight and seems to be gone."""
-        owner, age = self._lease.owner, self._age()
+        owner = self._lease.owner
+        age = self._age()
         if owner is None:
             return 0
-        state = _state(owner)
+        state = _process_state(owner)
         if state in ("Z", "X"):  # killed but not yet waited for by its parent: filelock takes it for alive
-            again = self._lease.owner
-            if again is not None and again.token == owner.token:
+            current = self._lease.owner
+            if current is not None and current.token == owner.token:
                 self._lease.force_break()
         if state or age is None or age < LEASE:
             return 0
-        LOG.warning("%s: %s; watching for %.0f s that it is gone", self._path, self._holder(), LEASE)
+        LOG.warning("%s: %s; watching for %.0f s that it is gone", self._path, self._holder_description(), LEASE)
         return LEASE + 2
 
     def _age(self) -> float | None:
@@ -69,22 +70,23 @@ class WriterLock:
             return max(0.0, time.time() - self._file.stat().st_mtime)
         return None
 
-    def _holder(self) -> str:
-        owner, age = self._lease.owner, self._age()
+    def _holder_description(self) -> str:
+        owner = self._lease.owner
+        age = self._age()
         if owner is None or age is None:
             return "its holder is just changing"
         return f"process {owner.pid} on {owner.hostname.partition('?')[0]} gave its last sign of life {age:.0f} s ago"
 
-    def _held(self) -> RunError:
+    def _held_error(self) -> RunError:
         return RunError(
-            f"another process is writing this log: {self._holder()}",
+            f"another process is writing this log: {self._holder_description()}",
             where=str(self._path),
             fix=f"wait for it or end it, or use another folder with --run; {LEASE / 60:.0f} minutes after its machine "
             "went down, the same command takes over",
         )
 
     def check(self) -> None:
-        """Whether the lock is still ours; to be asked before each write.
+        """Make sure that the lock is still ours; to be called before each write.
 
         Raises:
             RunError: this process was stopped for so long that another took over, or the lock's file was removed.
@@ -109,8 +111,8 @@ class WriterLock:
             self._lease.release()
 
 
-def _state(owner: OwnerRecord) -> str:
-    """The state of the owner's process as Linux's /proc gives it, "" if it does not run on this machine.
+def _process_state(owner: OwnerRecord) -> str:
+    """The state of the owner's process as Linux's /proc gives it, `""` if it does not run on this machine.
 
     Pids come back and mean nothing in another container: the start time, in clock ticks since boot, must agree.
     """

@@ -168,7 +168,7 @@ def test_a_slow_healthy_server_is_waited_for() -> None:
 
 
 def test_a_request_that_always_fails_is_refused_while_others_succeed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.endpoints.pool._ATTEMPTS", 2)
+    monkeypatch.setattr("distill.endpoints.pool._MAX_FAILURES", 2)
 
     async def poisoned(web_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         return await (status(500, "poison") if len(body["prompt"]) == 6 else reply())(web_request, body)

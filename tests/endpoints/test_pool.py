@@ -26,9 +26,9 @@ pytestmark = pytest.mark.slow  # it waits for processes, servers and disks
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.endpoints.health._POLL", 0.1)
-    monkeypatch.setattr("distill.endpoints.health._FIRST", 0.05)
-    monkeypatch.setattr("distill.backends.vllm._FOLLOW", 0.1)
+    monkeypatch.setattr("distill.endpoints.health._POLL_INTERVAL", 0.1)
+    monkeypatch.setattr("distill.endpoints.health._FIRST_RETRY", 0.05)
+    monkeypatch.setattr("distill.backends.vllm._REREAD_INTERVAL", 0.1)
 
 
 @asynccontextmanager
@@ -152,7 +152,7 @@ def test_an_endpoint_that_dies_gets_nothing_and_is_used_again_when_it_is_back() 
 def test_requests_that_a_dying_server_takes_with_it_are_sent_elsewhere_and_not_to_blame(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("distill.endpoints.pool._ATTEMPTS", 1)
+    monkeypatch.setattr("distill.endpoints.pool._MAX_FAILURES", 1)
 
     async def go() -> None:
         port = claim_port(None)
@@ -192,8 +192,8 @@ def test_the_only_server_restarts() -> None:
 
 def test_a_server_that_answers_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """It accepts connections and says nothing, as a stopped process does; its requests go elsewhere."""
-    monkeypatch.setattr("distill.endpoints.vllm_server._SOON", 0.1)
-    monkeypatch.setattr("distill.endpoints.health._HANG", 0.5)
+    monkeypatch.setattr("distill.endpoints.vllm_server._PROBE_TIMEOUT", 0.1)
+    monkeypatch.setattr("distill.endpoints.health._MAX_SILENCE", 0.5)
 
     async def go() -> None:
         hung, good = Fake(after(0.05)), Fake(after(0.05))
@@ -221,7 +221,7 @@ def test_a_lost_reply_is_asked_for_again() -> None:
 
 @pytest.mark.parametrize("code", [429, 503])
 def test_an_overloaded_server_never_burns_attempts(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    monkeypatch.setattr("distill.endpoints.state._LONGEST", 0.05)
+    monkeypatch.setattr("distill.endpoints.state._MAX_PAUSE", 0.05)
 
     async def full(web_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         return await (status(code) if fake.now > 4 or len(fake.bodies) < 60 else after(0.02))(web_request, body)
@@ -271,7 +271,7 @@ def test_how_long_a_server_wants_to_be_left_alone(headers: dict[str, str], secon
 
 
 def test_a_request_that_kills_every_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.endpoints.pool._DEATHS", 3)
+    monkeypatch.setattr("distill.endpoints.pool._MAX_DEATHS", 3)
 
     async def kills(web_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if len(body["prompt"]) != 6:
