@@ -24,7 +24,7 @@ Wanted = Literal["auto", "full", "lora", "qlora"]
 METHODS: tuple[Wanted, ...] = typing.get_args(Wanted)
 MARGIN = 0.08
 """Share of a GPU's memory that a plan leaves free: the allocator's fragments, and what the formulas leave out."""
-_BUSY = 65_536
+_ENOUGH_TOKENS = 65_536
 """Tokens per GPU and pass beyond which a larger micro batch gains no speed: the matrix products are long enough."""
 
 
@@ -35,20 +35,20 @@ class Job(Record):
     """Rows per optimizer step, over all GPUs."""
     max_length: int = Field(ge=16)
     method: Wanted = "full"
-    """`auto` lets adapters be chosen where full fine-tuning does not fit."""
+    """Which weights are trained; `auto` lets adapters be chosen where full fine-tuning does not fit."""
     optimizer: Optimizer = "adamw"
-    """8-bit moments are weighed last even where they are not asked for."""
+    """The optimizer; 8-bit moments are weighed last even where they are not asked for."""
     checkpointing: bool = True
     micro_batch: int | None = None
     """Rows per process and pass; None: as many as fit and gain speed."""
     sequence_parallel: int | None = None
     """GPUs that share one row; None: as few as fit."""
     rank: int = 64
-    """Of LoRA."""
+    """Rank of LoRA adapters."""
     flash: bool = True
-    """Flash-attention takes document bounds; sdpa takes a mask of length × length."""
+    """Whether attention is flash-attention, which takes document bounds; sdpa takes a mask of length × length."""
     packed: bool = True
-    """Rows hold several documents."""
+    """Whether rows hold several documents."""
 
 
 class Option(Record):
@@ -59,7 +59,7 @@ class Option(Record):
     room: float
     """Bytes of a GPU left below the margin; what is missing when negative."""
     host_room: float | None = None
-    """The same of a node's memory; None where that is not known."""
+    """Bytes of a node's memory left below the margin, missing when negative; None where that memory is not known."""
 
     @property
     def fits(self) -> bool:
@@ -67,25 +67,27 @@ class Option(Record):
 
 
 class _Rung(NamedTuple):
+    """One step of the ladder from fast to small."""
+
     strategy: Strategy
     parallel: int = 1
     optimizer: Optimizer = "adamw"
     method: Method = "full"
 
 
-def choose(shape: Shape, hardware: Hardware, **wanted: Any) -> Option:
+def choose(shape: Shape, hardware: Hardware, **job_fields: Any) -> Option:
     """The first of `options` that fits; its `setup` says how to train.
 
     One whose rows per step equal the batch is preferred; where the number of GPUs allows none, `setup.batch` says
     what it becomes.
 
     Args:
-        wanted: the fields of `Job`; `batch` and `max_length` at least.
+        job_fields: the fields of `Job`; `batch` and `max_length` at least.
 
     Raises:
         InputError: nothing fits; says what is missing and what would help.
     """
-    job = Job(**wanted)
+    job = Job(**job_fields)
     weighed = options(shape, hardware, job)
     best = pick(weighed, job.batch)
     if best is None:
@@ -102,8 +104,8 @@ def pick(weighed: Sequence[Option], batch: int) -> Option | None:
     def kind(option: Option) -> tuple[Method, Optimizer, bool]:
         return option.setup.method, option.setup.optimizer, option.setup.offload
 
-    alike = (option for option in fitting if kind(option) == kind(fitting[0]))
-    return next((option for option in alike if option.setup.batch == batch), fitting[0])
+    similar = (option for option in fitting if kind(option) == kind(fitting[0]))
+    return next((option for option in similar if option.setup.batch == batch), fitting[0])
 
 
 def options(shape: Shape, hardware: Hardware, job: Job) -> list[Option]:
@@ -112,8 +114,8 @@ def options(shape: Shape, hardware: Hardware, job: Job) -> list[Option]:
     Raises:
         InputError: rows cannot be split over as many GPUs as was asked for.
     """
-    found = [_best(shape, hardware, job, rung) for rung in _ladder(shape, hardware, job)]
-    if not found:
+    weighed = [_fullest_setup(shape, hardware, job, rung) for rung in _ladder(shape, hardware, job)]
+    if not weighed:
         choices = ", ".join(map(str, [1, *_splits(shape, hardware.gpus, job)]))
         raise InputError(
             f"a row cannot be split over {job.sequence_parallel} GPUs",
@@ -121,15 +123,18 @@ def options(shape: Shape, hardware: Hardware, job: Job) -> list[Option]:
             fix=f"choices here: {choices}; it must divide the GPUs of a node and the attention heads, and packed rows"
             " need flash-attention",
         )
-    return found
+    return weighed
 
 
 def _ladder(shape: Shape, hardware: Hardware, job: Job) -> Iterator[_Rung]:
-    methods: tuple[Method, ...] = ("full", "lora", "qlora") if job.method == "auto" else (job.method,)
-    one = hardware.nodes * max(1, hardware.gpus) == 1
+    """The ways to spread a job that are worth weighing, from fast to small."""
+    methods: tuple[Method, ...] = ("full", "lora", "qlora")
+    if job.method != "auto":
+        methods = (job.method,)
+    single_process = hardware.nodes * max(1, hardware.gpus) == 1
     splits = _splits(shape, hardware.gpus, job)
     for method in methods:
-        rungs = list(_rungs(method, one, splits))
+        rungs = list(_rungs(method, single_process, splits))
         if job.optimizer != "adamw":  # asked for: no rung may change it, and it cannot run on the host
             rungs = [rung._replace(optimizer=job.optimizer) for rung in rungs if "offload" not in rung.strategy]
             rungs = list(dict.fromkeys(rungs))
@@ -138,41 +143,46 @@ def _ladder(shape: Shape, hardware: Hardware, job: Job) -> Iterator[_Rung]:
         yield from (rung for rung in rungs if job.sequence_parallel in (None, rung.parallel))
 
 
-def _rungs(method: Method, one: bool, splits: list[int]) -> Iterator[_Rung]:
-    yield _Rung("single" if one else "ddp", method=method)
-    if not one:
+def _rungs(method: Method, single_process: bool, splits: list[int]) -> Iterator[_Rung]:
+    if single_process:
+        yield _Rung("single", method=method)
+    else:
+        yield _Rung("ddp", method=method)
         if method == "full":  # adapters have next to no states to divide
             yield _Rung("zero2")
         yield from (_Rung("zero3", split, method=method) for split in [1, *splits])
     if method == "full":
         yield _Rung("zero2-offload")
         yield from (_Rung("zero3-offload", split) for split in [1, *splits])
-        eight: Optimizer = "paged_adamw_8bit"
-        yield from (_Rung("single" if one else "zero3", split, eight) for split in [1, *splits])
+        strategy: Strategy = "single" if single_process else "zero3"
+        yield from (_Rung(strategy, split, "paged_adamw_8bit") for split in [1, *splits])
 
 
 def _splits(shape: Shape, gpus: int, job: Job) -> list[int]:
-    """Processes that may share a sequence: within a node, as attention heads and key-value heads divide.
+    """How many processes may share a sequence: within a node, as attention heads and key-value heads divide.
 
-    None without flash-attention where rows are packed: DeepSpeed drops sdpa's mask, and documents would see each other.
+    Without flash-attention none may where rows are packed: DeepSpeed drops sdpa's mask, and documents would see each
+    other.
     """
     if job.packed and not job.flash:
         return []
-    heads, keys = shape.num_attention_heads, shape.num_key_value_heads
-    sizes = (size for size in range(2, gpus + 1) if gpus % size == 0 and heads % size == 0)
-    return [size for size in sizes if keys % size == 0 or size % keys == 0]
+    query_heads = shape.num_attention_heads
+    key_heads = shape.num_key_value_heads
+    sizes = (size for size in range(2, gpus + 1) if gpus % size == 0 and query_heads % size == 0)
+    return [size for size in sizes if key_heads % size == 0 or size % key_heads == 0]
 
 
-def _best(shape: Shape, hardware: Hardware, job: Job, rung: _Rung) -> Option:
+def _fullest_setup(shape: Shape, hardware: Hardware, job: Job, rung: _Rung) -> Option:
+    """The largest micro batch that fits on a rung, or one row where none does."""
     processes = hardware.nodes * max(1, hardware.gpus)
     copies = processes // rung.parallel
     rows = max(1, round(job.batch / copies))
-    enough = max(1, _BUSY * rung.parallel // job.max_length)
-    sizes = [size for size in range(min(rows, enough), 0, -1) if rows % size == 0]
+    busy_rows = max(1, _ENOUGH_TOKENS * rung.parallel // job.max_length)
+    sizes = [size for size in range(min(rows, busy_rows), 0, -1) if rows % size == 0]
     if job.micro_batch:
         rows = max(1, rows // job.micro_batch) * job.micro_batch
         sizes = [job.micro_batch]
-    found = None
+    option = None
     for size in sizes:
         setup = Setup(
             method=rung.method,
@@ -187,26 +197,31 @@ def _best(shape: Shape, hardware: Hardware, job: Job, rung: _Rung) -> Option:
             checkpointing=job.checkpointing,
             optimizer=rung.optimizer,
         )
-        found = weigh(shape, hardware, setup, rank=job.rank, flash=job.flash, packed=job.packed)
-        if found.fits:
+        option = weigh(shape, hardware, setup, rank=job.rank, flash=job.flash, packed=job.packed)
+        if option.fits:
             break
-    assert found is not None  # one row is always tried
-    return found
+    assert option is not None  # one row is always tried
+    return option
 
 
 def weigh(
     shape: Shape, hardware: Hardware, setup: Setup, *, rank: int = 64, flash: bool = True, packed: bool = True
 ) -> Option:
-    """A given setup against the hardware. On a CPU its memory is the node's, where that is known."""
-    held = memory(shape, setup, rank=rank, flash=flash, packed=packed)
-    host = None if hardware.host_memory is None else hardware.host_memory * GIB * (1 - MARGIN)
+    """How a setup lies in the memory of the hardware. On a CPU its memory is the node's, where that is known."""
+    memory_use = memory(shape, setup, rank=rank, flash=flash, packed=packed)
+    host_bytes = None
+    if hardware.host_memory is not None:
+        host_bytes = hardware.host_memory * GIB * (1 - MARGIN)
     if setup.cpu:
-        each = setup.processes // setup.nodes
-        return Option(setup=setup, memory=held, room=0.0 if host is None else host / each - held.peak)
-    room = hardware.gpu_memory * GIB * (1 - MARGIN) - held.peak
-    return Option(
-        setup=setup, memory=held, room=room, host_room=None if host is None or not held.host else host - held.host
-    )
+        room = 0.0
+        if host_bytes is not None:
+            room = host_bytes / (setup.processes // setup.nodes) - memory_use.peak
+        return Option(setup=setup, memory=memory_use, room=room)
+    host_room = None
+    if host_bytes is not None and memory_use.host:
+        host_room = host_bytes - memory_use.host
+    room = hardware.gpu_memory * GIB * (1 - MARGIN) - memory_use.peak
+    return Option(setup=setup, memory=memory_use, room=room, host_room=host_room)
 
 
 def _nothing_fits(shape: Shape, hardware: Hardware, job: Job, weighed: Sequence[Option]) -> InputError:
@@ -214,9 +229,11 @@ def _nothing_fits(shape: Shape, hardware: Hardware, job: Job, weighed: Sequence[
     lacking = f"{-closest.room / GIB:,.1f} GiB on each GPU"
     if closest.room >= 0:
         lacking = f"{-(closest.host_room or 0) / GIB:,.0f} GiB of host memory on each node"
-    have = f"{hardware.nodes} × {hardware.gpus} × {hardware.gpu_memory:g} GiB" if hardware.gpus else "this CPU"
+    available = "this CPU"
+    if hardware.gpus:
+        available = f"{hardware.nodes} × {hardware.gpus} × {hardware.gpu_memory:g} GiB"
     return InputError(
-        f"{shape.parameters / 1e9:,.1f}B parameters at {job.max_length:,} tokens do not fit on {have}: even "
+        f"{shape.parameters / 1e9:,.1f}B parameters at {job.max_length:,} tokens do not fit on {available}: even "
         f"{words(closest.setup)} lacks {lacking}",
         where="plan",
         fix="; ".join(remedies(shape, hardware, job)) or "use more or larger GPUs",
@@ -224,27 +241,28 @@ def _nothing_fits(shape: Shape, hardware: Hardware, job: Job, weighed: Sequence[
 
 
 def remedies(shape: Shape, hardware: Hardware, job: Job) -> list[str]:
-    """What would make the job fit, each tried by the same formulas."""
-    found = []
+    """Changes that would make the job fit, each tried by the same formulas."""
+    fixes = []
 
-    def fits(on: Hardware, wanted: Job) -> bool:
-        return pick(options(shape, on, wanted), wanted.batch) is not None
+    def fits(candidate_hardware: Hardware, candidate_job: Job) -> bool:
+        return pick(options(shape, candidate_hardware, candidate_job), candidate_job.batch) is not None
 
     wider = (hardware.model_copy(update={"nodes": hardware.nodes * times}) for times in (2, 4, 8, 16, 32))
-    if hardware.gpus and (more := next((other for other in wider if fits(other, job)), None)):
-        found.append(f"{more.nodes} nodes (--nodes {more.nodes})")
+    larger = next((candidate for candidate in wider if hardware.gpus and fits(candidate, job)), None)
+    if larger:
+        fixes.append(f"{larger.nodes} nodes (--nodes {larger.nodes})")
     lengths = itertools.takewhile(lambda n: n >= 1024, (job.max_length * share // 8 for share in range(7, 0, -1)))
     shorter = next((n for n in lengths if fits(hardware, job.model_copy(update={"max_length": n}))), None)
     if shorter:
-        found.append(f"rows of {shorter:,} tokens (--set sft.max_length={shorter})")
+        fixes.append(f"rows of {shorter:,} tokens (--set sft.max_length={shorter})")
     if job.method == "full":
-        others: tuple[Wanted, ...] = ("lora", "qlora")
-        other = next((kind for kind in others if fits(hardware, job.model_copy(update={"method": kind}))), None)
-        if other:
-            found.append(f"adapters (--set sft.method={other})")
+        for method in ("lora", "qlora"):
+            if fits(hardware, job.model_copy(update={"method": method})):
+                fixes.append(f"adapters (--set sft.method={method})")
+                break
     if not job.flash:
-        found.append("flash-attention (the flash-attn extra), which needs no mask")
-    return found
+        fixes.append("flash-attention (the flash-attn extra), which needs no mask")
+    return fixes
 
 
 _STRATEGIES: dict[Strategy, str] = {

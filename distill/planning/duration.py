@@ -27,15 +27,18 @@ lower it, so give your own figure once a run has shown it."""
 
 
 class Duration(Record):
+    """What a training job takes in steps, time and money."""
+
     rows: int
-    """Per epoch."""
+    """Rows per epoch."""
     steps: int
+    """Optimizer steps over all epochs."""
     tokens: float
-    """Over all epochs."""
+    """Tokens over all epochs."""
     hours: float | None
-    """None where the GPU's peak is not known."""
+    """Hours that training takes; None where the GPU's peak is not known."""
     cost: float | None
-    """In the currency of the price; None without one."""
+    """Cost in the currency of the price; None without one."""
 
 
 def flops_per_token(shape: Shape, length: float, method: str = "full") -> float:
@@ -57,10 +60,10 @@ def peak(gpu: str) -> float:
     Raises:
         InputError: the name is not known.
     """
-    known = {name.lower(): speed for name, speed in PEAK.items()}
-    if gpu.lower() not in known:
+    speed_of = {name.lower(): speed for name, speed in PEAK.items()}
+    if gpu.lower() not in speed_of:
         raise InputError(f"the speed of a {gpu!r} is not known", where="--gpu", fix=suggest(gpu, PEAK))
-    return known[gpu.lower()] * 1e12
+    return speed_of[gpu.lower()] * 1e12
 
 
 def duration(
@@ -81,17 +84,20 @@ def duration(
         gpu: a name in `PEAK`; without it hours are not known.
         price: of one GPU and hour.
     """
-    per_epoch = math.ceil(tokens / setup.max_length) if rows is None else rows
-    steps = math.ceil(math.ceil(per_epoch / setup.batch) * epochs)
+    rows_per_epoch = math.ceil(tokens / setup.max_length) if rows is None else rows
+    steps = math.ceil(math.ceil(rows_per_epoch / setup.batch) * epochs)
     length = min(tokens / rows, setup.max_length) if rows else setup.max_length
     hours = None
+    cost = None
     if gpu is not None:
-        work = flops_per_token(shape, length, setup.method) * tokens * epochs
-        hours = work / (peak(gpu) * mfu * setup.processes) / 3600
+        flops = flops_per_token(shape, length, setup.method) * tokens * epochs
+        hours = flops / (peak(gpu) * mfu * setup.processes) / 3600
+        if price is not None:
+            cost = price * hours * setup.processes
     return Duration(
-        rows=per_epoch,
+        rows=rows_per_epoch,
         steps=steps,
         tokens=tokens * epochs,
         hours=hours,
-        cost=None if price is None or hours is None else price * hours * setup.processes,
+        cost=cost,
     )

@@ -16,11 +16,12 @@ from distill.planning.memory import SUB_GROUP
 from distill.planning.setup import Setup
 from distill.run import write_json
 
-DEEPSPEED, ACCELERATE = "deepspeed.json", "accelerate.yaml"
+DEEPSPEED = "deepspeed.json"
+ACCELERATE = "accelerate.yaml"
 
 
 def write(folder: Path, setup: Setup, *, attention: str = "flash_attention_2") -> Path:
-    """Put the files of `setup` into `folder`; the path of accelerate's, which names DeepSpeed's."""
+    """Put the files of `setup` into `folder`, and return the path of accelerate's, which names DeepSpeed's."""
     deepspeed = None
     if setup.zero:
         deepspeed = folder.absolute() / DEEPSPEED
@@ -81,7 +82,7 @@ def deepspeed_config(setup: Setup) -> dict[str, Any]:
 def accelerate_config(
     setup: Setup, deepspeed: Path | None = None, *, attention: str = "flash_attention_2"
 ) -> dict[str, Any]:
-    """Accelerate's configuration. Which node this is, and where the first one is, comes by command line.
+    """Accelerate's configuration, without which node this is and where the first one is: that comes by command line.
 
     Args:
         deepspeed: the file of `deepspeed_config`, which every node must see; None without DeepSpeed.
@@ -90,7 +91,7 @@ def accelerate_config(
     """
     config: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",
-        "distributed_type": _kind(setup),
+        "distributed_type": _distributed_type(setup),
         "num_machines": setup.nodes,
         "num_processes": setup.processes,
         "use_cpu": setup.cpu,
@@ -116,7 +117,7 @@ def accelerate_config(
     return config
 
 
-def _kind(setup: Setup) -> str:
+def _distributed_type(setup: Setup) -> str:
     if setup.zero:
         return "DEEPSPEED"
     # so called for CPUs too: only then does accelerate start several processes without MPI

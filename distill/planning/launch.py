@@ -16,7 +16,7 @@ PORT = 29500
 def command(
     setup: Setup,
     config: Path,
-    words: Sequence[str],
+    program: Sequence[str],
     *,
     master: str | None = None,
     port: int | None = None,
@@ -30,7 +30,7 @@ def command(
 
     Args:
         config: the file of `files.accelerate_config`.
-        words: what each process runs, such as `-m distill.training.sft.worker job.json`.
+        program: what each process runs, such as `-m distill.training.sft.worker job.json`.
         rank: of this node, from 0; a shell variable will do where the line is only printed.
 
     Raises:
@@ -48,4 +48,4 @@ def command(
         line += ["--main_process_ip", master, "--main_process_port", str(port or PORT)]
     elif setup.processes > 1 or setup.zero:
         line += ["--main_process_port", str(port or 0)]
-    return [*line, *words]
+    return [*line, *program]

@@ -18,14 +18,16 @@ ALLOWANCE = 2.0 * GIB
 NF4 = 0.5 + (1 / 64 + 4 / (64 * 256))
 """Bytes per weight: 4 bits, an 8-bit scale per 64 weights and a 32-bit one per 256 scales (QLoRA, arXiv:2305.14314,
 section 3: double quantization)."""
-ADAM, ADAM_8BIT = 8.0, 2 * (1 + 4 / 256)
-"""Bytes per trained parameter: two fp32 moments; two 8-bit ones with an fp32 scale per 256 (bitsandbytes' blocks)."""
+ADAM = 8.0
+"""Bytes per trained parameter: two fp32 moments."""
+ADAM_8BIT = 2 * (1 + 4 / 256)
+"""Bytes per trained parameter: two 8-bit moments with an fp32 scale per 256 (bitsandbytes' blocks)."""
 SUB_GROUP = 10**9
 """Parameters that ZeRO-3 updates at a time (`sub_group_size`); also the most that it keeps gathered
 (`stage3_max_live_parameters`). DeepSpeed's own defaults, written into the files of `files.py`."""
-_TILE = (4096, 32768)
+_LOGITS_TILE = (4096, 32768)
 """Tokens and vocabulary entries whose logits TRL's fused head holds at once (trl/kernels/chunked_logprob.py)."""
-_FULL_LOGITS = 14
+_BYTES_PER_LOGIT = 14
 """Bytes per logit without a fused head, as transformers computes the loss: bf16 logits, the fp32 log-softmax that the
 backward pass needs, and two fp32 gradients."""
 
@@ -36,9 +38,9 @@ class Memory(Record):
     weights: float
     gradients: float
     optimizer: float
-    """Moments and, with DeepSpeed, the fp32 weights."""
+    """Bytes of the moments and, with DeepSpeed, the fp32 weights."""
     update: float
-    """What the optimizer step needs besides: fp32 gradients, while activations are gone."""
+    """What the optimizer step needs besides its moments: fp32 gradients, while activations are gone."""
     kept: float
     """Activations from the forward to the backward pass: one hidden state per layer with checkpointing."""
     layer: float
@@ -50,7 +52,7 @@ class Memory(Record):
     buffers: float
     """Gathered weights, communication buckets, the attention mask, and `ALLOWANCE`."""
     host: float = 0.0
-    """Bytes per node."""
+    """Bytes of a node's own memory, where states are offloaded to it."""
 
     @property
     def states(self) -> float:
@@ -78,10 +80,10 @@ def memory(
         packed: rows hold several documents.
         fused: TRL's head, which never holds all logits; False to compare with trainers that do.
     """
-    trained = adapters(shape, rank) if setup.method != "full" else shape.parameters
-    weights, gradients, optimizer, update = _states(shape, setup, trained)
+    trained = shape.parameters if setup.method == "full" else adapters(shape, rank)
+    weights, gradients, optimizer, update = _state_bytes(shape, setup, trained)
     tokens = setup.micro_batch * setup.max_length / setup.sequence_parallel
-    kept, layer = _activations(shape, setup, tokens)
+    saved, layer = _activation_bytes(shape, setup, tokens)
     mask = 0.0
     if not flash and (packed or setup.micro_batch > 1):  # a bool mask, and the bf16 one that the kernel makes of it
         mask = 3.0 * setup.micro_batch * setup.max_length**2
@@ -90,28 +92,30 @@ def memory(
         gradients=gradients,
         optimizer=optimizer,
         update=update,
-        kept=kept,
+        kept=saved,
         layer=layer,
-        logits=_head(shape, setup, tokens, fused),
+        logits=_head_bytes(shape, setup, tokens, fused),
         casts=2.0 * trained if setup.method == "full" and not setup.zero else 0.0,
-        buffers=_buffers(shape, setup, trained) + mask,
-        host=_host(shape, setup, trained),
+        buffers=_buffer_bytes(shape, setup, trained) + mask,
+        host=_host_bytes(shape, setup, trained),
     )
 
 
 def adapters(shape: Shape, rank: int) -> int:
     """Parameters of LoRA on every linear layer of the decoder: rank · (in + out) each."""
-    h, f = shape.hidden_size, shape.intermediate_size
-    q, k = _widths(shape)
+    h = shape.hidden_size
+    f = shape.intermediate_size
+    q, k = _attention_widths(shape)
     ends = 2 * (h + q) + 2 * (h + k) + 3 * (h + f)
     return shape.num_hidden_layers * rank * ends
 
 
-def _widths(shape: Shape) -> tuple[int, int]:
+def _attention_widths(shape: Shape) -> tuple[int, int]:
+    """Widths of all query heads and of all key heads."""
     return shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
 
 
-def _frozen(shape: Shape, setup: Setup) -> float:
+def _frozen_bytes(shape: Shape, setup: Setup) -> float:
     """Bytes of weights that are not trained, on all GPUs together: bf16, or NF4 inside the decoder layers."""
     if setup.method == "full":
         return 0.0
@@ -121,7 +125,7 @@ def _frozen(shape: Shape, setup: Setup) -> float:
     return NF4 * layers + 2.0 * (shape.parameters - layers)
 
 
-def _states(shape: Shape, setup: Setup, trained: int) -> tuple[float, float, float, float]:
+def _state_bytes(shape: Shape, setup: Setup, trained: int) -> tuple[float, float, float, float]:
     """Weights, gradients, optimizer, and what its step needs besides; bytes per GPU.
 
     Without DeepSpeed everything that is trained is fp32, 4 + 4 + 8 bytes. With it, bf16 weights and gradients (fp32
@@ -131,17 +135,22 @@ def _states(shape: Shape, setup: Setup, trained: int) -> tuple[float, float, flo
     """
     moments = ADAM if setup.optimizer == "adamw" else ADAM_8BIT
     if not setup.zero:
-        return 4.0 * trained + _frozen(shape, setup), 4.0 * trained, moments * trained, 0.0
+        return 4.0 * trained + _frozen_bytes(shape, setup), 4.0 * trained, moments * trained, 0.0
     share = trained / setup.processes
-    weights = 2.0 * share if setup.zero == 3 else 2.0 * trained
-    weights += _frozen(shape, setup) / (setup.processes if setup.zero == 3 else 1)
+    if setup.zero == 3:
+        weights = 2.0 * share + _frozen_bytes(shape, setup) / setup.processes
+        updated = min(share, SUB_GROUP)
+    else:
+        weights = 2.0 * trained + _frozen_bytes(shape, setup)
+        updated = share
     if setup.offload:
-        return 0.0 if setup.zero == 3 else weights, 0.0, 0.0, 0.0
-    at_once = min(share, SUB_GROUP) if setup.zero == 3 else share
-    return weights, (4.0 if setup.accumulation > 1 else 2.0) * share, (4.0 + moments) * share, 6.0 * at_once
+        weights = 0.0 if setup.zero == 3 else weights
+        return weights, 0.0, 0.0, 0.0
+    bytes_per_gradient = 4.0 if setup.accumulation > 1 else 2.0
+    return weights, bytes_per_gradient * share, (4.0 + moments) * share, 6.0 * updated
 
 
-def _activations(shape: Shape, setup: Setup, tokens: float) -> tuple[float, float]:
+def _activation_bytes(shape: Shape, setup: Setup, tokens: float) -> tuple[float, float]:
     """Bytes that stay until the backward pass, and bytes of the layer at work.
 
     The residual stream is bf16 under DeepSpeed and fp32 under autocast over fp32 weights. A layer saves, per token: at
@@ -152,19 +161,30 @@ def _activations(shape: Shape, setup: Setup, tokens: float) -> tuple[float, floa
     mask), so nothing grows with the square of the length. Checked against autograd's saved tensors in
     tests/planning/test_measured.py.
     """
-    h, f = shape.hidden_size, shape.intermediate_size
-    q, k = _widths(shape)
-    stream = 2 if setup.zero or setup.method != "full" else 4
-    saved = (16 if stream == 2 else 26) * h + 4 * (q + k) + 8 * f
-    per_layer = stream * h if setup.checkpointing else saved
-    last = (6 if stream == 2 else 8) * h
-    exchanged = 4 * (q + k) if setup.sequence_parallel > 1 else 0  # what goes in and out of the all-to-all
-    kept = tokens * (shape.num_hidden_layers * per_layer + last)
-    working = saved if setup.checkpointing else 0
-    return kept, tokens * (working + 4 * f + 2 * stream * h + exchanged)
+    h = shape.hidden_size
+    f = shape.intermediate_size
+    q, k = _attention_widths(shape)
+    if setup.zero or setup.method != "full":  # bf16
+        stream = 2
+        norms = 16
+        last_norm = 6
+    else:
+        stream = 4
+        norms = 26
+        last_norm = 8
+    layer = norms * h + 4 * (q + k) + 8 * f
+    if setup.checkpointing:
+        saved_per_layer = stream * h
+        recomputed = layer
+    else:
+        saved_per_layer = layer
+        recomputed = 0
+    all_to_all = 4 * (q + k) if setup.sequence_parallel > 1 else 0  # what goes in and out of it
+    saved = tokens * (shape.num_hidden_layers * saved_per_layer + last_norm * h)
+    return saved, tokens * (recomputed + 4 * f + 2 * stream * h + all_to_all)
 
 
-def _head(shape: Shape, setup: Setup, tokens: float, fused: bool) -> float:
+def _head_bytes(shape: Shape, setup: Setup, tokens: float, fused: bool) -> float:
     """Bytes that the output head and the loss hold in the backward pass.
 
     TRL's head goes over tiles of logits, twice, and keeps fp32 sums of the gradients: of the hidden states
@@ -172,17 +192,20 @@ def _head(shape: Shape, setup: Setup, tokens: float, fused: bool) -> float:
     (4 · V · h and the result in the weight's own format). Without it there are s · V logits in several copies. ZeRO-3
     gathers the weight in bf16 for it, and both stages copy its gradient, larger than any bucket, to send it.
     """
-    trained, table = setup.method == "full", shape.embedding_parameters
-    held = 2.0 * table if setup.zero == 3 else 0.0
+    trained = setup.method == "full"
+    head_parameters = shape.embedding_parameters
+    total = 2.0 * head_parameters if setup.zero == 3 else 0.0
     if trained:
-        held += table * (2 + 2 if setup.zero else 4)
+        total += head_parameters * 4  # with DeepSpeed in two copies of bf16
     if not fused:
-        return held + _FULL_LOGITS * tokens * shape.vocab_size
-    tile = 2 * min(tokens, _TILE[0]) * _TILE[1]
-    return held + (4.0 * table if trained else 0.0) + 8.0 * tokens * shape.hidden_size + tile
+        return total + _BYTES_PER_LOGIT * tokens * shape.vocab_size
+    if trained:
+        total += 4.0 * head_parameters
+    tile = 2 * min(tokens, _LOGITS_TILE[0]) * _LOGITS_TILE[1]
+    return total + 8.0 * tokens * shape.hidden_size + tile
 
 
-def _buffers(shape: Shape, setup: Setup, trained: int) -> float:
+def _buffer_bytes(shape: Shape, setup: Setup, trained: int) -> float:
     """Bytes besides states and activations.
 
     The layer at work has its own bf16 casts under autocast. DDP holds a second copy of the gradients in its buckets
@@ -192,8 +215,11 @@ def _buffers(shape: Shape, setup: Setup, trained: int) -> float:
     """
     total = 0.0 if setup.cpu else ALLOWANCE
     if not setup.zero:
-        total += 2.0 * shape.layer_parameters if setup.method == "full" else 0.0
-        return total + (4.0 * trained if setup.strategy == "ddp" else 0.0)
+        if setup.method == "full":
+            total += 2.0 * shape.layer_parameters
+        if setup.strategy == "ddp":
+            total += 4.0 * trained
+        return total
     if setup.zero == 3:
         total += 2.0 * min(shape.parameters, SUB_GROUP)
     if setup.method == "full":
@@ -201,9 +227,9 @@ def _buffers(shape: Shape, setup: Setup, trained: int) -> float:
     return total + 2.0 * 2 * shape.hidden_size**2
 
 
-def _host(shape: Shape, setup: Setup, trained: int) -> float:
+def _host_bytes(shape: Shape, setup: Setup, trained: int) -> float:
     """Bytes per node for offloading: fp32 weights, moments and gradients (16), and bf16 gradients and weights (4)."""
     if not setup.offload:
         return 0.0
-    frozen = _frozen(shape, setup) if setup.zero == 3 else 0.0
+    frozen = _frozen_bytes(shape, setup) if setup.zero == 3 else 0.0
     return (20.0 * trained + frozen) / setup.nodes

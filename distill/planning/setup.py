@@ -17,25 +17,27 @@ Optimizer = Literal["adamw", "paged_adamw_8bit"]
 
 
 class Hardware(Record):
-    """What a job runs on. `gpus` 0 is a CPU."""
+    """What a job runs on; without GPUs it runs on the CPU."""
 
     nodes: int = Field(1, ge=1)
     gpus: int = Field(0, ge=0)
-    """Per node."""
+    """GPUs of one node."""
     gpu_memory: float = Field(80.0, gt=0)
     """GiB of one GPU."""
     host_memory: float | None = Field(None, gt=0)
     """GiB of one node; None: not known, and then not checked."""
     gpu: str | None = None
-    """Its name, such as `H100`; says how fast it is."""
+    """Name of the GPU, such as `H100`; says how fast it is."""
 
 
 class Setup(Record):
+    """One way to spread a training job over devices."""
+
     method: Method = "full"
     strategy: Strategy = "single"
     nodes: int = Field(1, ge=1)
     processes: int = Field(1, ge=1)
-    """Over all nodes, one a GPU."""
+    """Processes over all nodes, one a GPU."""
     cpu: bool = False
     sequence_parallel: int = Field(1, ge=1)
     """Processes that share one sequence (Ulysses); divides `processes`."""
@@ -45,7 +47,7 @@ class Setup(Record):
     """Forward passes per optimizer step."""
     max_length: int = Field(32768, ge=16)
     checkpointing: bool = True
-    """Recompute activations in the backward pass."""
+    """Whether activations are recomputed in the backward pass."""
     optimizer: Optimizer = "adamw"
 
     @property
@@ -56,8 +58,11 @@ class Setup(Record):
     @property
     def zero(self) -> int:
         """DeepSpeed's stage; 0 without DeepSpeed."""
-        return 3 if self.strategy.startswith("zero3") else 2 if self.strategy.startswith("zero2") else 0
+        if self.strategy.startswith("zero3"):
+            return 3
+        return 2 if self.strategy.startswith("zero2") else 0
 
     @property
     def offload(self) -> bool:
+        """Whether states are kept in the host's memory."""
         return self.strategy.endswith("offload")

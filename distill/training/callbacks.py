@@ -11,8 +11,8 @@ from typing import Any
 from distill.run import write_json
 from distill.training.job import Job
 
-_WHOLE = "whole.json"
-_KEPT = ("loss", "learning_rate", "grad_norm", "epoch", "entropy", "mean_token_accuracy", "num_tokens")
+_COMPLETE_MARK = "whole.json"
+_METRICS = ("loss", "learning_rate", "grad_norm", "epoch", "entropy", "mean_token_accuracy", "num_tokens")
 
 
 class Files:
@@ -27,26 +27,32 @@ class Files:
 
 def last_whole(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; a crash may leave one that was not."""
-    found = [path for path in folder.glob("checkpoint-*") if (path / _WHOLE).is_file()]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    checkpoints = [path for path in folder.glob("checkpoint-*") if (path / _COMPLETE_MARK).is_file()]
+    return max(checkpoints, key=step_of, default=None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step after which a checkpoint was written, read from its name."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def kept(logs: dict[str, Any]) -> dict[str, Any]:
-    """What of a step's logs goes into metrics.jsonl."""
-    return {name: logs[name] for name in logs if name in _KEPT}
+    """The part of a step's logs that goes into metrics.jsonl."""
+    return {name: logs[name] for name in logs if name in _METRICS}
 
 
-def build(job: Job, stage: str, row_of: Callable[[dict[str, Any]], dict[str, Any]] = kept) -> Any:
+def build(job: Job, stage: str, metrics_row: Callable[[dict[str, Any]], dict[str, Any]] = kept) -> Any:
     """A transformers callback that reports as `stage`."""
     from transformers import TrainerCallback
 
-    files, metrics = Files(Path(job.folder)), Path(job.metrics)
+    files = Files(Path(job.folder))
+    metrics = Path(job.metrics)
 
-    class Report(TrainerCallback):  # type: ignore[misc]
+    class ProgressReporter(TrainerCallback):  # type: ignore[misc]
         stopped = False
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self._tell(state, {})
+            self._write_progress(state, {})
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
             if not logs or "loss" not in logs:
@@ -54,42 +60,44 @@ def build(job: Job, stage: str, row_of: Callable[[dict[str, Any]], dict[str, Any
             if not math.isfinite(float(logs["loss"])):
                 control.should_training_stop = True
             if state.is_world_process_zero:
-                row = {"stage": stage, "step": state.global_step, **row_of(logs)}
+                row = {"stage": stage, "step": state.global_step, **metrics_row(logs)}
                 with metrics.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-                self._tell(state, logs)
+                self._write_progress(state, logs)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if anywhere(files.stop.exists(), args.device):
-                self.stopped = control.should_training_stop = control.should_save = True
+                self.stopped = True
+                control.should_training_stop = True
+                control.should_save = True
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            together()  # the other ranks' parts are written too
+            wait_for_all_ranks()  # the other ranks' parts are written too
             if state.is_world_process_zero:
                 step = state.global_step
-                write_json(job.checkpoint_folder / f"checkpoint-{step}" / _WHOLE, {"step": step})
+                write_json(job.checkpoint_folder / f"checkpoint-{step}" / _COMPLETE_MARK, {"step": step})
 
-        def _tell(self, state: Any, logs: dict[str, Any]) -> None:
+        def _write_progress(self, state: Any, logs: dict[str, Any]) -> None:
             if state.is_world_process_zero:
-                known = {"step": state.global_step, "steps": state.max_steps}
-                known |= {name: logs.get(name) for name in ("loss", "reward")}
-                write_json(files.progress, known)
+                progress = {"step": state.global_step, "steps": state.max_steps}
+                progress |= {name: logs.get(name) for name in ("loss", "reward")}
+                write_json(files.progress, progress)
 
-    return Report()
+    return ProgressReporter()
 
 
-def anywhere(asked: bool, device: Any) -> bool:
-    """Whether any rank says so: all stop at the same step, or none."""
+def anywhere(raised: bool, device: Any) -> bool:
+    """Whether the flag is raised on any rank: all stop at the same step, or none."""
     import torch
 
     if not torch.distributed.is_initialized():
-        return asked
-    told = torch.tensor(int(asked), device=device)
-    torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
-    return bool(told.item())
+        return raised
+    flag = torch.tensor(int(raised), device=device)
+    torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+    return bool(flag.item())
 
 
-def together() -> None:
+def wait_for_all_ranks() -> None:
     """Wait for all ranks."""
     import torch
 

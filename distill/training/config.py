@@ -21,16 +21,18 @@ from distill.training.job import Attention, Batching, Job, Lora, Schedule, Track
 from distill.training.launch import MASTER, NODES, number
 from distill.types import Record
 
-_ADAPTERS_RATE = 10.0
+_ADAPTER_RATE_FACTOR = 10.0
 
 
 class Config(Record):
     epochs: float | None = Field(None, gt=0)
-    """Passes over the set; the student preset's when not given, as with the next two."""
+    """Passes over the set; None: as many as the student's preset names."""
     learning_rate: float | None = Field(None, gt=0)
-    """With LoRA the preset's times ten (Schulman et al. 2025, "LoRA Without Regret")."""
+    """Peak learning rate; None: the student preset's, with LoRA times ten (Schulman et al. 2025, "LoRA Without
+    Regret")."""
     max_length: int | None = Field(None, ge=16)
-    """Longest prompt + completion, student tokens. Longer rows are left out and counted, never cut."""
+    """Longest prompt + completion, student tokens; None: the student preset's, else its context up to 32,768. Longer
+    rows are left out and counted, never cut."""
     batch_size: int = Field(64, ge=1)
     """Rows (packed ones when packing) per optimizer step, over all devices."""
     method: Method = "full"
@@ -39,30 +41,31 @@ class Config(Record):
     strategy: Strategy | Literal["auto"] = "auto"
     """How weights and optimizer states are spread; `auto`: the fastest that fits (`distill plan` shows it)."""
     nodes: int | None = Field(None, ge=1)
-    """None: as many as the batch job has (DISTILL_NODES, set by the script of `--on slurm`), else one."""
+    """Nodes to train on; None: as many as the batch job has (DISTILL_NODES, set by the script of `--on slurm`), else
+    one."""
     processes: int | None = Field(None, ge=1)
-    """On one node; None: one for each GPU, or one on a CPU."""
+    """Processes on one node; None: one for each GPU, or one on a CPU."""
     gpu_memory: float | None = Field(None, gt=0)
-    """GiB of one GPU; asked of the machine when not given."""
+    """GiB of one GPU; None: asked of the machine."""
     micro_batch: int | None = Field(None, ge=1)
     """Rows per process and forward pass; None: what fits."""
     sequence_parallel: int | None = Field(None, ge=1)
     """GPUs that share one row (DeepSpeed Ulysses); None: as many as the length needs."""
     attention: Attention | Literal["auto"] = "auto"
-    """`auto`: flash_attention_2 where it is installed and there is a GPU, else sdpa; on a CPU eager for rows of up to
-    1,024 tokens, which is faster there."""
+    """What computes attention. `auto`: flash_attention_2 where it is installed and there is a GPU, else sdpa; on a CPU
+    eager for rows of up to 1,024 tokens, which is faster there."""
     gradient_checkpointing: bool = True
     schedule: Literal["cosine", "linear", "constant_with_warmup", "cosine_with_min_lr"] = "cosine"
     min_learning_rate: float = Field(0.1, ge=0, lt=1)
     """Where cosine_with_min_lr ends, as a share of the learning rate."""
     warmup: float = Field(0.1, ge=0, lt=1)
-    """Share of the steps."""
+    """Share of the steps over which the learning rate rises to its peak."""
     weight_decay: float = Field(0.0, ge=0)
     adam_beta2: float = Field(0.999, gt=0, lt=1)
     checkpoints: int = Field(10, ge=0)
-    """Saved over the whole training, evenly; the last two are kept until it is done."""
+    """Checkpoints saved over the whole training, evenly; the last two are kept until it is done."""
     log_to: tuple[Tracker, ...] = ()
-    """Trackers besides the console and metrics.jsonl; each is a package of its own."""
+    """Trackers to report to besides the console and metrics.jsonl; each is a package of its own."""
     seed: int = 0
 
 
@@ -72,42 +75,46 @@ def context(student: Student) -> int:
 
 
 def length(config: Config, student: Student, stage: str = "sft") -> int:
-    """The longest row, tokens: asked for, or the preset's, and never beyond the positions that the student will have.
+    """The most tokens a row may have: as set, or the preset's, and never beyond the student's positions.
 
     Raises:
         InputError: more than the student's context.
     """
     positions = context(student)
-    wanted = config.max_length or student.max_length or min(positions, 32768)
-    if wanted > positions:
+    longest = config.max_length or student.max_length or min(positions, 32768)
+    if longest > positions:
         raise InputError(
-            f"{wanted:,} tokens are more than the {positions:,} positions of {student.name}",
+            f"{longest:,} tokens are more than the {positions:,} positions of {student.name}",
             where=f"{stage}.max_length",
             fix="lower it, or give the student a preset with `rope: {theta: …, context: …}`",
         )
-    return wanted
+    return longest
 
 
 def schedule(config: Config, student: Student, stage: str = "sft") -> Schedule:
-    """
+    """Learning rate, epochs and decay of a training: the recipe's, else the student preset's.
+
     Raises:
         InputError: neither the recipe nor the preset gives the learning rate or the epochs.
     """
     rate = config.learning_rate
-    if rate is None and student.learning_rate is not None:
-        rate = student.learning_rate * (_ADAPTERS_RATE if config.method != "full" else 1)
+    if rate is None:
+        rate = student.learning_rate
+        if rate is not None and config.method != "full":
+            rate *= _ADAPTER_RATE_FACTOR
+    epochs = student.epochs if config.epochs is None else config.epochs
     return Schedule(
-        learning_rate=_given(rate, "learning_rate", student, stage),
+        learning_rate=_required(rate, "learning_rate", student, stage),
         kind=config.schedule,
         warmup=config.warmup,
         least=config.min_learning_rate,
-        epochs=_given(config.epochs if config.epochs is not None else student.epochs, "epochs", student, stage),
+        epochs=_required(epochs, "epochs", student, stage),
         weight_decay=config.weight_decay,
         adam_beta2=config.adam_beta2,
     )
 
 
-def _given(value: float | None, name: str, student: Student, stage: str) -> float:
+def _required(value: float | None, name: str, student: Student, stage: str) -> float:
     if value is None:
         raise InputError(
             f"neither the recipe nor the student {student.name} gives it",
@@ -118,18 +125,19 @@ def _given(value: float | None, name: str, student: Student, stage: str) -> floa
 
 
 def attention(config: Config, longest: int, stage: str = "sft") -> Attention:
-    """
+    """What computes attention on this machine for rows of up to `longest` tokens.
+
     Raises:
         InputError: flash-attention is asked for and not installed.
     """
-    flash = hardware.installed("flash_attn")
-    if config.attention == "flash_attention_2" and not flash:
+    flash_installed = hardware.installed("flash_attn")
+    if config.attention == "flash_attention_2" and not flash_installed:
         raise InputError(
             "flash-attention is not installed",
             where=f"{stage}.attention",
             fix="pip install 'distill[flash-attn]', or sdpa",
         )
-    return attention_on(config, longest, hardware.gpus(), flash=flash)
+    return attention_on(config, longest, hardware.gpus(), flash=flash_installed)
 
 
 def attention_on(config: Config, longest: int, gpus: int, *, flash: bool) -> Attention:
@@ -141,11 +149,11 @@ def attention_on(config: Config, longest: int, gpus: int, *, flash: bool) -> Att
     return "eager" if longest <= 1024 else "sdpa"
 
 
-def batching(asked: Batching | Literal["auto"], looking: Attention) -> Batching:
+def batching(setting: Batching | Literal["auto"], attention_kind: Attention) -> Batching:
     """How rows become batches: without flash-attention a packed row costs the square of its length."""
-    if asked != "auto":
-        return asked
-    return "packed" if looking == "flash_attention_2" else "grouped"
+    if setting != "auto":
+        return setting
+    return "packed" if attention_kind == "flash_attention_2" else "grouped"
 
 
 def machine(config: Config, stage: str = "sft") -> Hardware:
@@ -154,28 +162,31 @@ def machine(config: Config, stage: str = "sft") -> Hardware:
     Raises:
         InputError: more processes were asked for than there are GPUs.
     """
-    there, sizes = hardware.gpus(), hardware.gpu_memory().values()
-    if there and (config.processes or 0) > there:
+    gpus = hardware.gpus()
+    gpu_sizes = hardware.gpu_memory().values()
+    if gpus and (config.processes or 0) > gpus:
         raise InputError(
-            f"{config.processes} processes need a GPU each, and this machine has {there}",
+            f"{config.processes} processes need a GPU each, and this machine has {gpus}",
             where=f"{stage}.processes",
-            fix=f"--set {stage}.processes={there}",
+            fix=f"--set {stage}.processes={gpus}",
         )
-    memory = min(sizes) / (1 << 30) if sizes else 80.0
+    memory = min(gpu_sizes) / (1 << 30) if gpu_sizes else 80.0
     nodes = number(NODES, 1)
-    return taken(config, Hardware(nodes=nodes, gpus=there, gpu_memory=memory))
+    return taken(config, Hardware(nodes=nodes, gpus=gpus, gpu_memory=memory))
 
 
-def taken(config: Config, there: Hardware) -> Hardware:
+def taken(config: Config, available: Hardware) -> Hardware:
     """What a job takes of a machine: as many nodes and GPUs as asked for, else all."""
-    given = {"nodes": config.nodes, "gpu_memory": config.gpu_memory}
-    if there.gpus:
-        given["gpus"] = config.processes
-    return there.model_copy(update={name: value for name, value in given.items() if value is not None})
+    overrides = {"nodes": config.nodes, "gpu_memory": config.gpu_memory}
+    if available.gpus:
+        overrides["gpus"] = config.processes
+    return available.model_copy(update={name: value for name, value in overrides.items() if value is not None})
 
 
-def asked(config: Config, student: Student, looking: Attention, batches: Batching, stage: str = "sft") -> choose.Job:
-    """What the planner is asked; `distill plan` asks the same."""
+def asked(
+    config: Config, student: Student, attention_kind: Attention, batches: Batching, stage: str = "sft"
+) -> choose.Job:
+    """The job that the planner is to spread; `distill plan` asks for the same."""
     return choose.Job(
         batch=config.batch_size,
         max_length=length(config, student, stage),
@@ -185,37 +196,40 @@ def asked(config: Config, student: Student, looking: Attention, batches: Batchin
         micro_batch=config.micro_batch,
         sequence_parallel=config.sequence_parallel,
         rank=config.lora.rank,
-        flash=looking == "flash_attention_2",
+        flash=attention_kind == "flash_attention_2",
         packed=batches == "packed",
     )
 
 
-def setup(config: Config, here: Hardware, shape: Shape, job: choose.Job, stage: str = "sft") -> Setup:
+def setup(config: Config, available: Hardware, shape: Shape, job: choose.Job, stage: str = "sft") -> Setup:
     """How a job is spread: as the planner says, or by hand where a strategy is set and on a CPU.
 
     Raises:
         InputError: nothing that was allowed fits; says what would.
     """
-    if here.gpus and config.strategy == "auto":
-        return choose.choose(shape, here, **dict(job)).setup
-    processes = (config.processes or here.gpus or 1) * here.nodes
-    strategy = config.strategy if config.strategy != "auto" else "single" if processes == 1 else "ddp"
-    shared, micro = job.sequence_parallel or 1, job.micro_batch or 1
-    rows = micro * processes // shared
-    if processes % shared or job.batch % rows:
+    if available.gpus and config.strategy == "auto":
+        return choose.choose(shape, available, **dict(job)).setup
+    processes = (config.processes or available.gpus or 1) * available.nodes
+    strategy = config.strategy
+    if strategy == "auto":
+        strategy = "single" if processes == 1 else "ddp"
+    processes_per_row = job.sequence_parallel or 1
+    micro_batch = job.micro_batch or 1
+    rows = micro_batch * processes // processes_per_row
+    if processes % processes_per_row or job.batch % rows:
         raise InputError(
-            f"{job.batch} rows do not part evenly into {processes} processes × {micro} rows",
+            f"{job.batch} rows do not part evenly into {processes} processes × {micro_batch} rows",
             where=f"{stage}.batch_size",
             fix=f"make it a multiple of {rows}",
         )
     return Setup(
         method=config.method,
         strategy=strategy,
-        nodes=here.nodes,
+        nodes=available.nodes,
         processes=processes,
-        cpu=not here.gpus,
-        sequence_parallel=shared,
-        micro_batch=micro,
+        cpu=not available.gpus,
+        sequence_parallel=processes_per_row,
+        micro_batch=micro_batch,
         accumulation=job.batch // rows,
         max_length=job.max_length,
         checkpointing=job.checkpointing,
@@ -233,7 +247,7 @@ def job(
     batches: Batching | Literal["auto"],
     stage: str = "sft",
 ) -> Job:
-    """What the processes are told, as far as all training stages tell it; decides how the work is spread.
+    """The part of a job that all training stages share; decides how the work is spread.
 
     Args:
         rows: the file of rows or prompts; it need not be there yet.
@@ -241,9 +255,9 @@ def job(
     Raises:
         InputError: nothing fits, or a hyperparameter is missing.
     """
-    looking = attention(config, length(config, student, stage), stage)
-    packing = batching(batches, looking)
-    wanted = asked(config, student, looking, packing, stage)
+    attention_kind = attention(config, length(config, student, stage), stage)
+    batching_kind = batching(batches, attention_kind)
+    workload = asked(config, student, attention_kind, batching_kind, stage)
     return Job(
         model=student.model,
         revision=student.revision,
@@ -254,10 +268,10 @@ def job(
         eos=student.eos or tokenizer.special("eos_token"),
         pad=student.pad,
         rope=student.rope,
-        setup=setup(config, machine(config, stage), presets.shape(student), wanted, stage),
+        setup=setup(config, machine(config, stage), presets.shape(student), workload, stage),
         schedule=schedule(config, student, stage),
-        batching=packing,
-        attention=looking,
+        batching=batching_kind,
+        attention=attention_kind,
         lora=config.lora,
         lora_targets=student.lora_targets,
         checkpoints=config.checkpoints,

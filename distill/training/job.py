@@ -20,19 +20,23 @@ class Lora(Record):
     """Low-rank adapters (arXiv:2106.09685); with `method: qlora` over weights in 4 bits (arXiv:2305.14314)."""
 
     rank: int = Field(64, ge=1)
+    """Rank of the two matrices that make up an adapter."""
     alpha: float = Field(64.0, gt=0)
     """The update is scaled by alpha / rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the adapters' inputs that is dropped in training."""
     merge: bool = True
     """Save a plain model with the adapters merged into it, which eval and vLLM can serve as it is. The adapters alone
     are kept in `student/adapter` either way."""
 
 
 class Schedule(Record):
+    """How long to train, and how the learning rate changes over the steps."""
+
     learning_rate: float = Field(gt=0)
     kind: Literal["cosine", "linear", "constant_with_warmup", "cosine_with_min_lr"] = "cosine"
     warmup: float = Field(0.1, ge=0, lt=1)
-    """Share of the steps."""
+    """Share of the steps over which the learning rate rises."""
     least: float = Field(0.1, ge=0, lt=1)
     """Where cosine_with_min_lr ends, as a share of `learning_rate`."""
     epochs: float = Field(gt=0)
@@ -41,6 +45,8 @@ class Schedule(Record):
 
 
 class Job(Record):
+    """All that a training process must know."""
+
     model: str
     revision: str | None = None
     rows: str
@@ -62,10 +68,10 @@ class Job(Record):
     checkpoints: int = Field(10, ge=0)
     trackers: tuple[Tracker, ...] = ()
     name: str = "distill"
-    """What trackers call the run."""
+    """The name that trackers show for the run."""
     seed: int = 0
     meeting: str | None = None
-    """Where the nodes of this start meet; a further node waits for a job that names its own."""
+    """host:port where the nodes of this start meet; a further node waits for a job that names its own."""
 
     @property
     def checkpoint_folder(self) -> Path:
@@ -77,11 +83,11 @@ class Job(Record):
         return Path(self.folder) / "trained"
 
     def fingerprint(self, rows: str) -> str:
-        """What a checkpoint must share with a job to be gone on from; `rows` identifies the rows' content.
+        """A hash of what a checkpoint must share with a job to be gone on from; `rows` identifies the rows' content.
 
         Places and trackers may differ, and so may what only spreads the work, but not the number of processes: a
         checkpoint holds the state of each.
         """
-        aside = {"rows", "folder", "metrics", "trackers", "name", "checkpoints", "meeting"}
-        told = self.model_dump(mode="json", exclude=aside)
-        return content_id("training", told, rows)
+        excluded = {"rows", "folder", "metrics", "trackers", "name", "checkpoints", "meeting"}
+        settings = self.model_dump(mode="json", exclude=excluded)
+        return content_id("training", settings, rows)

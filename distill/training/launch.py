@@ -23,10 +23,14 @@ from distill.training.callbacks import Files
 from distill.training.job import Job
 
 LOG = logging.getLogger("distill")
-NODES, RANK, MASTER = "DISTILL_NODES", "DISTILL_NODE_RANK", "DISTILL_MASTER"
-"""How many nodes, which this is, from 0, and host:port where they meet. Set by the batch script, or by hand."""
-_LOOK = 0.5
-"""Seconds between looks at what the processes tell."""
+NODES = "DISTILL_NODES"
+"""Environment variable, set by the batch script or by hand: how many nodes a job has."""
+RANK = "DISTILL_NODE_RANK"
+"""Environment variable: which of the nodes this is, from 0."""
+MASTER = "DISTILL_MASTER"
+"""Environment variable: host:port where the nodes meet."""
+_POLL_SECONDS = 0.5
+"""Seconds between looks at the files that the processes write."""
 Outcome = dict[str, Any]
 
 
@@ -39,18 +43,20 @@ def node(alone: Sequence[str]) -> int:
     Raises:
         InputError: several processes were started that would do the same work in the same folder.
     """
-    rank, nodes = number(RANK, 0), number(NODES, 1)
+    rank = number(RANK, 0)
+    nodes = number(NODES, 1)
     if alone and (rank or nodes > 1):
         raise InputError(
             f"{alone[0]} is done by one process on one node, and this is node {rank} of {nodes}",
             where=RANK if rank else NODES,
             fix=f"start it once, without {NODES}, {RANK} and {MASTER}; only `distill sft` takes several nodes",
         )
-    tasks, local = number("SLURM_STEP_NUM_TASKS", 0), number("SLURM_LOCALID", 0)
-    shell = sys.stdin is not None and sys.stdin.isatty()  # `srun --pty` gives it to one task; the others are gone
-    if tasks > 1 and (RANK not in os.environ or local) and not shell:
+    step_tasks = number("SLURM_STEP_NUM_TASKS", 0)
+    local_id = number("SLURM_LOCALID", 0)
+    interactive = sys.stdin is not None and sys.stdin.isatty()  # `srun --pty` gives it to one task; the others are gone
+    if step_tasks > 1 and (RANK not in os.environ or local_id) and not interactive:
         raise InputError(
-            f"srun started {tasks} of this command, and each would do the same work in the same folder",
+            f"srun started {step_tasks} of this command, and each would do the same work in the same folder",
             where="srun",
             fix="give it --ntasks=1; for sft on several nodes, `distill sft --on slurm` writes a script that starts one"
             " task on each node",
@@ -60,19 +66,19 @@ def node(alone: Sequence[str]) -> int:
     return rank
 
 
-def number(name: str, usual: int) -> int:
-    """What an environment variable says.
+def number(name: str, default: int) -> int:
+    """The whole number that an environment variable holds.
 
     Raises:
         InputError: it is not a number.
     """
-    text = os.environ.get(name) or str(usual)
+    text = os.environ.get(name) or str(default)
     if not text.isdecimal():
         raise InputError(f"is no number: {text!r}", where=name, fix="unset it, or let the batch script set it")
     return int(text)
 
 
-def run(job: Job, here: Callable[[Job], None], module: str, progress: Progress, label: str) -> Outcome:
+def run(job: Job, train_here: Callable[[Job], None], module: str, progress: Progress, label: str) -> Outcome:
     """Run a job to its end, in this process when it is one, else through accelerate.
 
     SIGTERM and Ctrl-C ask for a checkpoint after the step in hand; a second Ctrl-C ends at once.
@@ -84,12 +90,12 @@ def run(job: Job, here: Callable[[Job], None], module: str, progress: Progress, 
     files = Files(Path(job.folder))
     for path in (files.stop, files.progress, files.outcome):
         path.unlink(missing_ok=True)
-    with _asked(files), _watched(files, progress, label):
+    with _signals_request_stop(files), _progress_shown(files, progress, label):
         if job.setup.strategy == "single":
-            here(job)
+            train_here(job)
         else:
             _start(job, module)
-    outcome = _outcome(files)
+    outcome = _read_outcome(files)
     if outcome.get("status") == "failed":
         raise RunError(outcome["what"], where=outcome["where"], fix=outcome["fix"])
     if outcome.get("status") == "stopped":
@@ -104,21 +110,30 @@ def follow(folder: Path, module: str) -> None:
         Stopped: asked to stop; the first node saves the checkpoint.
         RunError: the processes failed, or the first node's job does not come.
     """
-    path, until = folder / "job.json", time.monotonic() + 3600
+    job = _awaited_job(folder / "job.json")
+    files = Files(Path(job.folder))
+    with _signals_request_stop(files):
+        _start(job, module)
+    if files.stop.exists():
+        raise Stopped("this node's processes have stopped")
+
+
+def _awaited_job(path: Path) -> Job:
+    """The job of the first node, once it has written one that meets where this node does."""
+    deadline = time.monotonic() + 3600
     meeting = os.environ.get(MASTER)
-    while not path.is_file() or (job := Job.model_validate_json(path.read_bytes())).meeting != meeting:
-        if time.monotonic() > until:
+    while True:
+        if path.is_file():
+            job = Job.model_validate_json(path.read_bytes())
+            if job.meeting == meeting:
+                return job
+        if time.monotonic() > deadline:
             raise RunError(
                 f"no job that meets at {meeting} came from the first node within an hour",
                 where=str(path),
                 fix="the run folder must lie on a disk that all nodes share",
             )
-        time.sleep(_LOOK)
-    files = Files(Path(job.folder))
-    with _asked(files):
-        _start(job, module)
-    if files.stop.exists():
-        raise Stopped("this node's processes have stopped")
+        time.sleep(_POLL_SECONDS)
 
 
 def command(job: Job, module: str) -> list[str]:
@@ -126,7 +141,8 @@ def command(job: Job, module: str) -> list[str]:
     path = Path(job.folder) / "job.json"
     if job.setup.strategy == "single":
         return [sys.executable, "-m", module, str(path)]
-    rank, master = os.environ.get(RANK), os.environ.get(MASTER)
+    rank = os.environ.get(RANK)
+    master = os.environ.get(MASTER)
     host, _, port = (master or "").rpartition(":")
     return launch.command(
         job.setup,
@@ -139,14 +155,21 @@ def command(job: Job, module: str) -> list[str]:
 
 
 def _start(job: Job, module: str) -> None:
+    """Start the job's processes on this node and wait for their end.
+
+    Raises:
+        RunError: they ended with a status and left no outcome.
+    """
     if job.setup.zero:
         build_locks.check()
     log = Path(job.folder) / "launch.log"
-    words = command(job, module)
-    LOG.info("%s", " ".join(words))
+    arguments = command(job, module)
+    LOG.info("%s", " ".join(arguments))
     with log.open("ab") as file:
         # a session of its own: Ctrl-C reaches this process alone, which asks for a checkpoint
-        process = subprocess.Popen(words, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            arguments, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True
+        )
         try:
             status = process.wait()
         except BaseException:
@@ -162,64 +185,69 @@ def _start(job: Job, module: str) -> None:
         raise RunError(f"the training processes ended with status {status}:\n{tail}", where=str(log))
 
 
-def _outcome(files: Files) -> Outcome:
+def _read_outcome(files: Files) -> Outcome:
+    """What outcome.json says.
+
+    Raises:
+        RunError: the processes wrote none.
+    """
     if not files.outcome.is_file():
         log = files.outcome.with_name("launch.log")
         raise RunError("the training processes ended without an outcome", where=str(log))
-    found: Outcome = json.loads(files.outcome.read_bytes())
-    return found
+    outcome: Outcome = json.loads(files.outcome.read_bytes())
+    return outcome
 
 
 @contextlib.contextmanager
-def _asked(files: Files) -> Iterator[None]:
+def _signals_request_stop(files: Files) -> Iterator[None]:
     """While this holds, the first SIGTERM or Ctrl-C becomes a request to stop."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = False
+    stop_requested = False
 
-    def ask(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked and number == signal.SIGINT:
+    def request_stop(signal_number: int, frame: Any) -> None:
+        nonlocal stop_requested
+        if stop_requested and signal_number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked = True
+        stop_requested = True
         files.stop.touch()
         LOG.info("stopping after this step, with a checkpoint")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    earlier_handlers = {number: signal.signal(number, request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in earlier_handlers.items():
             signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def _watched(files: Files, progress: Progress, label: str) -> Iterator[None]:
+def _progress_shown(files: Files, progress: Progress, label: str) -> Iterator[None]:
     """Pass on the progress file's content, from a thread, while the work goes on."""
-    over = threading.Event()
+    ended = threading.Event()
 
-    def watch() -> None:
-        done: int | None = None
+    def pass_on() -> None:
+        steps_done: int | None = None
         while True:
-            last = over.wait(_LOOK)
+            is_last = ended.wait(_POLL_SECONDS)
             with contextlib.suppress(OSError, json.JSONDecodeError):  # not there yet
-                told = json.loads(files.progress.read_bytes())
-                if done is None:
-                    done = told["step"]
-                    progress.start(label, told["steps"], done, unit="steps")
-                note = ", ".join(f"{k} {told[k]:.3f}" for k in ("reward", "loss") if told.get(k) is not None)
-                progress.advance(told["step"] - done, note=note)
-                done = told["step"]
-            if last:
+                state = json.loads(files.progress.read_bytes())
+                if steps_done is None:
+                    steps_done = state["step"]
+                    progress.start(label, state["steps"], steps_done, unit="steps")
+                note = ", ".join(f"{k} {state[k]:.3f}" for k in ("reward", "loss") if state.get(k) is not None)
+                progress.advance(state["step"] - steps_done, note=note)
+                steps_done = state["step"]
+            if is_last:
                 break
-        if done is not None:
+        if steps_done is not None:
             progress.stop()
 
-    thread = threading.Thread(target=watch, daemon=True)
+    thread = threading.Thread(target=pass_on, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         thread.join()

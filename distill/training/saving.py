@@ -19,8 +19,9 @@ class Stops(Record):
     """Whether the student ends its turn where it should: given a trace's reasoning, it writes an answer and stops."""
 
     asked: int
+    """Replies that were asked for."""
     ended: int
-    """Replies that ended in EOS within the room given."""
+    """Replies that ended in EOS within the tokens allowed."""
 
 
 def merge(job: Job) -> None:
@@ -32,52 +33,57 @@ def merge(job: Job) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    trained, whole = job.trained, job.trained.with_name("merged")
-    shutil.rmtree(whole, ignore_errors=True)
-    changed = model_config(job)
+    trained = job.trained
+    merged = trained.with_name("merged")
+    shutil.rmtree(merged, ignore_errors=True)
+    base_config = model_config(job)
     base = AutoModelForCausalLM.from_pretrained(
-        job.model, revision=job.revision, config=changed, dtype=getattr(changed, "dtype", None) or torch.bfloat16
+        job.model,
+        revision=job.revision,
+        config=base_config,
+        dtype=getattr(base_config, "dtype", None) or torch.bfloat16,
     )
     model = PeftModel.from_pretrained(base, str(trained)).merge_and_unload()
     model.generation_config = GenerationConfig.from_pretrained(trained)
     model.config.eos_token_id = model.generation_config.eos_token_id
     model.config.pad_token_id = model.generation_config.pad_token_id
-    model.save_pretrained(whole)
+    model.save_pretrained(merged)
     for path in trained.iterdir():
         if path.name.startswith(("tokenizer", "chat_template", "special_tokens", "vocab", "merges", "added_tokens")):
-            shutil.copy2(path, whole / path.name)
-    os.replace(trained, whole / "adapter")
-    os.replace(whole, trained)
+            shutil.copy2(path, merged / path.name)
+    os.replace(trained, merged / "adapter")
+    os.replace(merged, trained)
 
 
-def stops(folder: Path, starts: Sequence[Sequence[int]], room: int) -> Stops:
-    """Let the finished model go on from `starts`, token ids up to a closing think tag, for at most `room` tokens each.
+def stops(folder: Path, beginnings: Sequence[Sequence[int]], max_new_tokens: int) -> Stops:
+    """Let the finished model go on from each of `beginnings` for at most `max_new_tokens` tokens.
+
+    A beginning is the token ids of a row up to its closing think tag.
 
     The published failure of distilled bases is a turn that never ends: a tokenizer, a config and a generation config
     that name different EOS tokens. So everything is read back from the folder as a server would.
     """
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers import logging as told
+    from transformers import logging as transformers_logging
 
-    told.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     cuda = torch.cuda.is_available()
-    model = AutoModelForCausalLM.from_pretrained(
-        str(folder), dtype=torch.bfloat16 if cuda else torch.float32, device_map="auto" if cuda else None
-    )
+    placement = {"dtype": torch.bfloat16, "device_map": "auto"} if cuda else {"dtype": torch.float32}
+    model = AutoModelForCausalLM.from_pretrained(str(folder), **placement)
     model.eval()
-    ends = model.generation_config.eos_token_id
-    ends = {ends} if isinstance(ends, int) else set(ends or ())
-    ended = 0
-    for start in starts:
-        ids = torch.tensor([list(start)], device=model.device)
+    eos_ids = model.generation_config.eos_token_id
+    eos_ids = {eos_ids} if isinstance(eos_ids, int) else set(eos_ids or ())
+    stopped = 0
+    for beginning in beginnings:
+        ids = torch.tensor([list(beginning)], device=model.device)
         with torch.inference_mode():
-            written = model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=room, do_sample=False,
+            sequence = model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, do_sample=False,
                 temperature=None, top_p=None,
             )  # fmt: skip
-        ended += int(written[0, -1]) in ends
-    return Stops(asked=len(starts), ended=ended)
+        stopped += int(sequence[0, -1]) in eos_ids
+    return Stops(asked=len(beginnings), ended=stopped)
 
 
 def swap(job: Job, student: Path) -> None:

@@ -49,15 +49,15 @@ def test_a_young_lock_on_a_shared_disk_may_be_another_machines(
     os.utime(lock)
     with pytest.raises(RunError, match="was killed 0 minutes ago"):
         build_locks.check()
-    monkeypatch.setattr(build_locks, "_LOCAL", set())
-    monkeypatch.setattr(build_locks, "_LOOK", 0.1)
+    monkeypatch.setattr(build_locks, "_LOCAL_SYSTEMS", set())
+    monkeypatch.setattr(build_locks, "_POLL_SECONDS", 0.1)
     other = threading.Timer(0.8, lock.unlink)
     other.start()
     with caplog.at_level(logging.WARNING, "distill"):
         build_locks.check()
     assert not lock.exists(), "it waited for the other machine"
     assert caplog.text.count("waiting for another machine") == 1
-    monkeypatch.setattr(build_locks, "_LONG", 0.5)
+    monkeypatch.setattr(build_locks, "_STALE_AFTER", 0.5)
     lock.touch()
     with pytest.raises(RunError, match="rm "):
         build_locks.check()

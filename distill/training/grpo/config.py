@@ -12,7 +12,7 @@ from distill.training.grpo import prompts
 from distill.training.grpo.guards import Limits
 from distill.types import Record
 
-_TRL = (
+_TRL_NAMES = (
     "num_generations",
     "max_completion_length",
     "temperature",
@@ -35,11 +35,11 @@ class Vllm(Record):
     """Settings of `rollouts: server` or `colocate`, by TRL's names without `vllm_`."""
 
     server_base_url: str | None = None
-    """Of a server on other GPUs than the trainer's, which takes new weights from it: started with
+    """Address of a server on other GPUs than the trainer's, which takes new weights from it: started with
     `VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --weight-transfer-config '{"backend": "nccl"}' --logprobs-mode
     processed_logprobs --max-logprobs -1`."""
     server_timeout: float = Field(240.0, gt=0)
-    """Seconds to wait for it."""
+    """Seconds to wait for the server."""
     gpu_memory_utilization: float = Field(0.3, gt=0, le=1)
     """Share of each GPU that a colocated engine takes."""
     tensor_parallel_size: int = Field(1, ge=1)
@@ -51,13 +51,13 @@ class Config(settings.Config):
     """What is called as in TRL's GRPOConfig means the same there."""
 
     pass_rate: prompts.Band = prompts.Band()
-    """Only prompts that the teacher solves so often, as generate estimated it."""
+    """Pass rates of the prompts to learn from: how often the teacher solves them, as generate estimated it."""
     order: prompts.How = "shuffled"
-    """`easy_to_hard`: by falling pass rate; `prioritised`: drawn with p ∝ 1 − pass rate."""
+    """Order of the prompts. `easy_to_hard`: by falling pass rate; `prioritised`: drawn with p ∝ 1 − pass rate."""
     steps: int | None = Field(None, ge=1)
     """Optimizer steps; None: `epochs` passes over the prompts."""
     rewards: dict[str, Any] = {"accuracy": {}, "format": {}}
-    """Reward to its settings, `weight` among them; `name: false` switches one off."""
+    """Rewards by name with their settings, `weight` among them; `name: false` switches one off."""
     rollouts: Literal["auto", "generate", "server", "colocate"] = "auto"
     """What samples: vLLM as a `server` or `colocate`d with the trainer, or transformers' `generate`, the only one on a
     CPU. `auto`: colocate where there are a GPU and vLLM."""
@@ -73,11 +73,12 @@ class Config(settings.Config):
     num_iterations: int = Field(1, ge=1)
     epsilon: float = Field(0.2, gt=0)
     epsilon_high: float | None = Field(None, gt=0)
-    """DAPO's is 0.28."""
+    """Upper clipping bound; None: the same as `epsilon`. DAPO's is 0.28."""
     delta: float | None = Field(None, gt=0)
     scale_rewards: Literal["group", "batch", "none"] = "group"
-    """`group` divides by the group's own deviation, as the paper does. Where a whole group is wrong, a small reward
-    then weighs as much as accuracy does elsewhere: format pays for any answer at all. `batch` keeps them."""
+    """What advantages are divided by. `group`: the group's own deviation, as the paper does. Where a whole group is
+    wrong, a small reward then weighs as much as accuracy does elsewhere: format pays for any answer at all. `batch`:
+    the batch's, which keeps such rewards small."""
     importance_sampling_level: Literal["token", "sequence"] = "token"
     mask_truncated_completions: bool = False
     multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"
@@ -93,18 +94,20 @@ class Config(settings.Config):
     schedule: Literal["cosine", "linear", "constant_with_warmup", "cosine_with_min_lr"] = "constant_with_warmup"
     warmup: float = Field(0.0, ge=0, lt=1)
     nodes: int | None = Field(1, ge=1, le=1)
-    """One; sampling can be spread with `rollouts: server`."""
+    """Nodes to train on: one; sampling can be spread with `rollouts: server`."""
     sequence_parallel: int | None = Field(1, ge=1, le=1)
-    """TRL's GRPOTrainer has none."""
+    """GPUs that share one row: one, since TRL's GRPOTrainer splits none."""
 
 
 def arguments(config: Config) -> dict[str, Any]:
     """TRL's own arguments, as GRPOConfig takes them."""
-    found = {name: value for name, value in config.model_dump(include=set(_TRL)).items() if value is not None}
-    how = config.rollouts
-    if how == "auto":
-        how = "colocate" if hardware.gpus() and hardware.installed("vllm") else "generate"
-    if how == "generate":
-        return found
-    own = {name: value for name, value in config.vllm.model_dump().items() if value is not None}
-    return {**found, "use_vllm": True, "vllm_mode": how, **{f"vllm_{name}": value for name, value in own.items()}}
+    dumped = config.model_dump(include=set(_TRL_NAMES))
+    trl_arguments = {name: value for name, value in dumped.items() if value is not None}
+    rollouts = config.rollouts
+    if rollouts == "auto":
+        has_vllm = hardware.gpus() and hardware.installed("vllm")
+        rollouts = "colocate" if has_vllm else "generate"
+    if rollouts == "generate":
+        return trl_arguments
+    vllm = {f"vllm_{name}": value for name, value in config.vllm.model_dump().items() if value is not None}
+    return {**trl_arguments, "use_vllm": True, "vllm_mode": rollouts, **vllm}

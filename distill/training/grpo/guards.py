@@ -12,18 +12,18 @@ from distill.types import Record
 
 
 class Limits(Record):
-    """Means over a window of steps; null switches a guard off."""
+    """What the guards allow of means over a window of steps; null switches a guard off."""
 
     window: int = Field(20, ge=1)
-    """Optimizer steps; nothing is said before so many were seen."""
+    """Optimizer steps that means are taken over; nothing is said before so many were seen."""
     zero_variance: float | None = Field(0.95, gt=0, le=1)
-    """Share of the groups whose completions all earn the same: they teach nothing."""
+    """Most groups, as a share, whose completions all earn the same: they teach nothing."""
     clipped: float | None = Field(0.9, gt=0, le=1)
-    """Share of the completions that were cut at `max_completion_length`."""
+    """Most completions, as a share, that may be cut at `max_completion_length`."""
     kl: float | None = Field(10.0, gt=0)
-    """Nats a token from the reference model; known only where beta is above 0."""
+    """Most nats a token from the reference model; known only where beta is above 0."""
     entropy: float | None = Field(0.01, ge=0)
-    """Nats a token at least: below it all completions of a prompt become one."""
+    """Least entropy, nats a token: below it all completions of a prompt become one."""
     drift: float | None = Field(4.0, gt=1)
     """How many times as long, or as short, as in the first window completions may become."""
 
@@ -37,26 +37,34 @@ class Watch:
         self._first_length: float | None = None
 
     def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Rows of an earlier start of the same job: windows go on over them."""
+        """Take the rows of an earlier start of the same job: windows go on over them."""
         for row in rows:
             self.look(row)
 
     def look(self, row: Mapping[str, Any]) -> str:
-        """Take one step's row; empty while all is well."""
+        """Take one step's row; why to stop, or empty while all is well."""
         self._rows.append(row)
         if len(self._rows) < self._limits.window:
             return ""
         length = self._mean("completion_length")
         if self._first_length is None:
             self._first_length = length
-        return next(filter(None, (self._flat(), self._cut(), self._far(), self._sure(), self._drifted(length))), "")
+        complaints = (
+            self._no_variance(),
+            self._too_often_cut(),
+            self._too_far(),
+            self._entropy_collapse(),
+            self._length_drift(length),
+        )
+        return next(filter(None, complaints), "")
 
     def _mean(self, name: str) -> float | None:
-        known = [row[name] for row in self._rows if row.get(name) is not None]
-        return sum(known) / len(known) if known else None
+        values = [row[name] for row in self._rows if row.get(name) is not None]
+        return sum(values) / len(values) if values else None
 
-    def _flat(self) -> str:
-        limit, share = self._limits.zero_variance, self._mean("frac_reward_zero_std")
+    def _no_variance(self) -> str:
+        limit = self._limits.zero_variance
+        share = self._mean("frac_reward_zero_std")
         if limit is None or share is None or share < limit:
             return ""
         reward = self._mean("reward") or 0.0
@@ -65,26 +73,30 @@ class Watch:
             "the prompts are too easy, too hard, or the rewards do not tell completions apart"
         )
 
-    def _cut(self) -> str:
-        limit, share = self._limits.clipped, self._mean("clipped_ratio")
+    def _too_often_cut(self) -> str:
+        limit = self._limits.clipped
+        share = self._mean("clipped_ratio")
         if limit is None or share is None or share < limit:
             return ""
         return f"{share:.0%} of the completions were cut: raise grpo.max_completion_length, or the student never stops"
 
-    def _far(self) -> str:
-        limit, kl = self._limits.kl, self._mean("kl")
+    def _too_far(self) -> str:
+        limit = self._limits.kl
+        kl = self._mean("kl")
         if limit is None or kl is None or kl <= limit:
             return ""
         return f"the student is {kl:.1f} nats a token from where it began: lower the learning rate or raise beta"
 
-    def _sure(self) -> str:
-        limit, entropy = self._limits.entropy, self._mean("entropy")
+    def _entropy_collapse(self) -> str:
+        limit = self._limits.entropy
+        entropy = self._mean("entropy")
         if limit is None or entropy is None or entropy >= limit:
             return ""
         return f"the entropy fell to {entropy:.4f} nats a token: all completions of a prompt become the same"
 
-    def _drifted(self, length: float | None) -> str:
-        limit, first = self._limits.drift, self._first_length
+    def _length_drift(self, length: float | None) -> str:
+        limit = self._limits.drift
+        first = self._first_length
         if limit is None or not first or length is None or first / limit <= length <= first * limit:
             return ""
         return f"completions went from {first:.0f} to {length:.0f} tokens: a reward pays for length"

@@ -14,7 +14,7 @@ from typing import Any
 
 from distill.models import kv_cache
 
-_ALIKE = 16
+_UPDATE_ROWS = 16
 """Rows of like length that are computed together."""
 
 
@@ -25,10 +25,10 @@ def trainer() -> Any:
     from trl import GRPOTrainer
     from trl.models.utils import unwrap_model_for_generation
 
-    class Trainer(GRPOTrainer):  # type: ignore[misc]
-        def _generate_single_turn(self, prompt_ids: list[list[int]], *other: Any, **options: Any) -> Any:
+    class LengthGroupedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
+        def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
             if self.use_vllm:
-                return super()._generate_single_turn(prompt_ids, *other, **options)
+                return super()._generate_single_turn(prompt_ids, *args, **kwargs)
             unwrapped = unwrap_model_for_generation(
                 self.model_wrapped,
                 self.accelerator,
@@ -36,95 +36,110 @@ def trainer() -> Any:
                 generation_kwargs=self.generation_kwargs,
                 gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
             )
-            with unwrapped as net, torch.no_grad(), _plain(net):
-                made = sample(net, prompt_ids, self.max_completion_length, self.generation_config)
-            return made, None
+            with unwrapped as model, torch.no_grad(), _without_autocast(model):
+                completions = sample(model, prompt_ids, self.max_completion_length, self.generation_config)
+            return completions, None
 
         def _get_per_token_logps_and_entropies(
-            self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *other: Any, **options: Any
+            self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *args: Any, **kwargs: Any
         ) -> Any:
-            ask = super()._get_per_token_logps_and_entropies
+            compute = super()._get_per_token_logps_and_entropies
             order = attention_mask.sum(dim=1).argsort()
-            found: list[tuple[Any, ...]] = []
-            for rows in order.split(_ALIKE):  # ranks have equally many rows, so they make equally many calls
-                seen = attention_mask[rows].any(dim=0).nonzero()
-                begin, end = int(seen[0]), int(seen[-1]) + 1
-                behind = min(input_ids.shape[1] - end, logits_to_keep - 1)  # a masked completion has no end
-                end = input_ids.shape[1] - behind
-                ids, mask = input_ids[rows, begin:end], attention_mask[rows, begin:end]
-                parts = ask(model, ids, mask, logits_to_keep - behind, **{**options, "batch_size": None})
-                found.append(tuple(None if one is None else pad(one, (0, behind)) for one in parts[:2]))
-            back = order.argsort()
-            whole = [None if parts[0] is None else torch.cat(parts)[back] for parts in zip(*found, strict=True)]
+            padded_parts: list[tuple[Any, ...]] = []
+            for rows in order.split(_UPDATE_ROWS):  # ranks have equally many rows, so they make equally many calls
+                used_columns = attention_mask[rows].any(dim=0).nonzero()
+                begin = int(used_columns[0])
+                end = int(used_columns[-1]) + 1
+                cut = min(input_ids.shape[1] - end, logits_to_keep - 1)  # a masked completion has no end
+                end = input_ids.shape[1] - cut
+                ids = input_ids[rows, begin:end]
+                mask = attention_mask[rows, begin:end]
+                parts = compute(model, ids, mask, logits_to_keep - cut, **{**kwargs, "batch_size": None})
+                padded_parts.append(tuple(None if part is None else pad(part, (0, cut)) for part in parts[:2]))
+            inverse = order.argsort()
+            columns = zip(*padded_parts, strict=True)
+            whole = [None if parts[0] is None else torch.cat(parts)[inverse] for parts in columns]
             return *whole, None
 
-    return Trainer
+    return LengthGroupedGRPOTrainer
 
 
 @contextlib.contextmanager
-def _plain(net: Any) -> Iterator[None]:
-    """On a CPU, without accelerate's autocast, which would convert all weights again for each token."""
-    if net.device.type != "cpu" or not hasattr(net, "_original_forward"):
+def _without_autocast(model: Any) -> Iterator[None]:
+    """Switch accelerate's autocast off on a CPU, where it would convert all weights again for each token."""
+    if model.device.type != "cpu" or not hasattr(model, "_original_forward"):
         yield
         return
-    forward, net.forward = net.forward, net._original_forward
+    forward = model.forward
+    model.forward = model._original_forward
     try:
         yield
     finally:
-        net.forward = forward
+        model.forward = forward
 
 
-def sample(net: Any, prompts: Sequence[Sequence[int]], most: int, config: Any) -> list[list[int]]:
-    """One completion for each prompt, of up to `most` tokens, with its EOS; one without was cut.
+def sample(model: Any, prompts: Sequence[Sequence[int]], max_tokens: int, config: Any) -> list[list[int]]:
+    """One completion for each prompt, of up to `max_tokens` tokens, with its EOS; one without was cut.
 
     Args:
-        net: a transformers model that keeps a cache.
+        model: a transformers model that keeps a cache.
         config: a GenerationConfig with `eos_token_id` as a list, and `pad_token_id`.
     """
     import torch
 
-    longest, pad = max(map(len, prompts)), config.pad_token_id
-    ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=net.device)
-    mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=net.device)
-    cache, made, alive = kv_cache.empty(net.config), [list[int]() for _ in prompts], list(range(len(prompts)))
+    longest = max(map(len, prompts))
+    padding = [longest - len(prompt) for prompt in prompts]
+    padded = [[config.pad_token_id] * size + list(prompt) for size, prompt in zip(padding, prompts, strict=True)]
+    ids = torch.tensor(padded, device=model.device)
+    mask = torch.tensor([[0] * size + [1] * (longest - size) for size in padding], device=model.device)
+    cache = kv_cache.empty(model.config)
+    completions = [list[int]() for _ in prompts]
+    unfinished = list(range(len(prompts)))
     config = copy.copy(config)
-    while alive:
-        config.max_new_tokens = longest + most - ids.shape[1]
-        ids = net.generate(
+    while unfinished:
+        config.max_new_tokens = longest + max_tokens - ids.shape[1]
+        ids = model.generate(
             ids,
             attention_mask=mask,
             past_key_values=cache,
-            stopping_criteria=[_Half(config.eos_token_id, ids)],
+            stopping_criteria=[_StopAtHalf(config.eos_token_id, ids)],
             generation_config=config,
         )
-        new = ids[:, mask.shape[1] :]
-        for at, tokens in zip(alive, new.tolist(), strict=True):
-            made[at] += _ended(tokens, config.eos_token_id)
-        keep = [row for row, at in enumerate(alive) if len(made[at]) < most and made[at][-1] not in config.eos_token_id]
-        alive = [alive[row] for row in keep]
-        if alive:
-            rows = torch.tensor(keep, device=net.device)
-            ids, mask = ids[rows], torch.cat([mask, torch.ones_like(new)], dim=1)[rows]
-            cache.batch_select_indices(rows)
-    return made
+        new_ids = ids[:, mask.shape[1] :]
+        for index, tokens in zip(unfinished, new_ids.tolist(), strict=True):
+            completions[index] += _until_eos(tokens, config.eos_token_id)
+        kept_rows = [
+            row
+            for row, index in enumerate(unfinished)
+            if len(completions[index]) < max_tokens and completions[index][-1] not in config.eos_token_id
+        ]
+        unfinished = [unfinished[row] for row in kept_rows]
+        if unfinished:
+            selected = torch.tensor(kept_rows, device=model.device)
+            ids = ids[selected]
+            mask = torch.cat([mask, torch.ones_like(new_ids)], dim=1)[selected]
+            cache.batch_select_indices(selected)
+    return completions
 
 
-class _Half:
+class _StopAtHalf:
     """Stopping criterion: a row ends with EOS, and all of them once half have."""
 
     def __init__(self, eos: Sequence[int], ids: Any) -> None:
         import torch
 
-        self._eos = torch.tensor(eos, device=ids.device)
-        self._over = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+        self._eos_ids = torch.tensor(eos, device=ids.device)
+        self._ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
     def __call__(self, ids: Any, scores: Any, **_: Any) -> Any:
         import torch
 
-        self._over |= torch.isin(ids[:, -1], self._eos)
-        return torch.ones_like(self._over) if 2 * int(self._over.sum()) >= len(self._over) else self._over
+        self._ended |= torch.isin(ids[:, -1], self._eos_ids)
+        if 2 * int(self._ended.sum()) >= len(self._ended):
+            return torch.ones_like(self._ended)
+        return self._ended
 
 
-def _ended(tokens: list[int], eos: Sequence[int]) -> list[int]:
-    """Without the padding that follows a row's end."""
-    return next((tokens[: at + 1] for at, token in enumerate(tokens) if token in eos), tokens)
+def _until_eos(tokens: list[int], eos: Sequence[int]) -> list[int]:
+    """A row's tokens without the padding that follows its end."""
+    return next((tokens[: index + 1] for index, token in enumerate(tokens) if token in eos), tokens)

@@ -30,7 +30,7 @@ class Prepared(NamedTuple):
     job: Job
     prompts: prompts.Chosen
     tried: dict[str, list[float]]
-    """What each reward gave to synthetic completions."""
+    """The different values that each reward gave to synthetic completions."""
 
 
 def prepare(
@@ -50,51 +50,66 @@ def prepare(
     Raises:
         InputError: a reward that can never fire, no prompt left, or settings that do not go together.
     """
-    _check(config, student)
+    _check_config(config, student)
     tokenizer = Tokenizer(student.model, student.revision, presets.template(student))
-    widest = config.model_copy(update={"max_length": config.max_length or settings.context(student)})
-    longest = settings.length(widest, student, "grpo")
-    path, room = run.grpo / "prompts.parquet", longest - config.max_completion_length
-    with tempfile.TemporaryDirectory() as aside:
-        written = path if keep else Path(aside) / path.name
-        chosen = prompts.write(written, problems, rates, config.pass_rate, tokenizer, student.think, room)
-        made_of = stamp(written)
+    widest_config = config.model_copy(update={"max_length": config.max_length or settings.context(student)})
+    longest = settings.length(widest_config, student, "grpo")
+    path = run.grpo / "prompts.parquet"
+    max_prompt_tokens = longest - config.max_completion_length
+    with tempfile.TemporaryDirectory() as temporary:
+        written = path if keep else Path(temporary) / path.name
+        chosen = prompts.write(written, problems, rates, config.pass_rate, tokenizer, student.think, max_prompt_tokens)
+        prompts_stamp = stamp(written)
     LOG.info(
         "grpo: %d prompts of up to %d tokens; %d left out by their pass rate, %d as too long, %d of unknown rate",
         *(chosen.rows, chosen.longest, chosen.outside, chosen.too_long, chosen.unknown),
     )
-    trying = Context(
+    context = Context(
         tokenizer,
         student.eos or tokenizer.special("eos_token"),
         student.think,
         config.num_generations,
         config.max_completion_length,
     )
-    tried = reward_probe.check(config.rewards, trying, problems)
-    fitted = config.model_copy(update={"max_length": chosen.longest + config.max_completion_length})
-    plain = settings.job(run, student, fitted, tokenizer, rows=path, batches="grouped", stage="grpo")
-    spread = plain.setup
-    _whole_groups(config, spread.micro_batch * spread.accumulation)
-    groups = spread.batch // config.num_generations
-    told = grpo_config.arguments(config)
-    if "use_vllm" in told:
-        told["vllm_max_model_length"] = spread.max_length  # else the cache is laid out for the model's whole context
+    probed = reward_probe.check(config.rewards, context, problems)
+    fitted_config = config.model_copy(update={"max_length": chosen.longest + config.max_completion_length})
+    training_job = settings.job(run, student, fitted_config, tokenizer, rows=path, batches="grouped", stage="grpo")
+    setup = training_job.setup
+    _check_groups(config, setup.micro_batch * setup.accumulation)
+    groups = setup.batch // config.num_generations
+    steps = config.steps
+    if not steps:
+        prompts_in_all = round((config.epochs or 1) * chosen.rows)
+        steps = -(-prompts_in_all // groups) * config.num_iterations
+    trl_arguments = grpo_config.arguments(config)
+    if "use_vllm" in trl_arguments:
+        # else the cache is laid out for the model's whole context
+        trl_arguments["vllm_max_model_length"] = setup.max_length
     job = Job(
-        **dict(plain),
+        **dict(training_job),
         rewards=config.rewards,
         tags=student.think,
         order=config.order,
-        steps=config.steps or -(-round((config.epochs or 1) * chosen.rows) // groups) * config.num_iterations,
-        arguments=told,
+        steps=steps,
+        arguments=trl_arguments,
         limits=config.limits,
         samples=str(run.grpo / "samples.jsonl"),
         samples_every=config.samples_every,
     )
-    (write if keep else foretell)(job, made_of["hash"] if made_of else "", "grpo")
-    return Prepared(job, chosen, tried)
+    made_of = prompts_stamp["hash"] if prompts_stamp else ""
+    if keep:
+        write(job, made_of, "grpo")
+    else:
+        foretell(job, made_of, "grpo")
+    return Prepared(job, chosen, probed)
 
 
-def _check(config: Config, student: Student) -> None:
+def _check_config(config: Config, student: Student) -> None:
+    """Refuse settings that do not go together.
+
+    Raises:
+        InputError: no GPU to sample on, or a reference model that would differ from the student.
+    """
     if config.rollouts in ("server", "colocate") and not hardware.gpus():
         raise InputError(
             f"{config.rollouts} needs a GPU and this machine has none", where="grpo.rollouts", fix="use generate"
@@ -107,14 +122,18 @@ def _check(config: Config, student: Student) -> None:
         )
 
 
-def _whole_groups(config: Config, rows: int) -> None:
-    """
+def _check_groups(config: Config, completions: int) -> None:
+    """Refuse a batch size that cuts groups: rewards that compare a group must see all of it.
+
     Args:
-        rows: completions of one process in a step; rewards that compare a group must see all of it.
+        completions: of one process in a step.
+
+    Raises:
+        InputError: they are no whole number of groups.
     """
-    if rows % config.num_generations:
+    if completions % config.num_generations:
         raise InputError(
-            f"each process has {rows} completions a step, which are no whole groups of {config.num_generations}",
+            f"each process has {completions} completions a step, which are no whole groups of {config.num_generations}",
             where="grpo.batch_size",
             fix="make it a multiple of num_generations × processes",
         )

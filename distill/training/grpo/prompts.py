@@ -17,7 +17,7 @@ from distill.store import jsonl
 from distill.types import Problem, Record
 
 How = Literal["shuffled", "easy_to_hard", "prioritised"]
-_UNKNOWN = 0.5
+_ASSUMED_RATE = 0.5
 """The pass rate that a problem without an estimate is ordered by."""
 
 
@@ -38,17 +38,19 @@ class Chosen(Record):
     """What prompts.parquet holds."""
 
     rows: int
+    """Prompts in the file."""
     longest: int
-    """Prompt, tokens."""
+    """Tokens of the longest prompt."""
     outside: int
     """Problems left out by their pass rate."""
     too_long: int
+    """Problems left out since their prompts leave no room for a completion."""
     unknown: int
     """Problems without an estimate of their pass rate, which are kept."""
 
 
 def rates_of(run: Run) -> dict[str, float]:
-    """Problem to pass rate, as generate estimated it from the teacher's attempts; the last row of a problem counts."""
+    """Pass rates by problem, as generate estimated them from the teacher's attempts; a problem's last row counts."""
     if not run.rates.is_file():
         return {}
     return {row["problem_id"]: row["pass_rate"] for _, row in jsonl.rows(run.rates)}
@@ -61,21 +63,25 @@ def write(
     band: Band,
     tokenizer: Tokenizer,
     tags: Tags,
-    room: int,
+    max_tokens: int,
 ) -> Chosen:
-    """Write the prompts whose pass rate is in the band and that have no more than `room` tokens.
+    """Write the prompts whose pass rate is in the band and that have no more than `max_tokens` tokens.
 
     Raises:
         InputError: none is left.
     """
-    rows, longest, outside, too_long, unknown = [], 0, 0, 0, 0
+    rows = []
+    longest = 0
+    outside = 0
+    too_long = 0
+    unknown = 0
     for problem in problems:
         rate = rates.get(problem.id)
         if rate is not None and not band.low <= rate <= band.high:
             outside += 1
             continue
         prompt = tokenizer.prompt(problem.messages, tags)
-        if len(prompt.ids) > room:
+        if len(prompt.ids) > max_tokens:
             too_long += 1
             continue
         unknown += rate is None
@@ -84,7 +90,7 @@ def write(
     if not rows:
         raise InputError(
             f"no prompt is left: of {len(problems)} problems {outside} have a pass rate outside {band.low:g}-"
-            f"{band.high:g}, {too_long} have more than {room:,} tokens",
+            f"{band.high:g}, {too_long} have more than {max_tokens:,} tokens",
             where="grpo.pass_rate",
             fix="widen the band, or lower max_completion_length",
         )
@@ -96,16 +102,16 @@ def _save(path: Path, rows: list[dict[str, object]]) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    text, number = pyarrow.string(), pyarrow.float64()
-    turn = pyarrow.struct([("role", text), ("content", text)])
-    about = [(name, text) for name in ("problem_id", "verifier", "language", "prefill")]
+    string = pyarrow.string()
+    turn = pyarrow.struct([("role", string), ("content", string)])
+    text_fields = [(name, string) for name in ("problem_id", "verifier", "language", "prefill")]
     schema = pyarrow.schema(
         [
-            ("data_source", text),
+            ("data_source", string),
             ("prompt", pyarrow.list_(turn)),
-            ("ability", text),
-            ("reward_model", pyarrow.struct([("style", text), ("ground_truth", text)])),
-            ("extra_info", pyarrow.struct([*about, ("pass_rate", number)])),
+            ("ability", string),
+            ("reward_model", pyarrow.struct([("style", string), ("ground_truth", string)])),
+            ("extra_info", pyarrow.struct([*text_fields, ("pass_rate", pyarrow.float64())])),
         ]
     )
     with writing(path):
@@ -115,7 +121,7 @@ def _save(path: Path, rows: list[dict[str, object]]) -> None:
         partial.replace(path)
 
 
-def order(rates: Sequence[float | None], count: int, how: How, seed: int) -> list[int]:
+def order(rates: Sequence[float | None], count: int, kind: How, seed: int) -> list[int]:
     """Which prompt each of `count` groups is for: a pure function, so that a resumed run goes on where it was.
 
     `shuffled`: each prompt once before any comes again. `easy_to_hard`: the same, sorted by falling pass rate over the
@@ -124,23 +130,23 @@ def order(rates: Sequence[float | None], count: int, how: How, seed: int) -> lis
     Raises:
         InputError: prioritised, and every prompt is always solved.
     """
-    draw = random.Random(f"{seed}:{how}")  # noqa: S311
-    known = [_UNKNOWN if rate is None else rate for rate in rates]
-    if how == "prioritised":
-        weights = [1 - rate for rate in known]
+    rng = random.Random(f"{seed}:{kind}")  # noqa: S311
+    pass_rates = [_ASSUMED_RATE if rate is None else rate for rate in rates]
+    if kind == "prioritised":
+        weights = [1 - rate for rate in pass_rates]
         if not any(weights):
             raise InputError(
-                f"all {len(known)} prompts have a pass rate of 1, so none would ever be drawn",
+                f"all {len(pass_rates)} prompts have a pass rate of 1, so none would ever be drawn",
                 where="grpo.order",
                 fix="take harder problems, or order: shuffled",
             )
-        return draw.choices(range(len(known)), weights, k=count)
-    found: list[int] = []
-    while len(found) < count:
-        once = list(range(len(known)))
-        draw.shuffle(once)
-        found += once
-    found = found[:count]
-    if how == "easy_to_hard":
-        found.sort(key=lambda at: -known[at])  # stable: those of equal rate stay shuffled
-    return found
+        return rng.choices(range(len(pass_rates)), weights, k=count)
+    indices: list[int] = []
+    while len(indices) < count:
+        round_indices = list(range(len(pass_rates)))
+        rng.shuffle(round_indices)
+        indices += round_indices
+    indices = indices[:count]
+    if kind == "easy_to_hard":
+        indices.sort(key=lambda index: -pass_rates[index])  # stable: those of equal rate stay shuffled
+    return indices

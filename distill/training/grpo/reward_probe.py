@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import operator
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -22,109 +23,127 @@ from distill.types import Problem
 from distill.verifiers import Verifiers
 
 LOG = logging.getLogger("distill")
-_PROBLEMS = 8
-_LATE = 1_000_000  # a step after any warm-up
+_SAMPLE_SIZE = 8
+_LATE_STEP = 1_000_000
+"""An optimizer step after any warm-up."""
 _LOOP = "Wait, let me look at it once more, since that may not be so.\n"
 _FOREIGN = {
     "Han": "所以我们先看一看这个问题然后再算一次",
     "Latin": "so then we look at this once more and count it again",
 }
-_TAG = re.compile(r"<[^<>]*>|\\boxed\{[^{}]*\}")  # instructions quote them, and in a thought they would be strays
-_SIGNS = ("+", "-", "*", "/")
+_QUOTED_TAG = re.compile(
+    r"<[^<>]*>|\\boxed\{[^{}]*\}"
+)  # instructions quote them, and in a thought they would be strays
+_OPERATORS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+}
 
 
 def check(config: dict[str, Any], context: Context, problems: Sequence[Problem]) -> dict[str, list[float]]:
-    """
+    """Refuse a reward that gives right, wrong and broken completions of real problems the same value.
+
     Returns:
         The different values that each reward gave, lowest first.
 
     Raises:
         InputError: a reward gives all completions the same value, or none at all; of a user's own only a warning.
     """
-    sample = problems[:: max(1, len(problems) // _PROBLEMS)][:_PROBLEMS]
+    sample = problems[:: max(1, len(problems) // _SAMPLE_SIZE)][:_SAMPLE_SIZE]
     answers = [known_answer(problem, context.verifiers) for problem in sample]
-    found: dict[str, set[float]] = {}
-    built = rewards.build(config, context)
+    distinct: dict[str, set[float]] = {}
+    functions = rewards.build(config, context)
     for problem, answer in zip(sample, answers, strict=True):
         rollouts = list(completions(problem, answer, context))
-        for name, given in _judged(built, rollouts, context).items():
-            found.setdefault(name, set()).update(value for value in given if value is not None)
-    for name, values in found.items():
+        for name, group_values in _rewards_given(functions, rollouts, context).items():
+            distinct.setdefault(name, set()).update(value for value in group_values if value is not None)
+    for name, values in distinct.items():
         kind = rewards.kind_of(name, config[name])
         if len(values) < 2 and kind == "accuracy" and values and not any(answers):
             LOG.warning("grpo: no right answer to any sampled problem is known, so accuracy could not be tried")
         elif len(values) < 2 and kind.endswith(".py"):  # it may look for something that only it knows of
             LOG.warning("grpo: reward %s gave all completions that were tried the same: see metrics.jsonl", name)
         elif len(values) < 2:
-            _dead(name, kind, values, len(sample))
-    _weigh(config)
-    return {name: sorted(values) for name, values in found.items()}
+            _refuse(name, kind, values, len(sample))
+    _warn_of_weights(config)
+    return {name: sorted(values) for name, values in distinct.items()}
 
 
-def _judged(
-    built: dict[str, tuple[Reward, float]], rollouts: list[Rollout], context: Context
+def _rewards_given(
+    functions: dict[str, tuple[Reward, float]], rollouts: list[Rollout], context: Context
 ) -> dict[str, list[float | None]]:
-    """As in training: whole groups, of which the last is filled up with its last completion."""
+    """The values that rewards give as in training: to whole groups, the last filled up with its last completion."""
     while len(rollouts) % context.group:
         rollouts.append(rollouts[-1])
-    return {name: reward(rollouts, _LATE) for name, (reward, _) in built.items()}
+    return {name: reward(rollouts, _LATE_STEP) for name, (reward, _) in functions.items()}
 
 
-def _dead(name: str, kind: str, values: set[float], count: int) -> None:
-    gave = f"gives {next(iter(values)):g} to" if values else "cannot judge"
+def _refuse(name: str, kind: str, values: set[float], count: int) -> None:
+    """Say why a reward that does not tell completions apart can never fire.
+
+    Raises:
+        InputError: always.
+    """
+    behaviour = f"gives {next(iter(values)):g} to" if values else "cannot judge"
     fix = {
         "accuracy": "do the problems have gold answers, and does the template leave room for an answer?",
         "format": "do the preset's think tags and `answer` fit the prompt? can the tokenizer spell the tags?",
         "language": "name the problems' language, or switch the reward off",
     }.get(kind, "switch it off, or change its settings")
     raise InputError(
-        f"can never fire: it {gave} right, wrong, unformatted, foreign, looping and cut completions of {count} problems"
-        " alike",
+        f"can never fire: it {behaviour} right, wrong, unformatted, foreign, looping and cut completions of "
+        f"{count} problems alike",
         where=f"grpo.rewards.{name}",
         fix=fix,
     )
 
 
-def _weigh(config: dict[str, Any]) -> None:
-    """Say so if what surrounds the answer can be worth more than the answer."""
-    found = rewards.configure(config)
-    kinds = {name: rewards.kind_of(name, config[name]) for name in found}
-    right = sum(found[name].weight for name, kind in kinds.items() if kind == "accuracy")
-    spans = {name: getattr(plugins.load("rewards", kind), "RANGE", (0.0, 0.0)) for name, kind in kinds.items()}
-    others = sum(found[n].weight * (spans[n][1] - spans[n][0]) for n, kind in kinds.items() if kind != "accuracy")
-    if right and others >= right:
+def _warn_of_weights(config: dict[str, Any]) -> None:
+    """Warn where what surrounds the answer can be worth more than the answer."""
+    configs = rewards.configure(config)
+    kinds = {name: rewards.kind_of(name, config[name]) for name in configs}
+    accuracy_weight = sum(configs[name].weight for name, kind in kinds.items() if kind == "accuracy")
+    ranges = {name: getattr(plugins.load("rewards", kind), "RANGE", (0.0, 0.0)) for name, kind in kinds.items()}
+    other_range = sum(
+        configs[name].weight * (ranges[name][1] - ranges[name][0]) for name, kind in kinds.items() if kind != "accuracy"
+    )
+    if accuracy_weight and other_range >= accuracy_weight:
         LOG.warning(
             "grpo: the other rewards can differ by %.2f, accuracy by %.2f: a wrong answer may be worth more than a"
             " right one",
-            others,
-            right,
+            other_range,
+            accuracy_weight,
         )
 
 
 def completions(problem: Problem, answer: str | None, context: Context) -> Iterator[Rollout]:
     """Synthetic completions of one problem, in token ids as a trainer has them."""
-    tokenizer, tags = context.tokenizer, context.tags
+    tokenizer = context.tokenizer
+    tags = context.tags
     prompt = tokenizer.prompt(problem.messages, tags, problem.tools)
-    thought = " ".join(_TAG.sub(" ", problem.messages[-1].content).split())
-    foreign = _FOREIGN["Latin" if thought and ord(thought[0]) > 0x2E80 else "Han"]
-    end = tokenizer.encode(context.eos)
+    thought = " ".join(_QUOTED_TAG.sub(" ", problem.messages[-1].content).split())
+    is_han = thought and ord(thought[0]) > 0x2E80
+    foreign = _FOREIGN["Latin" if is_han else "Han"]
+    eos_ids = tokenizer.encode(context.eos)
 
-    def turn(reasoning: str, rest: str, closed: bool = True) -> list[int]:
-        text = f"{tags.open}\n{reasoning}\n" + (f"{tags.close}\n\n{rest}" if closed else "")
+    def turn(reasoning: str, reply: str, closed: bool = True) -> list[int]:
+        text = f"{tags.open}\n{reasoning}\n"
+        if closed:
+            text += f"{tags.close}\n\n{reply}"
         return tokenizer.encode(text.removeprefix(prompt.prefill))
 
-    said = [
-        text
-        for one in ([answer] if answer is not None else [])
-        for text in (f"<answer>{one}</answer>", f"\\boxed{{{one}}}")
-    ]
-    long = "\n".join([thought] * 3)
-    written = [turn(thought, text) + end for text in [*said, "<answer>0</answer>", "\\boxed{0}", "", "0"]]
-    written += [turn(long, text) + end for text in said]
-    written += [turn(thought, "", closed=False) + end, turn(foreign, "0") + end, turn(_LOOP * 40, "0") + end]
-    whole = turn(thought, "", closed=False)
-    written.append((whole * (context.max_tokens // len(whole) + 1))[: context.max_tokens])
-    for ids in written:
+    right = []
+    if answer is not None:
+        right = [f"<answer>{answer}</answer>", f"\\boxed{{{answer}}}"]
+    long_thought = "\n".join([thought] * 3)
+    unclosed = turn(thought, "", closed=False)
+    sequences = [turn(thought, text) + eos_ids for text in [*right, "<answer>0</answer>", "\\boxed{0}", "", "0"]]
+    sequences += [turn(long_thought, text) + eos_ids for text in right]
+    sequences += [unclosed + eos_ids, turn(foreign, "0") + eos_ids, turn(_LOOP * 40, "0") + eos_ids]
+    sequences.append((unclosed * (context.max_tokens // len(unclosed) + 1))[: context.max_tokens])
+    for ids in sequences:
         yield rollout.read(problem, ids, prompt.prefill, context)
 
 
@@ -134,31 +153,35 @@ def known_answer(problem: Problem, verifiers: Verifiers) -> str | None:
     if problem.answer is None:
         return None
     if problem.verifier.get("kind") == "countdown":
-        return _solved(problem.answer["numbers"], problem.answer["target"])
+        return _countdown_solution(problem.answer["numbers"], problem.answer["target"])
     gold = problem.answer[0] if isinstance(problem.answer, list) else problem.answer
-    if examples := getattr(verifier, "examples", None):
-        right = examples(gold).right
-        return str(right[0]) if right else None
-    return None
+    examples = getattr(verifier, "examples", None)
+    if not examples:
+        return None
+    right_answers = examples(gold).right
+    return str(right_answers[0]) if right_answers else None
 
 
-def _solved(numbers: Sequence[int], target: int) -> str | None:
+def _countdown_solution(numbers: Sequence[int], target: int) -> str | None:
     """An expression of all the numbers that makes the target; for up to four of them, else it takes too long."""
     if len(numbers) > 4:
         return None
     parts = [(str(number), Fraction(number)) for number in numbers]
-    return next((text for text, value in _made(parts) if value == target), None)
+    return next((text for text, value in _expressions(parts) if value == target), None)
 
 
-def _made(parts: list[tuple[str, Fraction]]) -> Iterator[tuple[str, Fraction]]:
+def _expressions(parts: list[tuple[str, Fraction]]) -> Iterator[tuple[str, Fraction]]:
+    """All expressions of all the parts, each part being one with its value, and what they make."""
     if len(parts) == 1:
         yield parts[0]
         return
-    for a, b in itertools.permutations(range(len(parts)), 2):
-        rest = [part for at, part in enumerate(parts) if at not in (a, b)]
-        for sign in _SIGNS:
-            (left, x), (right, y) = parts[a], parts[b]
-            if sign == "/" and not y:
+    for left_index, right_index in itertools.permutations(range(len(parts)), 2):
+        remaining = [part for index, part in enumerate(parts) if index not in (left_index, right_index)]
+        left_text, left_value = parts[left_index]
+        right_text, right_value = parts[right_index]
+        for sign, operation in _OPERATORS.items():
+            if sign == "/" and not right_value:
                 continue
-            value = {"+": x + y, "-": x - y, "*": x * y, "/": x / y if y else x}[sign]
-            yield from _made([*rest, (f"({left} {sign} {right})", value)])
+            yield from _expressions(
+                [*remaining, (f"({left_text} {sign} {right_text})", operation(left_value, right_value))]
+            )

@@ -10,13 +10,13 @@ from typing import Any
 from distill.rollouts.trl import Batch
 
 
-def writer(path: Path, every: int) -> Callable[[Batch], None]:
-    """Appends some completions of every `every`-th step: those that a hacked reward shows up in."""
+def writer(path: Path, interval: int) -> Callable[[Batch], None]:
+    """A function that appends some completions of each `interval`-th step: those that a hacked reward shows up in."""
 
     def write(batch: Batch) -> None:
-        if batch.step % every:
+        if batch.step % interval:
             return
-        rows = [json.dumps(_row(batch, at, why), ensure_ascii=False) for at, why in chosen(batch).items()]
+        rows = [json.dumps(_row(batch, index, reasons), ensure_ascii=False) for index, reasons in chosen(batch).items()]
         with path.open("a", encoding="utf-8") as file:
             file.write("".join(row + "\n" for row in rows))
 
@@ -24,35 +24,35 @@ def writer(path: Path, every: int) -> Callable[[Batch], None]:
 
 
 def chosen(batch: Batch) -> dict[int, list[str]]:
-    """Place in the batch to why it is worth reading; one completion may be several."""
-    everything = range(len(batch.rollouts))
-    not_right = [at for at in everything if batch.rollouts[at].outcome.passed is not True]
-    found: dict[int, list[str]] = {}
+    """Completions worth reading, by index in the batch, with the reasons why; one may have several."""
+    indices = range(len(batch.rollouts))
+    not_right = [index for index in indices if batch.rollouts[index].outcome.passed is not True]
+    reasons_of: dict[int, list[str]] = {}
 
-    def take(why: str, at: int) -> None:
-        found.setdefault(at, []).append(why)
+    def choose(reason: str, index: int) -> None:
+        reasons_of.setdefault(index, []).append(reason)
 
-    take("highest_reward", max(everything, key=batch.totals.__getitem__))
-    take("lowest_reward", min(everything, key=batch.totals.__getitem__))
-    take("longest", max(everything, key=lambda at: batch.rollouts[at].tokens))
-    take("shortest", min(everything, key=lambda at: batch.rollouts[at].tokens))
+    choose("highest_reward", max(indices, key=batch.totals.__getitem__))
+    choose("lowest_reward", min(indices, key=batch.totals.__getitem__))
+    choose("longest", max(indices, key=lambda index: batch.rollouts[index].tokens))
+    choose("shortest", min(indices, key=lambda index: batch.rollouts[index].tokens))
     if not_right:
-        take("highest_reward_not_right", max(not_right, key=batch.totals.__getitem__))
-    return found
+        choose("highest_reward_not_right", max(not_right, key=batch.totals.__getitem__))
+    return reasons_of
 
 
-def _row(batch: Batch, at: int, why: list[str]) -> dict[str, Any]:
-    rollout = batch.rollouts[at]
+def _row(batch: Batch, index: int, reasons: list[str]) -> dict[str, Any]:
+    rollout = batch.rollouts[index]
     return {
         "step": batch.step,
-        "why": why,
+        "why": reasons,
         "problem_id": rollout.problem.id,
         "prompt": rollout.problem.messages[-1].content,
         "completion": rollout.trace.completion,
         "finish": rollout.trace.finish,
         "tokens": rollout.tokens,
-        "reward": round(batch.totals[at], 4),
-        "rewards": {name: values[at] for name, values in batch.values.items()},
+        "reward": round(batch.totals[index], 4),
+        "rewards": {name: values[index] for name, values in batch.values.items()},
         "verdict": rollout.outcome.passed,
         "reason": rollout.outcome.reason,
     }

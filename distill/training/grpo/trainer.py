@@ -25,18 +25,18 @@ from distill.types import Message
 if TYPE_CHECKING:
     from trl import GRPOConfig
 
-_NAMES = {
+_RENAMED_METRICS = {
     "completions/mean_length": "completion_length",
     "completions/max_length": "completion_length_max",
     "completions/clipped_ratio": "clipped_ratio",
     "clip_ratio/region_mean": "clip_ratio",
     "step_time": "step_seconds",
 }
-_KEPT = ("loss", "learning_rate", "grad_norm", "reward", "reward_std", "frac_reward_zero_std", "kl", "entropy")
+_KEPT_METRICS = ("loss", "learning_rate", "grad_norm", "reward", "reward_std", "frac_reward_zero_std", "kl", "entropy")
 
 
 class Job(Training):
-    """`rows` is prompts.parquet."""
+    """A training job whose `rows` is prompts.parquet, with what GRPO needs besides."""
 
     rewards: dict[str, Any]
     tags: Tags
@@ -46,7 +46,7 @@ class Job(Training):
     """TRL's own, by their names in GRPOConfig."""
     limits: Limits = Limits()
     samples: str
-    """A .jsonl for completions to read."""
+    """Path of the .jsonl that completions are put into to be read."""
     samples_every: int = Field(10, ge=1)
 
     def fingerprint(self, rows: str) -> str:
@@ -61,43 +61,45 @@ def train(job: Job) -> None:
     Every rank calls it. `outcome.json` says `done`, or `stopped` after a request to stop.
 
     Raises:
-        RunError: a guard stopped it (with a checkpoint), or the loss is not finite.
-        InputError: the trainer would show the student other prompts than inference does.
+        RunError: a guard stopped it (with a checkpoint), the loss is not finite, or the trainer would show the student
+            other prompts than inference does.
     """
     files = callbacks.Files(Path(job.folder))
-    made = build(job)
-    _same_prompts(made, job)
-    before = callbacks.last_whole(job.checkpoint_folder)
-    begun = int(before.name.rpartition("-")[2]) if before else 0
+    grpo_trainer = build(job)
+    _check_prompts(grpo_trainer, job)
+    checkpoint = callbacks.last_whole(job.checkpoint_folder)
+    resumed_step = callbacks.step_of(checkpoint) if checkpoint else 0
     watch = Watch(job.limits)
-    watch.recall(_rows(Path(job.metrics), begun))
-    report, guard = callbacks.build(job, "grpo", row), _guard(watch)
-    made.add_callback(report)
-    made.add_callback(guard)
-    result = made.train(resume_from_checkpoint=str(before) if before else None)
-    steps = made.state.global_step
-    history = [entry for entry in made.state.log_history if "reward" in entry]
-    if bad := [entry["step"] for entry in history if not math.isfinite(entry.get("loss", 0))]:
-        raise RunError(f"the loss is not finite at step {bad[0]}", fix="lower grpo.learning_rate, or raise grpo.warmup")
-    if guard.why:
+    watch.recall(_earlier_rows(Path(job.metrics), resumed_step))
+    guard = _guard(watch)
+    grpo_trainer.add_callback(callbacks.build(job, "grpo", metrics_row))
+    grpo_trainer.add_callback(guard)
+    result = grpo_trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    steps = grpo_trainer.state.global_step
+    history = [entry for entry in grpo_trainer.state.log_history if "reward" in entry]
+    if bad_steps := [entry["step"] for entry in history if not math.isfinite(entry.get("loss", 0))]:
         raise RunError(
-            f"stopped at step {steps}: {guard.why}",
+            f"the loss is not finite at step {bad_steps[0]}", fix="lower grpo.learning_rate, or raise grpo.warmup"
+        )
+    if guard.reason:
+        raise RunError(
+            f"stopped at step {steps}: {guard.reason}",
             where=job.samples,
             fix="read the completions there; with other grpo.limits the same command goes on from the checkpoint",
         )
-    stopped = steps < made.state.max_steps
+    stopped = steps < grpo_trainer.state.max_steps
     if not stopped:
-        trainer.save(made, job)
-    earned = [entry["reward"] for entry in history if entry["reward"] is not None]
+        trainer.save(grpo_trainer, job)
+    mean_rewards = [entry["reward"] for entry in history if entry["reward"] is not None]
     outcome = {
         "status": "stopped" if stopped else "done",
         "steps": steps,
-        "first_reward": _mean(earned[:10]),
-        "last_reward": _mean(earned[-10:]),
+        "first_reward": _mean(mean_rewards[:10]),
+        "last_reward": _mean(mean_rewards[-10:]),
         "train_seconds": round(result.metrics["train_runtime"], 1),
-        "resumed_at": begun,
+        "resumed_at": resumed_step,
     }
-    if made.is_world_process_zero():
+    if grpo_trainer.is_world_process_zero():
         write_json(files.outcome, outcome)
 
 
@@ -105,29 +107,32 @@ def build(job: Job) -> Any:
     """The trainer, ready to train; no callback of ours yet."""
     import datasets
     from transformers import PrinterCallback
-    from transformers.utils import logging as told
+    from transformers.utils import logging as transformers_logging
 
     datasets.disable_progress_bars()
-    told.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     cache = str(Path(job.folder) / "cache")
     rows = datasets.load_dataset("parquet", data_files=job.rows, split="train", cache_dir=cache)
     arguments = config(job)  # before the model: it is what tells transformers about DeepSpeed
     groups = job.setup.batch // arguments.num_generations
     count = -(-job.steps // arguments.num_iterations) * groups
-    rates = [about["pass_rate"] for about in rows["extra_info"]]
+    rates = [info["pass_rate"] for info in rows["extra_info"]]
     rows = rows.select(prompts.order(rates, count, job.order, job.seed))
-    functions = Functions(rewards.build(job.rewards, context(job)), context(job), _reader(job, arguments))
+    functions = Functions(rewards.build(job.rewards, context(job)), context(job), _samples_writer(job, arguments))
     arguments.reward_weights = functions.weights
-    made = lean_trainer.trainer()(
+    peft_config = None
+    if job.setup.method != "full":
+        peft_config = trainer.adapters(job.lora, job.lora_targets)
+    grpo_trainer = lean_trainer.trainer()(
         model=trainer.load_model(job),
         reward_funcs=functions.all(),
         args=arguments,
         train_dataset=rows,
         processing_class=trainer.load_tokenizer(job),
-        peft_config=None if job.setup.method == "full" else trainer.adapters(job.lora, job.lora_targets),
+        peft_config=peft_config,
     )
-    made.remove_callback(PrinterCallback)
-    return made
+    grpo_trainer.remove_callback(PrinterCallback)
+    return grpo_trainer
 
 
 def config(job: Job) -> GRPOConfig:
@@ -143,6 +148,7 @@ def config(job: Job) -> GRPOConfig:
 
 
 def context(job: Job) -> Context:
+    """What the job's rewards may need besides the rollouts."""
     return Context(
         tokenizer=Tokenizer(job.model, job.revision, job.template),
         eos=job.eos,
@@ -152,54 +158,64 @@ def context(job: Job) -> Context:
     )
 
 
-def row(logs: dict[str, Any]) -> dict[str, Any]:
-    """What of TRL's logs goes into metrics.jsonl, and under which name."""
-    found = {name: logs[name] for name in _KEPT if name in logs}
-    found |= {ours: logs[theirs] for theirs, ours in _NAMES.items() if theirs in logs}
+def metrics_row(logs: dict[str, Any]) -> dict[str, Any]:
+    """The part of TRL's logs that goes into metrics.jsonl, under the names it has there."""
+    metrics = {name: logs[name] for name in _KEPT_METRICS if name in logs}
+    metrics |= {ours: logs[theirs] for theirs, ours in _RENAMED_METRICS.items() if theirs in logs}
     means = {name: value for name, value in logs.items() if name.startswith("rewards/") and name.endswith("/mean")}
-    return found | {name.removesuffix("/mean"): value for name, value in means.items()}
+    return metrics | {name.removesuffix("/mean"): value for name, value in means.items()}
 
 
-def _reader(job: Job, arguments: GRPOConfig) -> Any:
-    return samples.writer(Path(job.samples), job.samples_every) if arguments.process_index == 0 else None
+def _samples_writer(job: Job, arguments: GRPOConfig) -> Any:
+    """What puts completions aside to be read, on the first rank; None on the others."""
+    if arguments.process_index != 0:
+        return None
+    return samples.writer(Path(job.samples), job.samples_every)
 
 
 def _guard(watch: Watch) -> Any:
     from transformers import TrainerCallback
 
     class Guard(TrainerCallback):  # type: ignore[misc]
-        why = ""
+        reason = ""
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
             if not logs or "reward" not in logs:
                 return
-            self.why = self.why or watch.look(row(logs))
-            if callbacks.anywhere(bool(self.why), args.device):
-                control.should_training_stop = control.should_save = True
+            self.reason = self.reason or watch.look(metrics_row(logs))
+            if callbacks.anywhere(bool(self.reason), args.device):
+                control.should_training_stop = True
+                control.should_save = True
 
     return Guard()
 
 
-def _rows(metrics: Path, steps: int) -> list[dict[str, Any]]:
-    """The rows of this stage up to a step; of a step that was repeated after a kill, the last."""
+def _earlier_rows(metrics: Path, steps: int) -> list[dict[str, Any]]:
+    """The rows of this stage up to the step `steps`; of a step that was repeated after a kill, the last."""
     if not steps or not metrics.is_file():
         return []
     rows = map(json.loads, metrics.read_text(encoding="utf-8").splitlines())
-    found = {one["step"]: one for one in rows if one.get("stage") == "grpo" and one["step"] <= steps}
-    return [found[step] for step in sorted(found)]
+    row_of_step = {
+        logged["step"]: logged for logged in rows if logged.get("stage") == "grpo" and logged["step"] <= steps
+    }
+    return [row_of_step[step] for step in sorted(row_of_step)]
 
 
-def _same_prompts(made: Any, job: Job) -> None:
-    """TRL renders prompts with transformers; inference shows what `chat` renders."""
+def _check_prompts(grpo_trainer: Any, job: Job) -> None:
+    """Stop where TRL, which renders prompts with transformers, shows others than `chat` renders for inference.
+
+    Raises:
+        RunError: the first prompt differs.
+    """
     tokenizer = Tokenizer(job.model, job.revision, job.template)
-    turns = made.train_dataset[0]["prompt"]
-    theirs = made.processing_class.apply_chat_template(
+    turns = grpo_trainer.train_dataset[0]["prompt"]
+    trainer_ids = grpo_trainer.processing_class.apply_chat_template(
         turns, add_generation_prompt=True, tokenize=True, return_dict=True
     )["input_ids"]
-    ours = tokenizer.prompt([Message.model_validate(turn) for turn in turns], job.tags)
-    if list(theirs) != list(ours.ids):
+    prompt = tokenizer.prompt([Message.model_validate(turn) for turn in turns], job.tags)
+    if list(trainer_ids) != list(prompt.ids):
         raise RunError(
-            f"the trainer's prompt has {len(theirs)} tokens, inference's {len(ours.ids)}, and they differ",
+            f"the trainer's prompt has {len(trainer_ids)} tokens, inference's {len(prompt.ids)}, and they differ",
             where=job.model,
             fix="does tokenizer_config.json name another template or a BOS of its own?",
         )

@@ -11,4 +11,6 @@ from distill.training.sft import worker
 if __name__ == "__main__":
     status = worker.main(sys.argv[1], trainer.Job, trainer.train)
     sys.stdout.flush()
-    os._exit(status) if status else sys.exit(0)
+    if status:
+        os._exit(status)
+    sys.exit(0)

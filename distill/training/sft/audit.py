@@ -15,33 +15,39 @@ from typing import Any
 from distill.errors import RunError
 from distill.models.chat import Tokenizer
 from distill.models.presets import Student
-from distill.training.sft import row_faults, rows
+from distill.training.sft import row_faults as faults
+from distill.training.sft import rows
 from distill.training.sft.renderer import IGNORED, Renderer, labels_of
 from distill.training.sft.row_faults import text_of
 from distill.types import Record
 
-_FIRST, _LONGEST, _RANDOM = 8, 8, 16
+_FIRST = 8
+_LONGEST = 8
+_RANDOM = 16
+_Document = tuple[tuple[int, ...], tuple[int, ...]]
+"""Token ids and labels of one document of a batch."""
 
 
 class Shown(Record):
-    """One row to look at."""
+    """One row to look at, as the student will learn it."""
 
     id: str
     prompt: str
-    """No loss is taken of it."""
+    """Text that no loss is taken of."""
     learnt: str
+    """Text that the loss is taken of, without the EOS."""
     eos: str
-    """Follows `learnt`, and is learnt too."""
+    """The EOS token, which follows `learnt` and is learnt too."""
     tokens: int
     loss_tokens: int
 
 
 class Audit(Record):
-    """What was looked at, and nothing was wrong."""
+    """An audit that found nothing wrong: what was looked at."""
 
     rows: int
     longest: int
-    """Tokens."""
+    """Tokens of the longest row."""
     unfit: int
     """Rows of the sample that `rows.build` will leave out."""
     warnings: tuple[str, ...]
@@ -49,10 +55,11 @@ class Audit(Record):
 
     @property
     def words(self) -> str:
-        left = f", {self.unfit} unfit to train on and left out" if self.unfit else ""
+        """The audit in one line."""
+        unfit = f", {self.unfit} unfit to train on and left out" if self.unfit else ""
         return (
             f"{self.rows} rows (first, longest, random; up to {self.longest:,} tokens): the prompt is that of "
-            f"inference, reasoning and one EOS are learnt{left}"
+            f"inference, reasoning and one EOS are learnt{unfit}"
         )
 
 
@@ -74,61 +81,60 @@ def check(
     """
     tags = student.think
     render = Renderer(tokenizer, tags, eos)
-    template_of = f"chat template {student.template or 'of ' + student.model}"
-    row_faults.stop(row_faults.of_tokenizer(tokenizer, student), student.model)
-    row_faults.stop(row_faults.of_template(tokenizer, tags, eos), template_of)
-    shown: list[Shown] = []
+    template_name = student.template or f"of {student.model}"
+    faults.stop(faults.of_tokenizer(tokenizer, student), student.model)
+    faults.stop(faults.of_template(tokenizer, tags, eos), f"chat template {template_name}")
+    audited: list[Shown] = []
     unfit: list[tuple[str, str]] = []
     for row in sample(set_path, limit, max_length, seed):
         turns = rows.messages(row, set_path)
-        example, _, what = render(turns)
+        example, _, explanation = render(turns)
         if example is None:
-            unfit.append((row["trace_id"], what))
+            unfit.append((row["trace_id"], explanation))
             continue
         labels = labels_of(example)
-        row_faults.stop(
-            row_faults.of_row(tokenizer, tags, eos, turns, example.ids, labels), f"{set_path}, row {row['trace_id']}"
-        )
-        shown.append(_shown(tokenizer, row["trace_id"], example.ids, labels, eos))
-    if not shown:
-        id, what = unfit[0] if unfit else ("none", "the set is empty")
+        row_faults = faults.of_row(tokenizer, tags, eos, turns, example.ids, labels)
+        faults.stop(row_faults, f"{set_path}, row {row['trace_id']}")
+        audited.append(_audited_row(tokenizer, row["trace_id"], example.ids, labels, eos))
+    if not audited:
+        id, explanation = unfit[0] if unfit else ("none", "the set is empty")
         raise RunError(
-            f"none of {len(unfit)} sampled rows can be trained on; the first ({id}): {what}",
+            f"none of {len(unfit)} sampled rows can be trained on; the first ({id}): {explanation}",
             where=str(set_path),
             fix="do template and think tags of the student's preset fit the traces?",
         )
     return Audit(
-        rows=len(shown),
-        longest=max(row.tokens for row in shown),
+        rows=len(audited),
+        longest=max(row.tokens for row in audited),
         unfit=len(unfit),
         warnings=warnings(tokenizer, student, eos),
-        example=shown[0],
+        example=audited[0],
     )
 
 
-def sample(path: Path, limit: int | None, longest: int | None, seed: int) -> Iterator[dict[str, Any]]:
-    """Rows of a set: the first ones, those with the longest replies (of up to `longest` tokens) and random ones."""
+def sample(path: Path, limit: int | None, max_length: int | None, seed: int) -> Iterator[dict[str, Any]]:
+    """Rows of a set: the first ones, those with the longest replies below `max_length` tokens and random ones."""
     import pyarrow
 
     columns = [*rows.COLUMNS, "tokens"]
     source = rows.opened(path, columns)
     sizes = source.read(columns=["tokens"]).column(0).slice(0, limit).to_pylist()
-    trained = [at for at, size in enumerate(sizes) if longest is None or size < longest]
+    trainable = [index for index, size in enumerate(sizes) if max_length is None or size < max_length]
     chosen = set(range(min(_FIRST, len(sizes))))
-    chosen |= set(sorted(trained, key=lambda at: (-sizes[at], at))[:_LONGEST])
+    chosen |= set(sorted(trainable, key=lambda index: (-sizes[index], index))[:_LONGEST])
     chosen |= set(random.Random(seed).sample(range(len(sizes)), min(_RANDOM, len(sizes))))  # noqa: S311
     start = 0
     for group in range(source.num_row_groups):
         end = start + source.metadata.row_group(group).num_rows
-        if any(start <= at < end for at in chosen):
+        if any(start <= index < end for index in chosen):
             for batch in source.iter_batches(batch_size=256, row_groups=[group], columns=columns):
-                here = [at - start for at in sorted(chosen) if start <= at < start + batch.num_rows]
-                yield from batch.take(pyarrow.array(here, pyarrow.int64())).to_pylist()
+                offsets = [index - start for index in sorted(chosen) if start <= index < start + batch.num_rows]
+                yield from batch.take(pyarrow.array(offsets, pyarrow.int64())).to_pylist()
                 start += batch.num_rows
         start = end
 
 
-def _shown(tokenizer: Tokenizer, id: str, ids: Sequence[int], labels: Sequence[int], eos: str) -> Shown:
+def _audited_row(tokenizer: Tokenizer, id: str, ids: Sequence[int], labels: Sequence[int], eos: str) -> Shown:
     learnt = [label for label in labels if label != IGNORED]
     return Shown(
         id=id,
@@ -142,15 +148,16 @@ def _shown(tokenizer: Tokenizer, id: str, ids: Sequence[int], labels: Sequence[i
 
 def warnings(tokenizer: Tokenizer, student: Student, eos: str) -> tuple[str, ...]:
     """What does not harm this training, but may harm what follows."""
-    said = []
+    texts = []
     if (student.pad or tokenizer.special("pad_token")) == eos:
-        said.append(f"padding and EOS are both {eos}: a trainer that masks padding by its id never learns to stop")
-    spelt = [tag for tag in (student.think.open, student.think.close) if len(tokenizer.encode(tag)) != 1]
-    if spelt:
-        said.append(
-            f"{' and '.join(spelt)} are spelt, not tokens: vLLM's reasoning parser qwen3 reads that, deepseek_r1 not"
+        texts.append(f"padding and EOS are both {eos}: a trainer that masks padding by its id never learns to stop")
+    spelt_tags = [tag for tag in (student.think.open, student.think.close) if len(tokenizer.encode(tag)) != 1]
+    if spelt_tags:
+        texts.append(
+            f"{' and '.join(spelt_tags)} are spelt, not tokens: "
+            "vLLM's reasoning parser qwen3 reads that, deepseek_r1 not"
         )
-    return tuple(said)
+    return tuple(texts)
 
 
 def batch(
@@ -159,7 +166,7 @@ def batch(
     built: Path,
     position_ids: Sequence[Sequence[int]] | None = None,
 ) -> int:
-    """Check a batch as the model gets it, padded or packed: whole rows of the built file, with the mask built for them.
+    """Check that a batch, padded or packed, consists of whole rows of the built file, with the mask built for them.
 
     Args:
         input_ids: (rows, tokens); a row is one document and padding, or several documents packed.
@@ -172,41 +179,52 @@ def batch(
     Raises:
         RunError: a document was cut, joined to another, or has another mask.
     """
-    documents: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
-    for number, (ids, marks) in enumerate(zip(input_ids, labels, strict=True)):
-        starts = [at for at, mark in enumerate(marks) if mark == IGNORED and (at == 0 or marks[at - 1] != IGNORED)]
-        cuts = sorted({0, *starts, len(ids)})
-        found = [(tuple(ids[a:b]), tuple(marks[a:b])) for a, b in pairwise(cuts)]
-        if found and set(found[-1][1]) == {IGNORED} and len(set(found[-1][0])) == 1:
-            found.pop()  # padding
-        documents += found
+    documents: list[_Document] = []
+    for row_index, (ids, row_labels) in enumerate(zip(input_ids, labels, strict=True)):
+        row_documents = _documents_of(ids, row_labels)
+        documents += row_documents
         if position_ids is not None:
-            _positions(position_ids[number], [len(ids) for ids, _ in found], number)
-    missing = set(documents)
+            _check_positions(position_ids[row_index], [len(ids) for ids, _ in row_documents], row_index)
+    unmatched = set(documents)
     sizes = {len(ids) for ids, _ in documents}
-    masks: dict[tuple[int, ...], int] = {}
-    for row, marks in rows.find(built, sizes):
-        missing.discard((tuple(row), tuple(marks)))
-        masks[tuple(row)] = sum(mark != IGNORED for mark in marks)
-    for ids, marks in documents:
-        if (ids, marks) not in missing:
+    learnt_counts: dict[tuple[int, ...], int] = {}
+    for row_ids, row_labels in rows.find(built, sizes):
+        unmatched.discard((tuple(row_ids), tuple(row_labels)))
+        learnt_counts[tuple(row_ids)] = sum(label != IGNORED for label in row_labels)
+    for ids, row_labels in documents:
+        if (ids, row_labels) not in unmatched:
             continue
-        learnt = sum(mark != IGNORED for mark in marks)
-        what = f"it learns {learnt:,} of its {len(ids):,} tokens, " + (
-            f"and was built to learn {masks[ids]:,}" if ids in masks else "and no row reads so: it was cut or joined"
-        )
+        learnt = sum(label != IGNORED for label in row_labels)
+        if ids in learnt_counts:
+            difference = f"and was built to learn {learnt_counts[ids]:,}"
+        else:
+            difference = "and no row reads so: it was cut or joined"
         raise RunError(
-            f"a document of the first batch is not what was built: {what}",
+            f"a document of the first batch is not what was built: it learns {learnt:,} of its {len(ids):,} tokens, "
+            + difference,
             where=str(built),
             fix="this is a fault of batching, not of the data: please report it with the versions in run.json",
         )
     return len(documents)
 
 
-def _positions(positions: Sequence[int], sizes: Sequence[int], number: int) -> None:
+def _documents_of(ids: Sequence[int], labels: Sequence[int]) -> list[_Document]:
+    """The documents of a row: each begins where labels go from learnt to ignored; padding is dropped."""
+    starts = [
+        index for index, label in enumerate(labels) if label == IGNORED and (index == 0 or labels[index - 1] != IGNORED)
+    ]
+    cuts = sorted({0, *starts, len(ids)})
+    documents = [(tuple(ids[begin:end]), tuple(labels[begin:end])) for begin, end in pairwise(cuts)]
+    if documents and set(documents[-1][1]) == {IGNORED} and len(set(documents[-1][0])) == 1:
+        documents.pop()  # padding
+    return documents
+
+
+def _check_positions(positions: Sequence[int], sizes: Sequence[int], row_index: int) -> None:
     expected = [position for size in sizes for position in range(size)]
     if list(positions[: len(expected)]) != expected:
         raise RunError(
-            f"positions in row {number} of the first batch do not start again with each document: it would see others",
+            f"positions in row {row_index} of the first batch do not start again with each document: "
+            "it would see others",
             fix="this is a fault of packing, not of the data: please report it with the versions in run.json",
         )

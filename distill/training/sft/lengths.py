@@ -12,18 +12,18 @@ from distill.training.sft.rows import Built
 MOST = 0.05
 """Share of the rows that may go unless told otherwise: up to the 95th percentile a limit trims the tail, beyond it the
 mean length and the share of hard problems begin to move."""
-_BAR = 40
+_BAR_WIDTH = 40
 
 
-def check(built: Built, max_length: int, most: float = MOST) -> None:
+def check(built: Built, max_length: int, max_dropped: float = MOST) -> None:
     """Stop where more than the share `most` of the rows is left out.
 
     Raises:
         RunError: says how much is lost, of which problem sets, and which `sft.max_length` would keep how much.
     """
-    unfit = sum(found.count for found in built.unfit.values())
-    lost = built.dropped + unfit
-    if built.rows and lost <= most * built.of:
+    unfit_count = sum(unfit_rows.count for unfit_rows in built.unfit.values())
+    left_out = built.dropped + unfit_count
+    if built.rows and left_out <= max_dropped * built.of:
         return
     if not built.of:
         raise RunError("the set to train on has no rows", fix="loosen the filter's checks; `distill filter` shows them")
@@ -31,18 +31,19 @@ def check(built: Built, max_length: int, most: float = MOST) -> None:
     if built.dropped:
         parts.append(f"{built.dropped:,} ({built.dropped / built.of:.1%}) are longer than {max_length:,} tokens")
         parts.append(f"by set: {_by_set(built)}")
-    for found in built.unfit.values():
-        parts.append(f"{found.count:,} cannot be trained on (first {found.first}): {found.what}")
+    for unfit_rows in built.unfit.values():
+        parts.append(f"{unfit_rows.count:,} cannot be trained on (first {unfit_rows.first}): {unfit_rows.what}")
     remedies = []
     if built.dropped:
-        keeps = ", ".join(f"{length:,} keeps {_share(share)}" for length, share in _above(built, max_length))
+        longer = [(length, share) for length, share in built.keep_at.items() if length > max_length]
+        keeps = ", ".join(f"{length:,} keeps {_percentage(share)}" for length, share in longer)
         remedies.append(f"raise sft.max_length ({keeps}; activation memory grows with it, see `distill plan`)")
-    if unfit > most * built.of:
+    if unfit_count > max_dropped * built.of:
         remedies.append("mend or filter those traces: they say what the student's template or tokens do not allow")
     if built.rows:
-        remedies.append(f"accept the loss with --set sft.max_dropped={_up(lost / built.of)}")
+        remedies.append(f"accept the loss with --set sft.max_dropped={_rounded_up(left_out / built.of)}")
     raise RunError(
-        f"{lost:,} of {built.of:,} rows would be left out, more than sft.max_dropped allows ({most:.1%}); "
+        f"{left_out:,} of {built.of:,} rows would be left out, more than sft.max_dropped allows ({max_dropped:.1%}); "
         + "; ".join(parts),
         fix="; or ".join(remedies),
     )
@@ -51,45 +52,48 @@ def check(built: Built, max_length: int, most: float = MOST) -> None:
 def table(built: Built, max_length: int) -> str:
     """Lengths as plain text: a histogram, what other limits would keep, what is left out of which set."""
     lines = [f"length of {sum(built.histogram.values()):,} rows, tokens"]
-    most = max(built.histogram.values(), default=1)
+    tallest = max(built.histogram.values(), default=1)
     total = max(1, sum(built.histogram.values()))
     for upper, count in built.histogram.items():
-        bar = "#" * round(_BAR * count / most)
+        bar = "#" * round(_BAR_WIDTH * count / tallest)
         lines.append(f"  ≤ {upper:>7,}  {count:>11,}  {count / total:>6.1%}  {bar}".rstrip())
     lines.append(f"max_length {max_length:,} leaves out {built.dropped:,} ({built.dropped / total:.1%})")
     for length, share in built.keep_at.items():
-        lines.append(f"  {length:>9,} would keep {_share(share):>6}")
-    for name, (dropped, of) in built.dropped_by_set.items():
+        lines.append(f"  {length:>9,} would keep {_percentage(share):>6}")
+    for name, (dropped, total_of_set) in built.dropped_by_set.items():
         if dropped:
-            lines.append(f"  left out of {_name(name)}: {dropped:,} of {of:,} ({dropped / of:.1%})")
-    for reason, found in built.unfit.items():
-        lines.append(f"  left out as {reason}: {found.count:,}, first {found.first}: {found.what}")
+            share = dropped / total_of_set
+            lines.append(f"  left out of {_printable(name)}: {dropped:,} of {total_of_set:,} ({share:.1%})")
+    for reason, unfit_rows in built.unfit.items():
+        lines.append(f"  left out as {reason}: {unfit_rows.count:,}, first {unfit_rows.first}: {unfit_rows.what}")
     return "\n".join(lines)
 
 
-def _by_set(built: Built, most: int = 5) -> str:
+def _by_set(built: Built, limit: int = 5) -> str:
     """The sets that lose the largest share first."""
     losing = sorted(
-        (-dropped / of, name, dropped, of) for name, (dropped, of) in built.dropped_by_set.items() if dropped
+        (-dropped / total, name, dropped, total) for name, (dropped, total) in built.dropped_by_set.items() if dropped
     )
-    told = [f"{_name(name)} {dropped:,} of {of:,} ({-share:.1%})" for share, name, dropped, of in losing[:most]]
-    return ", ".join(told) + (f" and {len(losing) - most} more" if len(losing) > most else "")
+    text = ", ".join(
+        f"{_printable(name)} {dropped:,} of {total:,} ({-share:.1%})" for share, name, dropped, total in losing[:limit]
+    )
+    if len(losing) > limit:
+        text += f" and {len(losing) - limit} more"
+    return text
 
 
-def _above(built: Built, max_length: int) -> list[tuple[int, float]]:
-    return [(length, share) for length, share in built.keep_at.items() if length > max_length]
+def _printable(name: str) -> str:
+    """A data set's name made plain: sets name themselves, and nothing of it may drive a terminal."""
+    if not name:
+        return "no set"
+    return name if name.isprintable() else repr(name)
 
 
-def _name(name: str) -> str:
-    """Data sets name themselves: nothing of it may drive a terminal."""
-    return (name if name.isprintable() else repr(name)) or "no set"
-
-
-def _share(share: float) -> str:
+def _percentage(share: float) -> str:
     """A percentage that says 100.0 % only of all."""
     return "all" if share == 1 else f"{min(share, 0.999):.1%}"
 
 
-def _up(share: float) -> float:
-    """Rounded up to whole per cents."""
+def _rounded_up(share: float) -> float:
+    """A share rounded up to whole per cents."""
     return -(-share * 100 // 1) / 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
-_POOL = 50
+_GROUPS_PER_POOL = 50
 """Batches whose rows are sorted by length together: enough for little padding, few enough to keep batches mixed."""
 
 
@@ -18,7 +18,9 @@ class Order:
     """
 
     def __init__(self, lengths: Sequence[int], group: int, seed: int) -> None:
-        self._lengths, self._group, self._seed = lengths, group, seed
+        self._lengths = lengths
+        self._group_size = group
+        self._seed = seed
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -28,21 +30,23 @@ class Order:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        draw = random.Random(f"{self._seed}:{self.epoch}")  # noqa: S311
+        rng = random.Random(f"{self._seed}:{self.epoch}")  # noqa: S311
         order = list(range(len(self._lengths)))
-        draw.shuffle(order)
-        if self._group > 1:
-            order = self._grouped(order, draw)
+        rng.shuffle(order)
+        if self._group_size > 1:
+            order = self._grouped(order, rng)
         return iter(order)
 
-    def _grouped(self, order: list[int], draw: random.Random) -> list[int]:
-        size = self._group
+    def _grouped(self, order: list[int], rng: random.Random) -> list[int]:
+        group_size = self._group_size
         # what does not fill a group goes last: in the middle it would shift the groups after it
-        whole, rest = order[: len(order) // size * size], order[len(order) // size * size :]
+        filled_rows = len(order) // group_size * group_size
+        filled = order[:filled_rows]
+        remainder = order[filled_rows:]
         groups = []
-        for start in range(0, len(whole), size * _POOL):
-            pool = sorted(whole[start : start + size * _POOL], key=self._lengths.__getitem__)
-            groups += [pool[at : at + size] for at in range(0, len(pool), size)]
+        for start in range(0, len(filled), group_size * _GROUPS_PER_POOL):
+            pool = sorted(filled[start : start + group_size * _GROUPS_PER_POOL], key=self._lengths.__getitem__)
+            groups += [pool[begin : begin + group_size] for begin in range(0, len(pool), group_size)]
         # mixed again, so that an optimizer step of several groups sees short and long rows
-        draw.shuffle(groups)
-        return [row for group in groups for row in group] + rest
+        rng.shuffle(groups)
+        return [row for members in groups for row in members] + remainder

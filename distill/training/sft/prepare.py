@@ -23,7 +23,7 @@ from distill.training.sft.renderer import Renderer
 
 LOG = logging.getLogger("distill")
 _FINGERPRINT = "fingerprint"
-_WHY: dict[Batching, str] = {
+_BATCHING_REASONS: dict[Batching, str] = {
     "packed": "rows are packed, flash-attention skips what documents do not see of one another",
     "grouped": "batches of rows of like length: without flash-attention a packed row costs the square of its length",
 }
@@ -56,12 +56,12 @@ def prepare(
         InputError: nothing fits, or a hyperparameter is missing.
     """
     tokenizer = Tokenizer(student.model, student.revision, presets.template(student))
-    out = settings.folder(run) / "rows.parquet"
-    job = settings.job(run, student, config, tokenizer, rows=out, batches=config.batching)
+    rows_path = settings.folder(run) / "rows.parquet"
+    job = settings.job(run, student, config, tokenizer, rows=rows_path, batches=config.batching)
     longest = job.setup.max_length
-    checked = audit.check(data, student, tokenizer, job.eos, max_length=longest, limit=config.limit)
-    LOG.info("sft: audit: %s", checked.words)
-    for warning in checked.warnings:
+    audited = audit.check(data, student, tokenizer, job.eos, max_length=longest, limit=config.limit)
+    LOG.info("sft: audit: %s", audited.words)
+    for warning in audited.warnings:
         LOG.warning("sft: %s", warning)
     built = rows.build(
         data,
@@ -69,7 +69,7 @@ def prepare(
         tokenizer,
         max_length=longest,
         limit=config.limit,
-        out=out,
+        out=rows_path,
         progress=progress,
         keep=keep,
     )
@@ -77,51 +77,59 @@ def prepare(
     if built.dropped:
         LOG.info("sft: %s", lengths.table(built, longest))
     if config.batching == "auto":
-        LOG.info("sft: %s", _WHY[job.batching])
-    (write if keep else foretell)(job, built.made_of)
-    return Prepared(job, built, checked)
+        LOG.info("sft: %s", _BATCHING_REASONS[job.batching])
+    if keep:
+        write(job, built.made_of)
+    else:
+        foretell(job, built.made_of)
+    return Prepared(job, built, audited)
 
 
 def write(job: Job, made_of: str, stage: str = "sft") -> None:
-    """The job's files; checkpoints that belong to another job go.
+    """Write the job's files and remove checkpoints that belong to another job.
 
     Args:
-        made_of: what tells its rows from others.
+        made_of: a hash that tells the job's rows from others.
     """
     folder = Path(job.folder)
     if job.setup.strategy != "single":
         files.write(folder, job.setup, attention=job.attention)
-    if _others(job, made_of):
+    if _foreign_checkpoints(job, made_of):
         LOG.warning("%s: checkpoints of other settings or rows are removed: %s", stage, job.checkpoint_folder)
         shutil.rmtree(job.checkpoint_folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _FINGERPRINT).write_text(job.fingerprint(made_of))
-    if (last := callbacks.last_whole(job.checkpoint_folder)) is not None:
-        LOG.info("%s: goes on from %s", stage, last.name)
+    newest = callbacks.last_whole(job.checkpoint_folder)
+    if newest is not None:
+        LOG.info("%s: goes on from %s", stage, newest.name)
     write_json(folder / "job.json", job.model_dump(mode="json"))  # last: further nodes start when they see it
 
 
 def foretell(job: Job, made_of: str, stage: str = "sft") -> None:
     """Say what `write` would do to the checkpoints that are there."""
-    if _others(job, made_of):
+    if _foreign_checkpoints(job, made_of):
         LOG.warning("%s: checkpoints of other settings or rows would be removed: %s", stage, job.checkpoint_folder)
-    elif (last := callbacks.last_whole(job.checkpoint_folder)) is not None:
-        LOG.info("%s: would go on from %s", stage, last.name)
+    elif (newest := callbacks.last_whole(job.checkpoint_folder)) is not None:
+        LOG.info("%s: would go on from %s", stage, newest.name)
 
 
-def _others(job: Job, made_of: str) -> bool:
+def _foreign_checkpoints(job: Job, made_of: str) -> bool:
     """Whether there are checkpoints and they are not of this job."""
-    known = Path(job.folder) / _FINGERPRINT
-    mine = known.is_file() and known.read_text() == job.fingerprint(made_of)
-    return job.checkpoint_folder.exists() and not mine
+    fingerprint_file = Path(job.folder) / _FINGERPRINT
+    is_own = fingerprint_file.is_file() and fingerprint_file.read_text() == job.fingerprint(made_of)
+    return job.checkpoint_folder.exists() and not is_own
 
 
 def starts(job: Job, data: Path, student: Student, count: int) -> tuple[list[list[int]], int]:
-    """For `finish.stops`: the first rows that fit, up to the end of their reasoning, and how many tokens to allow."""
+    """What `finish.stops` lets the student go on from, and the tokens to allow it.
+
+    Returns:
+        The first `count` rows that fit, as ids up to the end of their reasoning, and a number of tokens.
+    """
     tokenizer = Tokenizer(job.model, job.revision, job.template)
     render = Renderer(tokenizer, student.think, job.eos)
-    found: list[list[int]] = []
-    room = 0
+    beginnings: list[list[int]] = []
+    max_new_tokens = 0
     for batch in rows.opened(data).iter_batches(batch_size=64, columns=list(rows.COLUMNS)):
         for row in batch.to_pylist():
             turns = rows.messages(row, data)
@@ -129,10 +137,10 @@ def starts(job: Job, data: Path, student: Student, count: int) -> tuple[list[lis
             reasoning, close, answer = turns[-1].content.partition(student.think.close)
             if example is None or len(example.ids) > job.setup.max_length or not close:
                 continue
-            ended = turns[-1].model_copy(update={"content": reasoning + close})
-            start = chat.example(tokenizer, [*turns[:-1], ended], student.think, "").ids
-            found.append(list(start))
-            room = max(room, 2 * len(tokenizer.encode(answer)) + 64)
-            if len(found) == count:
-                return found, room
-    return found, room
+            shortened = turns[-1].model_copy(update={"content": reasoning + close})
+            beginning = chat.example(tokenizer, [*turns[:-1], shortened], student.think, "").ids
+            beginnings.append(list(beginning))
+            max_new_tokens = max(max_new_tokens, 2 * len(tokenizer.encode(answer)) + 64)
+            if len(beginnings) == count:
+                return beginnings, max_new_tokens
+    return beginnings, max_new_tokens

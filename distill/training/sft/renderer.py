@@ -15,14 +15,18 @@ IGNORED = -100
 
 
 class Rendered(NamedTuple):
+    """A row as ids and mask, or why there are none."""
+
     example: Example | None
     """None when the row is unfit to train on."""
     reason: str = ""
+    """Short code of why it is unfit, such as `double_think`."""
     what: str = ""
+    """Why it is unfit, in words."""
 
 
 class Renderer:
-    """Messages to ids and mask through `chat.example`, and a look at what the row would teach.
+    """Renders messages to ids and mask through `chat.example`, and looks at what the row would teach.
 
     Model output is hostile: a reply in which `<|im_end|>` is written out would be tokenised to the real one, and teach
     the student to end its turn in the middle of a thought.
@@ -32,15 +36,20 @@ class Renderer:
     """
 
     def __init__(self, tokenizer: Tokenizer, tags: Tags, eos: str) -> None:
-        self.tokenizer, self.tags, self.eos = tokenizer, tags, eos
-        found = tokenizer.encode(eos)
-        if not eos or len(found) != 1:
-            what = f"the end-of-turn text {eos!r} is {len(found)} tokens, not one" if eos else "it has no EOS token"
-            raise InputError(what, where=tokenizer.model, fix="name the token that ends a turn in the preset: `eos: …`")
-        known = tokenizer.fast.get_added_tokens_decoder()
-        marks = {tags.open, tags.close}
-        special = {id for id, token in known.items() if token.special and token.content not in marks}
-        self._special = {*special, found[0]}
+        self.tokenizer = tokenizer
+        self.tags = tags
+        self.eos = eos
+        eos_ids = tokenizer.encode(eos)
+        if not eos or len(eos_ids) != 1:
+            description = "it has no EOS token"
+            if eos:
+                description = f"the end-of-turn text {eos!r} is {len(eos_ids)} tokens, not one"
+            fix = "name the token that ends a turn in the preset: `eos: …`"
+            raise InputError(description, where=tokenizer.model, fix=fix)
+        added_tokens = tokenizer.fast.get_added_tokens_decoder()
+        allowed = {tags.open, tags.close}
+        special_ids = {id for id, token in added_tokens.items() if token.special and token.content not in allowed}
+        self._special_ids = {*special_ids, eos_ids[0]}
 
     def __call__(self, messages: Sequence[Message]) -> Rendered:
         from jinja2 import TemplateError
@@ -55,16 +64,17 @@ class Renderer:
         if content.startswith(self.tags.open) and self._opens(content[len(self.tags.open) :]):
             return Rendered(None, "double_think", f"the reply begins with {self.tags.open} twice")
         learnt = example.ids[example.mask.index(1) : -1]
-        if not self._special.isdisjoint(learnt):
-            token = next(id for id in learnt if id in self._special)
+        if not self._special_ids.isdisjoint(learnt):
+            token = next(id for id in learnt if id in self._special_ids)
             name = self.tokenizer.fast.id_to_token(token)
             return Rendered(None, "special_token", f"{name} is written out in the reply and would be learnt as a token")
         return Rendered(example)
 
     def _opens(self, text: str) -> bool:
+        """Whether a text begins with the opening tag."""
         return text.lstrip().startswith(self.tags.open)
 
 
 def labels_of(example: Example) -> list[int]:
-    """What a trainer compares predictions with: the ids, or -100 where no loss is taken."""
+    """The labels that a trainer compares predictions with: the ids, or -100 where no loss is taken."""
     return [id if learn else IGNORED for id, learn in zip(example.ids, example.mask, strict=True)]

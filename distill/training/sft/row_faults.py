@@ -17,28 +17,29 @@ from distill.models.presets import Student
 from distill.training.sft.renderer import IGNORED
 from distill.types import Message, Record
 
-Check = Literal["reasoning", "think", "eos", "prompt", "mask", "text", "unknown", "history", "pad", "render"]
-_TEMPLATE = "name a template that does in the student's preset, such as `template: think-chatml`"
+FaultKind = Literal["reasoning", "think", "eos", "prompt", "mask", "text", "unknown", "history", "pad", "render"]
+_TEMPLATE_FIX = "name a template that does in the student's preset, such as `template: think-chatml`"
 
-_BYTES = "this tokenizer loses text: use a student whose vocabulary has all bytes"
+_BYTES_FIX = "this tokenizer loses text: use a student whose vocabulary has all bytes"
 
 
 class Fault(Record):
     """One thing that is wrong with a row, a template or a tokenizer."""
 
-    check: Check
+    check: FaultKind
     what: str
     fix: str
 
 
-def stop(found: Sequence[Fault], where: str) -> None:
-    """
+def stop(faults: Sequence[Fault], where: str) -> None:
+    """Stop where anything is wrong.
+
     Raises:
         RunError: there are faults; names them all.
     """
-    if found:
-        remedies = "; ".join(dict.fromkeys(fault.fix for fault in found))
-        raise RunError("; ".join(fault.what for fault in found), where=where, fix=remedies)
+    if faults:
+        remedies = "; ".join(dict.fromkeys(fault.fix for fault in faults))
+        raise RunError("; ".join(fault.what for fault in faults), where=where, fix=remedies)
 
 
 def of_row(
@@ -50,160 +51,191 @@ def of_row(
         messages: the trace, ending in the assistant's turn.
         labels: equal to `ids` where loss is taken, -100 elsewhere.
     """
-    prompt, content = tokenizer.prompt(messages[:-1], tags), messages[-1].content
-    start = next((at for at, label in enumerate(labels) if label != IGNORED), len(labels))
+    prompt = tokenizer.prompt(messages[:-1], tags)
+    content = messages[-1].content
+    start = next((index for index, label in enumerate(labels) if label != IGNORED), len(labels))
     learnt = text_of(tokenizer, ids[start:])
-    turn = _turn(tokenizer, prompt, ids, eos)
-    same = turn is not None and _same(_body(turn, tags), _body(content, tags))
-    found = []
+    turn = _turn_text(tokenizer, prompt, ids, eos)
+    matches = turn is not None and _same_text(_turn_body(turn, tags), _turn_body(content, tags))
+    faults = []
     split = chat.split(content, "", tags)
     reasoning = content[slice(*split.reasoning)].strip() if split.reasoning else ""
-    whole = same and start <= len(prompt.ids)  # then all of the reply is in the loss
-    if not whole and reasoning not in learnt and _canonical(reasoning) not in _canonical(learnt):
-        what = f"the reasoning is not learnt: of its {len(reasoning):,} characters the loss sees {len(learnt):,} others"
-        found.append(Fault(check="reasoning", what=what, fix=f"a template cut it out; {_TEMPLATE}"))
-    if what := _think(content, turn if turn is not None else learnt, learnt, tags, closed=split.answer is not None):
-        found.append(
-            Fault(check="think", what=what, fix="the template's prefill and the traces must fit: one block each")
+    whole_reply = matches and start <= len(prompt.ids)  # then all of the reply is in the loss
+    if not whole_reply and reasoning not in learnt and _canonical(reasoning) not in _canonical(learnt):
+        description = (
+            f"the reasoning is not learnt: of its {len(reasoning):,} characters the loss sees {len(learnt):,} others"
         )
-    found += _eos(tokenizer, eos, ids, labels)
-    found += _mask(tokenizer, prompt, ids, labels, start)
-    if not found and not same:
-        found.append(_text("reply", _body(turn or learnt, tags), _body(content, tags)))
-    if not _same(asked := text_of(tokenizer, prompt.ids), prompt.text):
-        found.append(_text("prompt", asked, prompt.text))
+        faults.append(Fault(check="reasoning", what=description, fix=f"a template cut it out; {_TEMPLATE_FIX}"))
+    visible_turn = learnt if turn is None else turn
+    if description := _think_fault(content, visible_turn, learnt, tags, closed=split.answer is not None):
+        fix = "the template's prefill and the traces must fit: one block each"
+        faults.append(Fault(check="think", what=description, fix=fix))
+    faults += _eos_faults(tokenizer, eos, ids, labels)
+    faults += _mask_faults(tokenizer, prompt, ids, labels, start)
+    if not faults and not matches:
+        faults.append(_text_fault("reply", _turn_body(turn or learnt, tags), _turn_body(content, tags)))
+    prompt_text = text_of(tokenizer, prompt.ids)
+    if not _same_text(prompt_text, prompt.text):
+        faults.append(_text_fault("prompt", prompt_text, prompt.text))
     unknown = getattr(tokenizer.fast.model, "unk_token", None)
     if unknown and tokenizer.fast.token_to_id(unknown) in ids and unknown not in prompt.text + content:
-        found.append(Fault(check="unknown", what=f"{unknown} stands for text that the vocabulary lacks", fix=_BYTES))
-    return found
+        description = f"{unknown} stands for text that the vocabulary lacks"
+        faults.append(Fault(check="unknown", what=description, fix=_BYTES_FIX))
+    return faults
 
 
-def _text(part: str, tokens: str, text: str) -> Fault:
-    at = next((at for at, (one, two) in enumerate(zip(tokens, text, strict=False)) if one != two), len(text))
-    one, two = (repr(each[max(0, at - 12) : at + 20]) for each in (tokens, text))
-    return Fault(check="text", what=f"the tokens of the {part} read {one} where the text says {two}", fix=_BYTES)
+def _text_fault(part: str, decoded: str, text: str) -> Fault:
+    index = _first_difference(decoded, text, len(text))
+    nearby = slice(max(0, index - 12), index + 20)
+    description = f"the tokens of the {part} read {decoded[nearby]!r} where the text says {text[nearby]!r}"
+    return Fault(check="text", what=description, fix=_BYTES_FIX)
 
 
-def _turn(tokenizer: Tokenizer, prompt: Prompt, ids: Sequence[int], eos: str) -> str | None:
+def _first_difference(first: Sequence[object], second: Sequence[object], default: int) -> int:
+    """The first index at which two sequences differ; `default` where the shorter begins the longer."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((index for index, (first_item, second_item) in pairs if first_item != second_item), default)
+
+
+def _turn_text(tokenizer: Tokenizer, prompt: Prompt, ids: Sequence[int], eos: str) -> str | None:
     """The assistant's turn as the model reads it, what was prefilled included; None when another prompt precedes it."""
-    text, head = text_of(tokenizer, ids), prompt.text.removesuffix(prompt.prefill)
+    text = text_of(tokenizer, ids)
+    head = prompt.text.removesuffix(prompt.prefill)
     if not text.startswith(head):
-        text, head = _canonical(text), _canonical(head)
-    return text[len(head) :].rstrip().removesuffix(eos) if text.startswith(head) else None
+        text = _canonical(text)
+        head = _canonical(head)
+    if not text.startswith(head):
+        return None
+    return text[len(head) :].rstrip().removesuffix(eos)
 
 
-def _body(turn: str, tags: Tags) -> str:
+def _turn_body(turn: str, tags: Tags) -> str:
     """A turn without its opening tag; blanks around that are the template's."""
     return turn.lstrip().removeprefix(tags.open).strip()
 
 
-def _think(content: str, turn: str, learnt: str, tags: Tags, *, closed: bool) -> str:
-    opened = content.lstrip().startswith(tags.open)
-    if opened and not turn.lstrip().startswith(tags.open):
+def _think_fault(content: str, turn: str, learnt: str, tags: Tags, *, closed: bool) -> str:
+    """What is wrong with the think tags of a turn; empty when nothing is."""
+    has_opening = content.lstrip().startswith(tags.open)
+    if has_opening and not turn.lstrip().startswith(tags.open):
         return f"the opening {tags.open} is lost"
-    if opened and closed and tags.close not in learnt:
+    if has_opening and closed and tags.close not in learnt:
         return f"the closing {tags.close} is not learnt"
-    if _body(turn, tags).startswith(tags.open):
+    if _turn_body(turn, tags).startswith(tags.open):
         return f"{tags.open} stands twice: the prompt holds one and the reply begins with another"
     return ""
 
 
-def _eos(tokenizer: Tokenizer, eos: str, ids: Sequence[int], labels: Sequence[int]) -> Iterator[Fault]:
-    end = tokenizer.fast.token_to_id(eos)
-    learnt = sum(label == end for label in labels)
-    if not ids or ids[-1] != end:
-        what = f"the row ends in {text_of(tokenizer, ids[-1:])!r}, not in {eos}: the student would not stop"
-    elif labels[-1] != end:
-        what = (
+def _eos_faults(tokenizer: Tokenizer, eos: str, ids: Sequence[int], labels: Sequence[int]) -> Iterator[Fault]:
+    eos_id = tokenizer.fast.token_to_id(eos)
+    learnt_eos = sum(label == eos_id for label in labels)
+    if not ids or ids[-1] != eos_id:
+        description = f"the row ends in {text_of(tokenizer, ids[-1:])!r}, not in {eos}: the student would not stop"
+    elif labels[-1] != eos_id:
+        description = (
             f"the {eos} at its end is not learnt: padding that is masked by its id takes EOS along where they are one"
         )
-    elif learnt > 1:
-        what = f"{eos} is learnt {learnt} times: the student would stop in the middle"
+    elif learnt_eos > 1:
+        description = f"{eos} is learnt {learnt_eos} times: the student would stop in the middle"
     else:
         return
-    yield Fault(check="eos", what=what, fix="name in the preset the `eos` that ends turns, and another token as `pad`")
+    fix = "name in the preset the `eos` that ends turns, and another token as `pad`"
+    yield Fault(check="eos", what=description, fix=fix)
 
 
-def _mask(
+def _mask_faults(
     tokenizer: Tokenizer, prompt: Prompt, ids: Sequence[int], labels: Sequence[int], start: int
 ) -> Iterator[Fault]:
     size = len(prompt.ids)
     if tuple(ids[:size]) != prompt.ids:
-        at = next((at for at, (one, two) in enumerate(zip(ids, prompt.ids, strict=False)) if one != two), len(ids))
-        trained, asked = (text_of(tokenizer, each[at : at + 8]) for each in (ids, prompt.ids))
-        what = f"the training prompt is not that of inference: from token {at} it reads {trained!r}, not {asked!r}"
-        yield Fault(check="prompt", what=what, fix="render the prompt with the template that the student is saved with")
+        index = _first_difference(ids, prompt.ids, len(ids))
+        trained = text_of(tokenizer, ids[index : index + 8])
+        expected = text_of(tokenizer, prompt.ids[index : index + 8])
+        description = (
+            f"the training prompt is not that of inference: from token {index} it reads {trained!r}, not {expected!r}"
+        )
+        fix = "render the prompt with the template that the student is saved with"
+        yield Fault(check="prompt", what=description, fix=fix)
     elif start != size:
-        what = f"the loss begins at token {start}, the reply at token {size}"
-        yield Fault(check="mask", what=what, fix="take the loss of the whole reply and of nothing else")
-    elif wrong := [at for at in range(start, len(ids)) if labels[at] != ids[at]]:
-        what = f"{len(wrong)} tokens of the reply have another label, the first at {wrong[0]}"
-        yield Fault(check="mask", what=what, fix="take the loss of the whole reply and of nothing else")
+        description = f"the loss begins at token {start}, the reply at token {size}"
+        yield Fault(check="mask", what=description, fix="take the loss of the whole reply and of nothing else")
+    elif mislabelled := [index for index in range(start, len(ids)) if labels[index] != ids[index]]:
+        description = f"{len(mislabelled)} tokens of the reply have another label, the first at {mislabelled[0]}"
+        yield Fault(check="mask", what=description, fix="take the loss of the whole reply and of nothing else")
 
 
 def of_tokenizer(tokenizer: Tokenizer, student: Student) -> list[Fault]:
-    """Faults of the tokenizer alone."""
-    found = []
+    """All that is wrong with a tokenizer, whatever the template."""
+    faults = []
     added = {token.content: token for token in tokenizer.fast.get_added_tokens_decoder().values()}
     for tag in (student.think.open, student.think.close):
         if tag in added and added[tag].special:
-            what = (
+            description = (
                 f"{tag} is a special token: decoders drop it, so evaluation and rewards would never see the reply close"
             )
-            found.append(Fault(check="think", what=what, fix="register it as an ordinary added token (special: false)"))
+            fix = "register it as an ordinary added token (special: false)"
+            faults.append(Fault(check="think", what=description, fix=fix))
     if student.pad is not None and tokenizer.fast.token_to_id(student.pad) is None:
-        what = f"its vocabulary has no token {student.pad!r} to pad with"
-        found.append(Fault(check="pad", what=what, fix="name one that it has in the preset: `pad: …`"))
-    return found
+        description = f"its vocabulary has no token {student.pad!r} to pad with"
+        faults.append(Fault(check="pad", what=description, fix="name one that it has in the preset: `pad: …`"))
+    return faults
 
 
 def of_template(tokenizer: Tokenizer, tags: Tags, eos: str) -> list[Fault]:
-    """What a chat template does to two turns with reasoning; `Tokenizer(model, template=…)` takes any template."""
+    """All that a chat template does wrong to two turns with reasoning.
+
+    `Tokenizer(model, template=…)` takes any template.
+    """
     from jinja2 import TemplateError
 
     ask, ask_again = (Message(role="user", content=text) for text in ("What is 6 times 7?", "And 6 times 8?"))
-    thoughts, answers = ("Six sevens are 42.", "Six more than before."), ("It is 42.", "It is 48.")
+    thoughts = ("Six sevens are 42.", "Six more than before.")
+    answers = ("It is 42.", "It is 48.")
     reply, reply_again = (
         Message(role="assistant", content=f"{tags.open}\n{thought}\n{tags.close}\n\n{answer}")
         for thought, answer in zip(thoughts, answers, strict=True)
     )
     try:
         opening = tokenizer.apply([ask], generation_prompt=True)
-        first = tokenizer.apply([ask, reply], generation_prompt=False)
-        again = tokenizer.apply([ask, reply, ask_again], generation_prompt=True)
-        both = tokenizer.apply([ask, reply, ask_again, reply_again], generation_prompt=False)
+        first_chat = tokenizer.apply([ask, reply], generation_prompt=False)
+        second_opening = tokenizer.apply([ask, reply, ask_again], generation_prompt=True)
+        second_chat = tokenizer.apply([ask, reply, ask_again, reply_again], generation_prompt=False)
     except (TemplateError, InputError) as error:
-        what = f"cannot render a chat: {error.what if isinstance(error, InputError) else error}"
-        return [Fault(check="render", what=what, fix="name another `template:` in the student's preset")]
+        cause = error.what if isinstance(error, InputError) else error
+        fix = "name another `template:` in the student's preset"
+        return [Fault(check="render", what=f"cannot render a chat: {cause}", fix=fix)]
     head = opening.removesuffix(tokenizer.prompt([ask], tags).prefill)
-    turn = first.removeprefix(head)  # what the system's turn says of tags is no concern
-    said: list[tuple[Check, str]] = []
-    if thoughts[0] not in turn or thoughts[1] not in both:
-        said.append(("reasoning", "drops the newest turn's reasoning, which must be kept"))
-    elif (opened := turn.count(tags.open), closed := turn.count(tags.close)) != (1, 1):
-        said.append(("think", f"renders one think block as {opened} × {tags.open} and {closed} × {tags.close}"))
+    turn = first_chat.removeprefix(head)  # what the system's turn says of tags is no concern
+    opening_tags = turn.count(tags.open)
+    closing_tags = turn.count(tags.close)
+    findings: list[tuple[FaultKind, str]] = []
+    if thoughts[0] not in turn or thoughts[1] not in second_chat:
+        findings.append(("reasoning", "drops the newest turn's reasoning, which must be kept"))
+    elif opening_tags != 1 or closing_tags != 1:
+        description = f"renders one think block as {opening_tags} × {tags.open} and {closing_tags} × {tags.close}"
+        findings.append(("think", description))
     if tags.close in opening.rpartition(ask.content)[2]:
-        said.append(("think", "its generation prompt closes the reasoning before it began"))
-    if not first.startswith(opening) or not both.startswith(again):
-        said.append(("prompt", "its generation prompt is not how a rendered turn begins: training and use differ"))
-    if not first.rstrip().endswith(answers[0] + eos):
-        said.append(("eos", f"ends a turn in {first[-24:]!r}, not in {eos}: generation would not stop there"))
-    if thoughts[0] in again or thoughts[0] in both:
-        said.append(("history", "keeps the reasoning of earlier turns, which must be dropped"))
-    elif answers[0] not in again:
-        said.append(("history", "drops the answers of earlier turns, which must be kept"))
-    return [Fault(check=check, what=what, fix=_TEMPLATE) for check, what in said]
+        findings.append(("think", "its generation prompt closes the reasoning before it began"))
+    if not first_chat.startswith(opening) or not second_chat.startswith(second_opening):
+        findings.append(("prompt", "its generation prompt is not how a rendered turn begins: training and use differ"))
+    if not first_chat.rstrip().endswith(answers[0] + eos):
+        findings.append(("eos", f"ends a turn in {first_chat[-24:]!r}, not in {eos}: generation would not stop there"))
+    if thoughts[0] in second_opening or thoughts[0] in second_chat:
+        findings.append(("history", "keeps the reasoning of earlier turns, which must be dropped"))
+    elif answers[0] not in second_opening:
+        findings.append(("history", "drops the answers of earlier turns, which must be kept"))
+    return [Fault(check=kind, what=description, fix=_TEMPLATE_FIX) for kind, description in findings]
 
 
 def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """What ids stand for, special tokens included."""
+    """The text that ids stand for, special tokens included."""
     return str(tokenizer.fast.decode(list(ids), skip_special_tokens=False))
 
 
 def _canonical(text: str) -> str:
-    """Tokenizers may compose characters (Qwen's do); the same text in another composition is no loss."""
+    """A text in NFC: tokenizers may compose characters (Qwen's do), and another composition is no loss."""
     return normalize("NFC", text)
 
 
-def _same(one: str, two: str) -> bool:
-    return one == two or _canonical(one) == _canonical(two)
+def _same_text(first: str, second: str) -> bool:
+    return first == second or _canonical(first) == _canonical(second)

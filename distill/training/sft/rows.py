@@ -27,10 +27,10 @@ from distill.training.sft.renderer import IGNORED, Rendered, Renderer
 from distill.types import Message, Record, content_id
 
 COLUMNS = ("trace_id", "set", "messages")
-"""What is read of a set."""
-_WRITTEN = ("id", "input_ids", "labels", "length")
-_CHUNK = 256
-_SHARES = (0.5, 0.9, 0.95, 0.99, 1.0)
+"""Columns that are read of a set."""
+_WRITTEN_COLUMNS = ("id", "input_ids", "labels", "length")
+_BATCH_ROWS = 256
+_PERCENTILES = (0.5, 0.9, 0.95, 0.99, 1.0)
 
 
 class Unfit(Record):
@@ -40,6 +40,7 @@ class Unfit(Record):
     first: str
     """Id of the first such row."""
     what: str
+    """Why the first such row is unfit, in words."""
 
 
 class Built(Record):
@@ -48,23 +49,23 @@ class Built(Record):
     of: int
     """Rows of the set, or of its first `limit`."""
     rows: int
-    """Written; the rest is `dropped` or `unfit`."""
+    """Rows written; the rest is `dropped` or `unfit`."""
     tokens: int
-    """Of the written rows, prompts included."""
+    """Tokens of the written rows, prompts included."""
     loss_tokens: int
-    """Those among them that are learnt."""
+    """Tokens of the written rows that are learnt."""
     longest: int
     """Tokens of the longest written row."""
     dropped: int
-    """Longer than `max_length`."""
+    """Rows left out as longer than `max_length`."""
     dropped_by_set: dict[str, tuple[int, int]]
     """Problem set to (dropped, of); sets that lose nothing too."""
     unfit: dict[str, Unfit]
-    """By reason: `refused`, `special_token` or `double_think`; see `Renderer`."""
+    """Rows unfit to train on by reason: `refused`, `special_token` or `double_think`; see `Renderer`."""
     histogram: dict[int, int]
-    """Upper bound of a bin, tokens, to the rows in it, too long ones included; bins grow by a half or a third."""
+    """Rows by the upper bound of their bin, tokens, too long ones included; bins grow by a half or a third."""
     keep_at: dict[int, float]
-    """`max_length` to the share of rows that fit: round lengths just above the 50th, 90th, … percentile."""
+    """Share of rows that would fit by `max_length`: round lengths just above the 50th, 90th, … percentile."""
     made_of: str = ""
     """Hash of all that the rows depend on: the set, the tokenizer, the template, the limits."""
 
@@ -103,11 +104,13 @@ def build(
     source = opened(set_path)
     total = min(limit or source.metadata.num_rows, source.metadata.num_rows)
     made_of = _made_of(set_path, render, max_length, total)
-    if out.is_file() and (earlier := _told(out)).get(b"made_of") == made_of.encode():
-        return Built.model_validate_json(earlier[b"distill"]).model_copy(update={"made_of": made_of})
+    if out.is_file():
+        metadata = _metadata_of(out)
+        if metadata.get(b"made_of") == made_of.encode():
+            return Built.model_validate_json(metadata[b"distill"]).model_copy(update={"made_of": made_of})
     tally = _Tally(max_length)
 
-    def kept() -> Iterator[list[tuple[str, Example]]]:
+    def kept_examples() -> Iterator[list[tuple[str, Example]]]:
         with ThreadPoolExecutor(len(hardware.processors())) as pool:
             for batch in _read(source, set_path, total):
                 rendered = list(pool.map(lambda row: render(messages(row, set_path)), batch))
@@ -120,13 +123,13 @@ def build(
         with writing(out):
             out.parent.mkdir(parents=True, exist_ok=True)
             with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-                for some in filter(None, kept()):
-                    writer.write_table(_table(some, schema))
+                for examples in filter(None, kept_examples()):
+                    writer.write_table(_table(examples, schema))
                 built = tally.built(made_of)
                 writer.add_key_value_metadata({"distill": built.model_dump_json(), "made_of": made_of})
             partial.replace(out)
     else:
-        for _ in kept():
+        for _ in kept_examples():
             pass
         built = tally.built(made_of)
     progress.stop()
@@ -134,20 +137,21 @@ def build(
 
 
 def _made_of(set_path: Path, render: Renderer, max_length: int, total: int) -> str:
-    """All that the written rows depend on."""
-    content, tokenizer = stamp(set_path), render.tokenizer
+    """Hash of all that the written rows depend on."""
+    content = stamp(set_path)
     assert content is not None, "it was opened"
-    how = (tokenizer.fast.to_str(), tokenizer.template, render.eos, render.tags.model_dump())
-    return content_id("rows", version("distill"), content["hash"], how, max_length, total)
+    tokenizer = render.tokenizer
+    rendering = (tokenizer.fast.to_str(), tokenizer.template, render.eos, render.tags.model_dump())
+    return content_id("rows", version("distill"), content["hash"], rendering, max_length, total)
 
 
-def _told(out: Path) -> dict[bytes, bytes]:
-    """What the file itself says of how it came about; empty for another's or a broken one."""
+def _metadata_of(path: Path) -> dict[bytes, bytes]:
+    """What a written file itself says of how it came about; empty for another's or a broken one."""
     import pyarrow
     import pyarrow.parquet as pq
 
     try:
-        return dict(pq.read_metadata(out).metadata or {})
+        return dict(pq.read_metadata(path).metadata or {})
     except (OSError, pyarrow.ArrowInvalid):
         return {}
 
@@ -157,12 +161,12 @@ def find(path: Path, sizes: Collection[int]) -> Iterator[tuple[list[int], list[i
     import pyarrow
     import pyarrow.compute as pc
 
-    source = opened(path, _WRITTEN)
-    wanted = pyarrow.array(sorted(sizes), pyarrow.int32())
+    source = opened(path, _WRITTEN_COLUMNS)
+    wanted_lengths = pyarrow.array(sorted(sizes), pyarrow.int32())
     for group in range(source.num_row_groups):
-        hit = pc.is_in(source.read_row_group(group, columns=["length"])["length"], wanted)
-        if pc.any(hit).as_py():
-            for row in source.read_row_group(group, columns=["input_ids", "labels"]).filter(hit).to_pylist():
+        matches = pc.is_in(source.read_row_group(group, columns=["length"])["length"], wanted_lengths)
+        if pc.any(matches).as_py():
+            for row in source.read_row_group(group, columns=["input_ids", "labels"]).filter(matches).to_pylist():
                 yield row["input_ids"], row["labels"]
 
 
@@ -179,8 +183,11 @@ def opened(path: Path, columns: Sequence[str] = COLUMNS) -> Any:
         # so a column is read in pieces of a megabyte; else a row group, be it of a million rows, is read as a whole
         source = pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
     except (OSError, pyarrow.ArrowInvalid) as error:
-        what = "no such file" if not path.exists() else f"cannot be read as parquet: {str(error).splitlines()[0]}"
-        raise InputError(what, where=str(path), fix="run `distill filter` first, or name a run with --data") from error
+        description = "no such file"
+        if path.exists():
+            description = f"cannot be read as parquet: {str(error).splitlines()[0]}"
+        fix = "run `distill filter` first, or name a run with --data"
+        raise InputError(description, where=str(path), fix=fix) from error
     if missing := [name for name in columns if name not in source.schema_arrow.names]:
         raise InputError(
             f"has no column {missing[0]!r} (only {', '.join(source.schema_arrow.names)})",
@@ -196,43 +203,49 @@ def messages(row: dict[str, Any], where: Path) -> list[Message]:
     Raises:
         InputError: they are not messages, or do not end in an assistant's turn.
     """
-    place = f"{where}, row {row['trace_id']}"
+    location = f"{where}, row {row['trace_id']}"
     try:
         turns = [Message.model_validate(turn) for turn in row["messages"] or ()]
     except ValidationError as error:
-        raise from_validation(error, place, "messages") from error
+        raise from_validation(error, location, "messages") from error
     if len(turns) < 2 or turns[-1].role != "assistant":
-        raise InputError("its messages do not end in a reply of the assistant to something", where=place)
+        raise InputError("its messages do not end in a reply of the assistant to something", where=location)
     return turns
 
 
 def _read(source: Any, path: Path, total: int) -> Iterator[list[dict[str, Any]]]:
+    """The first `total` rows of a set, in batches.
+
+    Raises:
+        RunError: the set is damaged.
+    """
     import pyarrow
 
-    left = total
+    remaining = total
     try:
-        for batch in source.iter_batches(batch_size=_CHUNK, columns=list(COLUMNS)):
-            if left <= 0:
+        for batch in source.iter_batches(batch_size=_BATCH_ROWS, columns=list(COLUMNS)):
+            if remaining <= 0:
                 return
-            yield batch.slice(0, left).to_pylist()
-            left -= batch.num_rows
+            yield batch.slice(0, remaining).to_pylist()
+            remaining -= batch.num_rows
     except (OSError, pyarrow.ArrowInvalid) as error:  # else it would look as if writing had failed
         raise RunError(
             f"is damaged: {str(error).splitlines()[0]}", where=str(path), fix="write it again with `distill filter`"
         ) from error
 
 
-def _table(kept: list[tuple[str, Example]], schema: Any) -> Any:
+def _table(examples: list[tuple[str, Example]], schema: Any) -> Any:
+    """Examples with their ids as an Arrow table."""
     import numpy as np
     import pyarrow
 
-    sizes = np.array([len(example.ids) for _, example in kept], dtype=np.int32)
+    sizes = np.array([len(example.ids) for _, example in examples], dtype=np.int32)
     offsets = pyarrow.array(np.concatenate(([0], np.cumsum(sizes))), pyarrow.int32())
-    ids = np.concatenate([np.array(example.ids, dtype=np.int32) for _, example in kept])
-    learnt = np.frombuffer(b"".join(bytes(example.mask) for _, example in kept), dtype=np.uint8)
+    ids = np.concatenate([np.array(example.ids, dtype=np.int32) for _, example in examples])
+    learnt = np.frombuffer(b"".join(bytes(example.mask) for _, example in examples), dtype=np.uint8)
     labels = np.where(learnt, ids, np.int32(IGNORED))
     columns = [
-        pyarrow.array([id for id, _ in kept]),
+        pyarrow.array([id for id, _ in examples]),
         pyarrow.ListArray.from_arrays(offsets, pyarrow.array(ids)),
         pyarrow.ListArray.from_arrays(offsets, pyarrow.array(labels)),
         pyarrow.array(sizes),
@@ -246,48 +259,57 @@ class _Tally:
     def __init__(self, max_length: int) -> None:
         self._max_length = max_length
         self._lengths = array("I")
-        self._of: Counter[str] = Counter()
-        self._dropped: Counter[str] = Counter()
+        self._rows_by_set: Counter[str] = Counter()
+        self._dropped_by_set: Counter[str] = Counter()
         self._unfit: dict[str, Unfit] = {}
-        self._rows = self._tokens = self._loss = self._longest = 0
+        self._rows = 0
+        self._tokens = 0
+        self._loss_tokens = 0
+        self._longest = 0
 
     def add(self, batch: list[dict[str, Any]], rendered: list[Rendered]) -> list[tuple[str, Example]]:
-        """The rows to write."""
-        kept = []
-        for row, (example, reason, what) in zip(batch, rendered, strict=True):
-            self._of[row["set"] or ""] += 1
+        """Count a batch; the examples of it to write, with their ids."""
+        fitting = []
+        for row, (example, reason, explanation) in zip(batch, rendered, strict=True):
+            self._rows_by_set[row["set"] or ""] += 1
             if example is None:
-                before = self._unfit.get(reason) or Unfit(count=0, first=row["trace_id"], what=what)
-                self._unfit[reason] = before.model_copy(update={"count": before.count + 1})
+                unfit = self._unfit.get(reason) or Unfit(count=0, first=row["trace_id"], what=explanation)
+                self._unfit[reason] = unfit.model_copy(update={"count": unfit.count + 1})
                 continue
-            size = len(example.ids)
-            self._lengths.append(size)
-            if size > self._max_length:
-                self._dropped[row["set"] or ""] += 1
+            length = len(example.ids)
+            self._lengths.append(length)
+            if length > self._max_length:
+                self._dropped_by_set[row["set"] or ""] += 1
                 continue
             self._rows += 1
-            self._tokens += size
-            self._loss += sum(example.mask)
-            self._longest = max(self._longest, size)
-            kept.append((row["trace_id"], example))
-        return kept
+            self._tokens += length
+            self._loss_tokens += sum(example.mask)
+            self._longest = max(self._longest, length)
+            fitting.append((row["trace_id"], example))
+        return fitting
 
     def built(self, made_of: str) -> Built:
-        ordered = sorted(self._lengths)
-        places = [ordered[min(int(share * len(ordered)), len(ordered) - 1)] for share in _SHARES] if ordered else []
-        lengths = sorted({round_up(place) for place in places})
-        counts = Counter(map(bin_of, ordered))
+        """The counts of all batches."""
+        sorted_lengths = sorted(self._lengths)
+        count = len(sorted_lengths)
+        limits: list[int] = []
+        if count:
+            indices = [min(int(share * count), count - 1) for share in _PERCENTILES]
+            limits = sorted({round_up(sorted_lengths[index]) for index in indices})
+        bins = Counter(map(bin_of, sorted_lengths))
         return Built(
-            of=self._of.total(),
+            of=self._rows_by_set.total(),
             rows=self._rows,
             tokens=self._tokens,
-            loss_tokens=self._loss,
+            loss_tokens=self._loss_tokens,
             longest=self._longest,
-            dropped=self._dropped.total(),
-            dropped_by_set={name: (self._dropped[name], of) for name, of in sorted(self._of.items())},
+            dropped=self._dropped_by_set.total(),
+            dropped_by_set={
+                name: (self._dropped_by_set[name], total) for name, total in sorted(self._rows_by_set.items())
+            },
             unfit=dict(sorted(self._unfit.items())),
-            histogram=dict(sorted(counts.items())),
-            keep_at={length: sum(size <= length for size in ordered) / len(ordered) for length in lengths},
+            histogram=dict(sorted(bins.items())),
+            keep_at={limit: sum(length <= limit for length in sorted_lengths) / count for limit in limits},
             made_of=made_of,
         )
 
@@ -295,10 +317,13 @@ class _Tally:
 def bin_of(size: int) -> int:
     """The smallest of 16, 24, 32, 48, 64, 96, … that is not below a size."""
     power = 1 << max(4, (size - 1).bit_length())
-    return power * 3 // 4 if power > 16 and size <= power * 3 // 4 else power
+    three_quarters = power * 3 // 4
+    if power > 16 and size <= three_quarters:
+        return three_quarters
+    return power
 
 
 def round_up(size: int) -> int:
-    """To a round number of tokens at most an eighth, and at most 1,024, above."""
+    """A size rounded up to a round number of tokens at most an eighth, and at most 1,024, above."""
     step = min(1024, 1 << max(0, size.bit_length() - 4))
     return -(-size // step) * step

@@ -30,24 +30,25 @@ def train(job: Job) -> None:
     files = callbacks.Files(Path(job.folder))
     trainer = build(job)
     audit.batch(**_first_batch(trainer), built=Path(job.rows))
-    report = callbacks.build(job, "sft")
-    trainer.add_callback(report)
-    before = callbacks.last_whole(job.checkpoint_folder)
-    result = trainer.train(resume_from_checkpoint=str(before) if before else None)
+    reporter = callbacks.build(job, "sft")
+    trainer.add_callback(reporter)
+    checkpoint = callbacks.last_whole(job.checkpoint_folder)
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     if not losses or not all(map(math.isfinite, losses)):
-        bad = [entry["step"] for entry in trainer.state.log_history if not math.isfinite(entry.get("loss", 0))]
-        where = f"step {bad[0]}" if bad else "no step at all"
-        raise RunError(f"the loss is not finite at {where}", fix="lower sft.learning_rate, or raise sft.warmup")
+        bad_steps = [entry["step"] for entry in trainer.state.log_history if not math.isfinite(entry.get("loss", 0))]
+        location = f"step {bad_steps[0]}" if bad_steps else "no step at all"
+        raise RunError(f"the loss is not finite at {location}", fix="lower sft.learning_rate, or raise sft.warmup")
+    stopped = reporter.stopped and trainer.state.global_step < trainer.state.max_steps
     outcome = {
-        "status": "stopped" if report.stopped and trainer.state.global_step < trainer.state.max_steps else "done",
+        "status": "stopped" if stopped else "done",
         "steps": trainer.state.global_step,
         "first_loss": losses[0],
         "last_loss": losses[-1],
         "train_seconds": round(result.metrics["train_runtime"], 1),
-        "resumed_at": int(before.name.rpartition("-")[2]) if before else 0,
+        "resumed_at": callbacks.step_of(checkpoint) if checkpoint else 0,
     }
-    if outcome["status"] == "done":
+    if not stopped:
         save(trainer, job)
     if trainer.is_world_process_zero():
         write_json(files.outcome, outcome)
@@ -57,11 +58,11 @@ def build(job: Job) -> Any:
     """The trainer, ready to train; no callback of ours yet."""
     import datasets
     from transformers import PrinterCallback
-    from transformers.utils import logging as told
+    from transformers.utils import logging as transformers_logging
     from trl import SFTTrainer
 
     datasets.disable_progress_bars()
-    told.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     rows = datasets.load_dataset(
         "parquet", data_files=job.rows, split="train", cache_dir=str(Path(job.folder) / "cache")
     )
@@ -70,19 +71,22 @@ def build(job: Job) -> Any:
     rows = rows.select_columns(["input_ids", "labels"])
     group = job.setup.micro_batch * job.setup.processes // job.setup.sequence_parallel
 
-    class Trainer(SFTTrainer):  # type: ignore[misc]
+    peft_config = None
+    if job.setup.method != "full":
+        peft_config = adapters(job.lora, job.lora_targets)
+
+    class OrderedSFTTrainer(SFTTrainer):  # type: ignore[misc]
         def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
             if job.batching == "packed":
-                packed = self.train_dataset
-                return Order([1] * len(packed), 1, job.seed)
+                return Order([1] * len(self.train_dataset), 1, job.seed)
             return Order(lengths, group, job.seed)
 
-    trainer = Trainer(
+    trainer = OrderedSFTTrainer(
         model=load_model(job),
         args=arguments,
         train_dataset=rows,
         processing_class=load_tokenizer(job),
-        peft_config=None if job.setup.method == "full" else adapters(job.lora, job.lora_targets),
+        peft_config=peft_config,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -92,38 +96,45 @@ def config(job: Job) -> SFTConfig:
     """TRL's arguments."""
     from trl import SFTConfig
 
-    packed, shared = job.batching == "packed", job.setup.sequence_parallel
+    packed = job.batching == "packed"
+    sequence_parallel = job.setup.sequence_parallel
     return SFTConfig(
         **arguments(job),
         num_train_epochs=job.schedule.epochs,
         # rows that do not fit are gone already; without packing nothing may cut the others
         max_length=job.setup.max_length if packed else None,
         packing=packed,
-        pad_to_multiple_of=shared if shared > 1 else None,
+        pad_to_multiple_of=sequence_parallel if sequence_parallel > 1 else None,
         eos_token=job.eos,
     )
 
 
 def arguments(job: Job) -> dict[str, Any]:
-    """What all of TRL's trainers are told alike."""
+    """The arguments that all of TRL's trainers are given alike."""
     import torch
 
-    setup, schedule = job.setup, job.schedule
+    setup = job.setup
+    schedule = job.schedule
     cuda = torch.cuda.is_available() and not setup.cpu
     if not cuda:
         hardware.keep_freed_memory()
-    least = {"min_lr_rate": schedule.least} if schedule.kind == "cosine_with_min_lr" else None
+    scheduler_kwargs = None
+    if schedule.kind == "cosine_with_min_lr":
+        scheduler_kwargs = {"min_lr_rate": schedule.least}
+    optimizer = _OPTIMIZERS[setup.optimizer]
+    if setup.optimizer == "adamw" and not cuda:
+        optimizer = "adamw_torch"
     return {
         "output_dir": str(job.checkpoint_folder),
         "learning_rate": schedule.learning_rate,
         "per_device_train_batch_size": setup.micro_batch,
         "gradient_accumulation_steps": setup.accumulation,
         "lr_scheduler_type": schedule.kind,
-        "lr_scheduler_kwargs": least,
+        "lr_scheduler_kwargs": scheduler_kwargs,
         "warmup_steps": schedule.warmup,  # below 1: a share of all steps
         "weight_decay": schedule.weight_decay,
         "adam_beta2": schedule.adam_beta2,
-        "optim": "adamw_torch" if setup.optimizer == "adamw" and not cuda else _OPTIMIZERS[setup.optimizer],
+        "optim": optimizer,
         "gradient_checkpointing": setup.checkpointing,
         "bf16": True,
         "use_cpu": not cuda,
@@ -147,35 +158,38 @@ def model_config(job: Job) -> Any:
     """The base's config, with its positions stretched as the job says."""
     from transformers import AutoConfig
 
-    changed = AutoConfig.from_pretrained(job.model, revision=job.revision)
+    base_config = AutoConfig.from_pretrained(job.model, revision=job.revision)
     if job.rope is not None:
-        changed.rope_parameters = {**(changed.rope_parameters or {}), "rope_theta": job.rope.theta}
-        changed.max_position_embeddings = job.rope.context
-    return changed
+        base_config.rope_parameters = {**(base_config.rope_parameters or {}), "rope_theta": job.rope.theta}
+        base_config.max_position_embeddings = job.rope.context
+    return base_config
 
 
 def load_model(job: Job) -> Any:
+    """The base model as it is trained: in full precision, in bf16, or in 4 bits."""
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
 
     setup = job.setup
     # full precision weights under bf16 autocast: small updates vanish in bf16 weights. DeepSpeed keeps its own
     # full precision copy, and frozen weights need none.
-    plain = setup.method == "full" and not setup.zero
-    quantized = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-        bnb_4bit_quant_storage=torch.bfloat16,  # what ZeRO-3 can split
-    )
+    full_precision = setup.method == "full" and not setup.zero
+    quantization = {}
+    if setup.method == "qlora":
+        quantization["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_quant_storage=torch.bfloat16,  # what ZeRO-3 can split
+        )
     model = AutoModelForCausalLM.from_pretrained(
         job.model,
         revision=job.revision,
         config=model_config(job),
-        dtype=torch.float32 if plain else torch.bfloat16,
+        dtype=torch.float32 if full_precision else torch.bfloat16,
         attn_implementation=job.attention,
-        **({"quantization_config": quantized} if setup.method == "qlora" else {}),
+        **quantization,
     )
     # the base's own file may cap the length or ask for greedy decoding; these are the settings that R1 is used with
     model.generation_config = GenerationConfig(do_sample=True, temperature=0.6, top_p=0.95)
@@ -184,6 +198,7 @@ def load_model(job: Job) -> Any:
 
 
 def load_tokenizer(job: Job) -> Any:
+    """The base's tokenizer with the job's template, EOS, padding and length."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(job.model, revision=job.revision)
@@ -197,6 +212,7 @@ def load_tokenizer(job: Job) -> Any:
 
 
 def adapters(lora: Lora, targets: tuple[str, ...]) -> Any:
+    """PEFT's configuration of the adapters."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -217,21 +233,25 @@ def _first_batch(trainer: Any) -> dict[str, list[list[int]]]:
 
 
 def save(trainer: Any, job: Job) -> None:
-    """Weights (or adapters), tokenizer, template and generation config into `job.trained`; every rank takes part."""
+    """Save weights (or adapters), tokenizer, template and generation config into `job.trained`.
+
+    Every rank takes part.
+    """
     import torch
     from transformers import AutoConfig
 
-    model, tokenizer = trainer.model, trainer.processing_class
-    inner = trainer.accelerator.unwrap_model(model)
-    inner.config.eos_token_id = inner.generation_config.eos_token_id = tokenizer.eos_token_id
-    inner.config.pad_token_id = inner.generation_config.pad_token_id = tokenizer.pad_token_id
-    inner.config.use_cache = True
+    tokenizer = trainer.processing_class
+    unwrapped = trainer.accelerator.unwrap_model(trainer.model)
+    for part in (unwrapped.config, unwrapped.generation_config):
+        part.eos_token_id = tokenizer.eos_token_id
+        part.pad_token_id = tokenizer.pad_token_id
+    unwrapped.config.use_cache = True
     if job.setup.method == "full" and not job.setup.zero:
         source = AutoConfig.from_pretrained(job.model, revision=job.revision)
-        inner.to(getattr(source, "dtype", None) or torch.bfloat16)
+        unwrapped.to(getattr(source, "dtype", None) or torch.bfloat16)
     trainer.save_model(str(job.trained))  # gathers what ZeRO-3 split; the main process writes
     if trainer.is_world_process_zero():
         tokenizer.save_pretrained(job.trained)
-        inner.generation_config.save_pretrained(job.trained)
+        unwrapped.generation_config.save_pretrained(job.trained)
         # a pickle of this machine's paths, which nobody who gets the student has a use for
         (job.trained / "training_args.bin").unlink(missing_ok=True)

@@ -18,16 +18,16 @@ from distill.training.sft import trainer
 J = TypeVar("J", bound=Job)
 
 
-def main(path: str, kind: type[J], train: Callable[[J], None]) -> int:
+def main(path: str, job_type: type[J], train: Callable[[J], None]) -> int:
     """One rank: read the job, train; its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
-    job = kind.model_validate_json(Path(path).read_bytes())
+    job = job_type.model_validate_json(Path(path).read_bytes())
     try:
         train(job)
     except DistillError as error:
         # the process that waits for this one repeats it; every rank may fail, one file is enough
-        told = {"status": "failed", "what": error.what, "where": error.where, "fix": error.fix}
-        Files(Path(job.folder)).outcome.write_text(json.dumps(told), encoding="utf-8")
+        outcome = {"status": "failed", "what": error.what, "where": error.where, "fix": error.fix}
+        Files(Path(job.folder)).outcome.write_text(json.dumps(outcome), encoding="utf-8")
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code or 1
     finally:
@@ -46,4 +46,6 @@ def _leave() -> None:
 if __name__ == "__main__":
     status = main(sys.argv[1], Job, trainer.train)
     sys.stdout.flush()
-    os._exit(status) if status else sys.exit(0)
+    if status:
+        os._exit(status)
+    sys.exit(0)
