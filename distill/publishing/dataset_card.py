@@ -30,13 +30,13 @@ def metadata(facts: Facts, findings: Sequence[Finding], name: str) -> Any:
     """The card's front matter, a `DatasetCardData`."""
     from huggingface_hub import DatasetCardData
 
-    known = sorted(one for one in facts.rows.licences if one)
-    licence: str | list[str]
-    if len(known) > 1 and not findings:
-        licence, licence_name = known, None
-    else:
-        licence, licence_name = licences.of_card(known[0] if list(facts.rows.licences) == known else None, findings)
-    size = next((word for most, word in _SIZES if facts.rows.count < most), "1M<n<10M")
+    row_licences = sorted(row_licence for row_licence in facts.rows.licences if row_licence)
+    licence: str | list[str] = row_licences
+    licence_name = None
+    if len(row_licences) <= 1 or findings:
+        only_licence = row_licences[0] if list(facts.rows.licences) == row_licences else None
+        licence, licence_name = licences.of_card(only_licence, findings)
+    size = next((category for upper_bound, category in _SIZES if facts.rows.count < upper_bound), "1M<n<10M")
     card = DatasetCardData(
         language=sections.languages(facts),
         license=licence,
@@ -48,7 +48,8 @@ def metadata(facts: Facts, findings: Sequence[Finding], name: str) -> Any:
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": FILE}]}],
     )
     if licence_name:
-        card["license_name"], card["license_link"] = licence_name, "LICENSE.md"
+        card["license_name"] = licence_name
+        card["license_link"] = "LICENSE.md"
     return card
 
 
@@ -56,28 +57,27 @@ def text(
     facts: Facts,
     findings: Sequence[Finding],
     name: str,
-    where: str,
-    parts: Mapping[str, str | None],
-    whole: str,
+    location: str,
+    part_hashes: Mapping[str, str | None],
+    provenance_hash: str,
 ) -> str:
     """The card's body; arguments as for a model's."""
-    fields = table(
-        ("field", "what"), [(code(field), _FIELDS[field]) for field in _FIELDS if field in facts.rows.columns], "l"
-    )
-    limits = (
+    field_rows = [(code(field), meaning) for field, meaning in _FIELDS.items() if field in facts.rows.columns]
+    fields = table(("field", "what"), field_rows, "l")
+    limitations = (
         "- A model wrote all of it: the filters above checked final answers, not the steps to them.\n"
         "- Which problems are in it depends on what the teacher solves: the hardest are rarer than they were asked.\n"
         "- Treat the text as untrusted: it may hold markup, code or instructions."
     )
-    call = f'load_dataset({json.dumps(where)}, split="train")'
-    found = {
-        "Load it": f"```python\nfrom datasets import load_dataset\n\nrows = {call}\n```",
+    load_call = f'load_dataset({json.dumps(location)}, split="train")'
+    sections_by_title = {
+        "Load it": f"```python\nfrom datasets import load_dataset\n\nrows = {load_call}\n```",
         "Fields": fields,
         "How it came about": sections.funnel(facts),
         "Rows by teacher": sections.counted(facts.rows.teachers) + ".",
-        "Limits": limits,
+        "Limits": limitations,
         "Licences": sections.terms(facts, findings, base=False),
-        "Provenance": sections.provenance(parts, whole),
+        "Provenance": sections.provenance(part_hashes, provenance_hash),
     }
-    traces = f"{facts.rows.count:,} reasoning traces of {sections.teachers(facts)}"
-    return sections.page(name, f"{traces}, filtered, ready to fine-tune a student on.", findings, found)
+    about = f"{facts.rows.count:,} reasoning traces of {sections.teachers(facts)}"
+    return sections.page(name, f"{about}, filtered, ready to fine-tune a student on.", findings, sections_by_title)

@@ -25,12 +25,13 @@ class Model:
 
     name: str
     hub: str | None
-    """Its Hub id; None for a local folder."""
+    """The model's Hub id; None for a local folder."""
     revision: str | None
     licence: str | None
 
     @property
     def shown(self) -> str:
+        """The model's name in a card."""
         return self.hub or self.name
 
 
@@ -41,7 +42,7 @@ class Rows:
     columns: tuple[str, ...] = ()
     count: int = 0
     tokens: int = 0
-    """Of the assistant's turns, in the student's tokens."""
+    """Length of all the assistant's turns, in the student's tokens."""
     sets: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
     licences: Counter[str | None] = field(default_factory=Counter)
@@ -51,18 +52,20 @@ class Rows:
 
 @dataclass(frozen=True)
 class Facts:
+    """What cards and licences need to know of a run."""
+
     run: Run
     data: Run
-    """The run whose set was trained on; often the same."""
+    """The run whose set was trained on; often the run itself."""
     recipe: dict[str, Any]
     stages: dict[str, Any]
-    """Summaries by stage, of the runs that each was done in."""
+    """Summary of each stage, from the run that it was done in."""
     versions: dict[str, str]
     teachers: tuple[Model, ...]
     base: Model
     rows: Rows
     funnel: dict[str, Any]
-    """Empty where no filter has run."""
+    """The filter's summary; empty where no filter has run."""
     scores: tuple[Score, ...]
     report: dict[str, Any]
     """eval/report.json; empty where there is none."""
@@ -71,29 +74,33 @@ class Facts:
     sampling: Sampling
     """How the student was measured, or what the teacher's authors advise."""
     measured: bool
-    """Whether `sampling` is how it was measured."""
+    """Whether `sampling` is how the student was measured."""
     role: Role | None
     """Which checkpoint is published; None where there is none."""
 
     @property
     def checkpoint(self) -> Path:
-        return self.run.student if self.role != "grpo" else self.run.folder / "grpo"
+        """The folder of the model that is published."""
+        if self.role == "grpo":
+            return self.run.folder / "grpo"
+        return self.run.student
 
     def parts(self) -> dict[str, str | None]:
         """Hashes of what a publication came from, by part; None for what this run does not have."""
-        done = self.data.state().get("stages", {})
-        traces = done.get("generate", {}).get("outputs", {}).get("traces.jsonl")
-        found = {
-            "traces": stamp(self.data.traces, traces),
+        data_stages = self.data.state().get("stages", {})
+        trace_stamp = data_stages.get("generate", {}).get("outputs", {}).get("traces.jsonl")
+        stamps = {
+            "traces": stamp(self.data.traces, trace_stamp),
             "set": stamp(self.data.sft / "train.parquet"),
             "scores": stamp(self.run.scores),
         }
-        hashes = {name: str(one["hash"]) if one else None for name, one in found.items()}
-        return {"recipe": content_id(self.recipe), **hashes}
+        hash_by_part = {name: str(file_stamp["hash"]) if file_stamp else None for name, file_stamp in stamps.items()}
+        return {"recipe": content_id(self.recipe), **hash_by_part}
 
 
 def gather(run: Run) -> Facts:
-    """
+    """Read what a run folder tells about itself.
+
     Raises:
         InputError: this is no run folder, or a file of it cannot be understood.
     """
@@ -101,14 +108,18 @@ def gather(run: Run) -> Facts:
     recipe = state.get("recipe")
     if not isinstance(recipe, dict) or not recipe.get("student"):
         raise InputError("holds no run", where=str(run.folder), fix="give the folder of a finished run with --run")
-    other = (recipe.get("sft") or {}).get("data")
-    data = Run(Path(other)) if other else run
-    rows = _rows(data.sft / "train.parquet")
+    data_folder = (recipe.get("sft") or {}).get("data")
+    data = Run(Path(data_folder)) if data_folder else run
+    rows = _count_rows(data.sft / "train.parquet")
     student = presets.student(recipe["student"])
-    role: Role | None = next((r for r, f in (("grpo", "grpo"), ("sft", "student")) if _is_model(run.folder / f)), None)  # type: ignore[misc]
-    scores = _scores(run.scores)
-    report = _json(run.eval / "report.json")
-    sampling, measured = _sampling(recipe, report, role)
+    role: Role | None = None
+    if _holds_model(run.folder / "grpo"):
+        role = "grpo"
+    elif _holds_model(run.folder / "student"):
+        role = "sft"
+    scores = _read_scores(run.scores)
+    report = _read_json(run.eval / "report.json")
+    sampling, measured = _measured_sampling(recipe, report, role)
     stages = {**data.state().get("stages", {}), **state.get("stages", {})}
     return Facts(
         run=run,
@@ -119,65 +130,65 @@ def gather(run: Run) -> Facts:
         teachers=tuple(_teachers(recipe, rows)),
         base=_model(student),
         rows=rows,
-        funnel=_json(data.funnel),
+        funnel=_read_json(data.funnel),
         scores=scores,
         report=report,
-        schedule=_json(run.folder / "training" / "job.json").get("schedule") or {},
+        schedule=_read_json(run.folder / "training" / "job.json").get("schedule") or {},
         sampling=sampling,
         measured=measured,
         role=role,
     )
 
 
-def _is_model(folder: Path) -> bool:
+def _holds_model(folder: Path) -> bool:
     return (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()
 
 
 def _model(preset: Preset) -> Model:
-    local = Path(preset.model).exists() or preset.model.count("/") != 1
-    return Model(preset.name, None if local else preset.model, preset.revision, preset.licence)
+    is_local = Path(preset.model).exists() or preset.model.count("/") != 1
+    return Model(preset.name, None if is_local else preset.model, preset.revision, preset.licence)
 
 
 def _teachers(recipe: dict[str, Any], rows: Rows) -> list[Model]:
     """The models that wrote the rows, or the recipe's where the rows do not tell."""
     names = [name for name in rows.teachers if name] or [str(recipe["teacher"])]
-    found = []
+    models = []
     for name in dict.fromkeys(names):
-        known = name.lower() in presets.names("teacher")  # open sets write DeepSeek-R1
+        is_preset = name.lower() in presets.names("teacher")  # open sets write DeepSeek-R1
         try:
-            found.append(_model(presets.teacher(name.lower() if known else name)))
+            models.append(_model(presets.teacher(name.lower() if is_preset else name)))
         except InputError:  # imported traces name whoever wrote them, and no preset need know that model
-            found.append(Model(name, None, None, None))
-    return found
+            models.append(Model(name, None, None, None))
+    return models
 
 
-def _rows(path: Path) -> Rows:
-    found = Rows()
+def _count_rows(path: Path) -> Rows:
+    counts = Rows()
     if not path.is_file():
-        return found
+        return counts
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            wanted = ["tokens", "set", "language", "licence", "teacher", "source"]
-            found.columns = tuple(file.schema_arrow.names)
-            columns = [name for name in wanted if name in file.schema_arrow.names]
+            counted_columns = ["tokens", "set", "language", "licence", "teacher", "source"]
+            counts.columns = tuple(file.schema_arrow.names)
+            columns = [name for name in counted_columns if name in file.schema_arrow.names]
             for batch in file.iter_batches(columns=columns):
-                told = {name: batch.column(name).to_pylist() for name in columns}
-                found.count += batch.num_rows
-                found.tokens += sum(told.get("tokens", ()))
-                found.sets.update(told.get("set", ()))
-                found.languages.update(told.get("language", ()))
-                found.licences.update(told.get("licence", ()))
-                found.teachers.update(told.get("teacher", ()))
-                found.sources.update(one for one in told.get("source", ()) if one)
+                values = {name: batch.column(name).to_pylist() for name in columns}
+                counts.count += batch.num_rows
+                counts.tokens += sum(values.get("tokens", ()))
+                counts.sets.update(values.get("set", ()))
+                counts.languages.update(values.get("language", ()))
+                counts.licences.update(values.get("licence", ()))
+                counts.teachers.update(values.get("teacher", ()))
+                counts.sources.update(source for source in values.get("source", ()) if source)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise InputError(f"cannot be read: {error}", where=str(path), fix="run `distill filter` again") from error
-    return found
+    return counts
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
@@ -187,7 +198,7 @@ def _json(path: Path) -> dict[str, Any]:
     return loaded if isinstance(loaded, dict) else {}
 
 
-def _scores(path: Path) -> tuple[Score, ...]:
+def _read_scores(path: Path) -> tuple[Score, ...]:
     if not path.is_file():
         return ()
     try:
@@ -196,9 +207,9 @@ def _scores(path: Path) -> tuple[Score, ...]:
         raise InputError("is not a list of scores", where=str(path), fix="run `distill eval` again") from error
 
 
-def _sampling(recipe: dict[str, Any], report: dict[str, Any], role: Role | None) -> tuple[Sampling, bool]:
-    for one in report.get("sets", ()):
-        for model in one.get("models", ()):
+def _measured_sampling(recipe: dict[str, Any], report: dict[str, Any], role: Role | None) -> tuple[Sampling, bool]:
+    for set_report in report.get("sets", ()):
+        for model in set_report.get("models", ()):
             if model.get("role") == (role or "sft"):
                 return Sampling.model_validate(model["sampling"]), True
     return presets.teacher(recipe["teacher"]).sampling, False

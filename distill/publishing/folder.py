@@ -15,20 +15,28 @@ from distill.errors import InputError, RunError, writing
 from distill.types import Record
 
 MANIFEST = "distill.json"
-_WEIGHTS = (".safetensors", ".safetensors.index.json")
-_STARTS = ("tokenizer", "special_tokens", "added_tokens", "vocab", "merges", "chat_template", "generation_config")
-_NAMES = ("config.json", "adapter_config.json", "LICENSE", "LICENSE.txt", "NOTICE", "USE_POLICY.md")
-_OWN = ("__pycache__", ".git", ".cache", ".DS_Store")
+_WEIGHT_SUFFIXES = (".safetensors", ".safetensors.index.json")
+_NAME_PREFIXES = (
+    "tokenizer",
+    "special_tokens",
+    "added_tokens",
+    "vocab",
+    "merges",
+    "chat_template",
+    "generation_config",
+)
+_FILE_NAMES = ("config.json", "adapter_config.json", "LICENSE", "LICENSE.txt", "NOTICE", "USE_POLICY.md")
+_BOOKKEEPING = ("__pycache__", ".git", ".cache", ".DS_Store")
 
 
 class File(Record):
     """One file of a publication."""
 
     size: int
-    """Bytes."""
+    """Length of the file in bytes."""
     sha256: str
     git: str
-    """What git calls it, the SHA-1 of a blob; the Hub lists small files by it."""
+    """Git's name of the file, the SHA-1 of a blob; the Hub lists small files by it."""
 
 
 Table = dict[str, File]
@@ -40,14 +48,14 @@ def checkpoint(student: Path) -> dict[str, Path]:
     Raises:
         InputError: there are no weights.
     """
-    found = {path.name: path for path in sorted(student.iterdir()) if path.is_file() and _wanted(path.name)}
-    if not any(name.endswith(".safetensors") for name in found):
+    files = {path.name: path for path in sorted(student.iterdir()) if path.is_file() and _is_published(path.name)}
+    if not any(name.endswith(".safetensors") for name in files):
         raise InputError("has no weights (*.safetensors)", where=str(student), fix="run `distill sft` again")
-    return found
+    return files
 
 
-def _wanted(name: str) -> bool:
-    return name in _NAMES or name.endswith(_WEIGHTS) or name.startswith(_STARTS)
+def _is_published(name: str) -> bool:
+    return name in _FILE_NAMES or name.endswith(_WEIGHT_SUFFIXES) or name.startswith(_NAME_PREFIXES)
 
 
 def write(folder: Path, files: Mapping[str, Path], texts: Mapping[str, str]) -> Table:
@@ -61,74 +69,76 @@ def write(folder: Path, files: Mapping[str, Path], texts: Mapping[str, str]) -> 
         for name, source in files.items():
             if name in texts:  # never written through a link into the run
                 continue
-            place = folder / name
-            place.parent.mkdir(parents=True, exist_ok=True)
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(source, place)
+                os.link(source, path)
             except OSError:
-                shutil.copyfile(source, place)
+                shutil.copyfile(source, path)
         for name, text in texts.items():
-            place = folder / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text, encoding="utf-8", newline="\n")
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
     return table(folder)
 
 
 def table(folder: Path) -> Table:
-    """Sizes and hashes of all files of a folder, read from the disk; bookkeeping of git and of downloads left out."""
-    found = {}
+    """Read sizes and hashes of all files of a folder; bookkeeping of git and of downloads is left out."""
+    files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if path.is_file() and not set(name.parts) & set(_OWN):
-            found[name.as_posix()] = describe(path)
-    return found
+        if path.is_file() and not set(name.parts) & set(_BOOKKEEPING):
+            files[name.as_posix()] = describe(path)
+    return files
 
 
 def describe(path: Path) -> File:
     size = path.stat().st_size
-    sha, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    sha256_hash = hashlib.sha256()
+    git_hash = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(1 << 20):
-            sha.update(block)
-            git.update(block)
-    return File(size=size, sha256=sha.hexdigest(), git=git.hexdigest())
+            sha256_hash.update(block)
+            git_hash.update(block)
+    return File(size=size, sha256=sha256_hash.hexdigest(), git=git_hash.hexdigest())
 
 
 def manifest(provenance: str, parts: Mapping[str, Any], files: Table) -> str:
     """distill.json: what ties a publication to its run, and every other file of it."""
-    told = {
+    content = {
         "made_by": "distill",
         "provenance": provenance,
         "of": dict(parts),
         "files": {name: file.model_dump() for name, file in sorted(files.items()) if name != MANIFEST},
     }
-    return orjson.dumps(told, option=orjson.OPT_INDENT_2).decode() + "\n"
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2).decode() + "\n"
 
 
 def read_manifest(text: bytes) -> Table | None:
     """The files that a manifest names; None if this is not one of ours."""
     try:
-        told = orjson.loads(text)
-        if told.get("made_by") != "distill":
+        content = orjson.loads(text)
+        if content.get("made_by") != "distill":
             return None
-        return {str(name): File.model_validate(file) for name, file in told["files"].items()}
+        return {str(name): File.model_validate(file) for name, file in content["files"].items()}
     except (orjson.JSONDecodeError, AttributeError, KeyError, ValueError):
         return None
 
 
-def same(wanted: Table, found: Table, where: str) -> None:
-    """
+def same(written: Table, read_back: Table, where: str) -> None:
+    """Compare what was read back with what was written.
+
     Raises:
-        RunError: what was read back is not what was written; names the first file.
+        RunError: they differ; names the first file.
     """
-    for name, file in wanted.items():
-        if name not in found:
+    for name, file in written.items():
+        if name not in read_back:
             raise RunError(f"{name} is missing in what was read back", where=where, fix="give the same command again")
-        if found[name] != file:
+        if read_back[name] != file:
             raise RunError(
-                f"{name} read back differs: {found[name].size:,} bytes, {file.size:,} were written",
+                f"{name} read back differs: {read_back[name].size:,} bytes, {file.size:,} were written",
                 where=where,
                 fix="give the same command again",
             )
-    if more := sorted(set(found) - set(wanted) - {".gitattributes"}):
-        raise RunError(f"{more[0]} was not written and is there", where=where, fix="give the same command again")
+    if unexpected := sorted(set(read_back) - set(written) - {".gitattributes"}):
+        raise RunError(f"{unexpected[0]} was not written and is there", where=where, fix="give the same command again")

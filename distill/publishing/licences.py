@@ -18,7 +18,7 @@ from distill.types import Record
 Level = Literal["forbid", "condition", "unknown", "note"]
 Part = Literal["teacher", "base", "data"]
 
-_FREE = {
+_FREE_LICENCES = {
     "mit",
     "apache-2.0",
     "bsd-2-clause",
@@ -29,9 +29,9 @@ _FREE = {
     "cc-by-4.0",
     "cc-by-3.0",
 }
-_FREE |= {"cc-by-2.0", "cc-by-2.5", "isc", "zlib", "pddl"}
+_FREE_LICENCES |= {"cc-by-2.0", "cc-by-2.5", "isc", "zlib", "pddl"}
 _LLAMA = re.compile(r"llama(2|3|3\.1|3\.2|3\.3|4)")
-_NAMES = {"2": "Llama 2", "3": "Meta Llama 3", "3.1": "Llama 3.1", "3.2": "Llama 3.2", "3.3": "Llama 3.3"}
+_LLAMA_NAMES = {"2": "Llama 2", "3": "Meta Llama 3", "3.1": "Llama 3.1", "3.2": "Llama 3.2", "3.3": "Llama 3.3"}
 # published under a licence of their own, made from models whose terms stay with them (their model cards say so)
 _MADE_FROM = {"deepseek-r1-distill-llama-8b": "llama3.1", "deepseek-r1-distill-llama-70b": "llama3.3"}
 
@@ -42,19 +42,23 @@ class Source(Record):
     part: Part
     name: str
     licence: str | None
-    """Identifier as the Hub writes it, such as `apache-2.0`; None where nobody told."""
+    """The licence's identifier as the Hub writes it, such as `apache-2.0`; None where nobody told."""
 
 
 class Finding(Record):
     """One thing that a licence says about publishing."""
 
     level: Level
-    """`condition`: to be acknowledged; `unknown`: no licence is known; `note`: publishing sees to it itself."""
+    """`forbid`: publishing is stopped; `condition`: to be acknowledged; `unknown`: no licence is known; `note`:
+    publishing sees to it itself."""
     part: Part
     source: str
+    """The model or the rows whose licence says so."""
     licence: str
     what: str
+    """What the licence says, in words."""
     fix: str = ""
+    """What can be done about it."""
 
 
 def terms(name: str, licence: str | None) -> tuple[str | None, ...]:
@@ -66,7 +70,7 @@ def terms(name: str, licence: str | None) -> tuple[str | None, ...]:
 def check(
     teachers: Mapping[str, str | None],
     base: tuple[str, str | None] | None,
-    rows: Iterable[str | None],
+    row_licences: Iterable[str | None],
     name: str,
     *,
     kind: Literal["model", "dataset"] = "model",
@@ -76,41 +80,48 @@ def check(
     Args:
         teachers: licence by model name; their outputs are what is trained on.
         base: name and licence of the model that was trained; None for a dataset.
-        rows: licences of the problems.
-        name: of the repository, without the organisation; empty where it is not chosen yet.
+        row_licences: licences of the problems.
+        name: the repository's, without the organisation; empty where it is not chosen yet.
     """
     sources = [
-        Source(part="teacher", name=model, licence=one)
+        Source(part="teacher", name=model, licence=licence_id)
         for model, licence in teachers.items()
-        for one in terms(model, licence)
+        for licence_id in terms(model, licence)
     ]
     if base:
-        sources += [Source(part="base", name=base[0], licence=one) for one in terms(*base)]
-    sources += [Source(part="data", name="problems", licence=one) for one in dict.fromkeys(rows)]
-    found: dict[tuple[str, str, str], Finding] = {}
+        sources += [Source(part="base", name=base[0], licence=licence_id) for licence_id in terms(*base)]
+    sources += [Source(part="data", name="problems", licence=licence_id) for licence_id in dict.fromkeys(row_licences)]
+    findings_by_key: dict[tuple[str, str, str], Finding] = {}
     for source in sources:
-        for finding in _of(source, base, name, kind):
-            found.setdefault((finding.licence, finding.part, finding.what), finding)
-    return list(found.values())
+        for finding in _findings_of(source, base, name, kind):
+            findings_by_key.setdefault((finding.licence, finding.part, finding.what), finding)
+    return list(findings_by_key.values())
 
 
 def stopping(findings: Sequence[Finding], accepted: Iterable[str], *, public: bool) -> list[Finding]:
-    """Those that stop publishing: what is forbidden, and conditions that are not acknowledged by their licence's name.
+    """The findings that stop publishing: what is forbidden, and conditions that are not accepted by licence name.
 
     A licence that nobody knows stops only what all will see.
     """
-    known = {word.lower() for word in accepted}
+    accepted_names = {name.lower() for name in accepted}
     levels = {"condition", "unknown"} if public else {"condition"}
-    return [f for f in findings if f.level == "forbid" or (f.level in levels and f.licence.lower() not in known)]
+
+    def stops(finding: Finding) -> bool:
+        is_accepted = finding.licence.lower() in accepted_names
+        return finding.level == "forbid" or (finding.level in levels and not is_accepted)
+
+    return [finding for finding in findings if stops(finding)]
 
 
-def of_card(base: str | None, findings: Sequence[Finding]) -> tuple[str, str | None]:
+def of_card(base_licence: str | None, findings: Sequence[Finding]) -> tuple[str, str | None]:
     """The Hub's `license` and `license_name`: the base's where it alone counts, else `other` with those that do."""
-    others = sorted({f.licence for f in findings if f.licence not in (base, "unknown")})
-    if base and not others and (base in _FREE or _LLAMA.fullmatch(base)):
-        return base, None
-    names = ([base] if base else []) + others
-    return "other", "-and-".join(re.sub(r"[^a-z0-9.]+", "-", one.lower()).strip("-") for one in names) or "unknown"
+    licence_names = sorted({finding.licence for finding in findings} - {base_licence, "unknown"})
+    if base_licence:
+        if not licence_names and (base_licence in _FREE_LICENCES or _LLAMA.fullmatch(base_licence)):
+            return base_licence, None
+        licence_names.insert(0, base_licence)
+    plain_names = [re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-") for name in licence_names]
+    return "other", "-and-".join(plain_names) or "unknown"
 
 
 def notices(findings: Sequence[Finding]) -> list[str]:
@@ -121,9 +132,9 @@ def notices(findings: Sequence[Finding]) -> list[str]:
         if llama:
             version = llama[1]
             lines["Built with Meta Llama 3" if version == "3" else "Built with Llama"] = None
-            called = _NAMES.get(version, f"Llama {version}")
+            model_name = _LLAMA_NAMES.get(version, f"Llama {version}")
             lines[
-                f"{called} is licensed under the {called} Community License, Copyright © Meta Platforms, Inc."
+                f"{model_name} is licensed under the {model_name} Community License, Copyright © Meta Platforms, Inc."
                 " All Rights Reserved."
             ] = None
         if finding.licence in ("qwen", "qwen-research"):
@@ -131,87 +142,88 @@ def notices(findings: Sequence[Finding]) -> list[str]:
     return list(lines)
 
 
-def _of(source: Source, base: tuple[str, str | None] | None, name: str, kind: str) -> list[Finding]:
-    licence = _plain(source.licence)
-    if all(one in _FREE for one in re.split(r"-or-|,-", licence.removesuffix(",-by-row"))):
+def _findings_of(source: Source, base: tuple[str, str | None] | None, repository_name: str, kind: str) -> list[Finding]:
+    licence = _normalised(source.licence)
+    if all(licence_id in _FREE_LICENCES for licence_id in re.split(r"-or-|,-", licence.removesuffix(",-by-row"))):
         return []
     if not licence or licence in ("unknown", "other"):
         fix = "find out, then --set publish.accept=[unknown]"
         return [_finding("unknown", source, "unknown", "no licence is known, so nobody can say what it allows", fix)]
     if llama := _LLAMA.fullmatch(licence):
-        return _llama(source, llama[1], base, name, kind)
+        return _llama(source, llama[1], base, repository_name, kind)
     if licence in ("qwen", "qwen-research"):
         return _qwen(source, licence)
     if licence.startswith(("cc-by", "cc-nc")):
         return _creative_commons(source, licence)
-    return [_finding("condition", source, licence, "its terms are not known to this check", _accept(licence))]
+    return [_finding("condition", source, licence, "its terms are not known to this check", _accept_hint(licence))]
 
 
-def _plain(licence: str | None) -> str:
-    """As the Hub writes it: `Apache 2.0 License` is apache-2.0."""
-    words = re.sub(r"\blicen[cs]e\b|^the ", "", " ".join((licence or "").lower().split())).strip()
-    return words.replace(" ", "-")
+def _normalised(licence: str | None) -> str:
+    """A licence as the Hub writes it: `Apache 2.0 License` is apache-2.0."""
+    text = re.sub(r"\blicen[cs]e\b|^the ", "", " ".join((licence or "").lower().split())).strip()
+    return text.replace(" ", "-")
 
 
-def _accept(licence: str) -> str:
+def _accept_hint(licence: str) -> str:
     name = licence if re.fullmatch(r"[\w.+-]+", licence) else json.dumps(licence)
     return f"read it, then --set publish.accept=[{name}]"
 
 
-def _llama(source: Source, version: str, base: tuple[str, str | None] | None, name: str, kind: str) -> list[Finding]:
-    licence, found = f"llama{version}", []
-    own = base is not None and any((one or "").startswith("llama") for one in terms(*base))
-    if version in ("2", "3") and source.part == "teacher" and kind == "model" and not own:
-        found.append(
-            _finding(
-                "forbid", source, licence, "its outputs must not improve a model that is no Llama", "change the base"
-            )
-        )
-    first = "Llama 3" if version == "3" else "Llama"
-    if kind == "model" and version != "2" and not name.lower().replace("-", " ").startswith(first.lower()):
-        prefix = first.replace(" ", "-")
-        what = f"the name of a model made with it must begin with “{first}”" + (
-            f", and this is {name!r}" if name else ""
-        )
-        level: Level = "forbid" if name else "condition"  # no word makes good a wrong name
-        found.append(_finding(level, source, licence, what, f"publish --to …/{prefix}-{name}"))
-    what = (
-        "a copy of the agreement goes with the model, its acceptable use policy binds whoever uses it, and above 700"
-        " million monthly users Meta must be asked"
-    )
+def _llama(
+    source: Source, version: str, base: tuple[str, str | None] | None, repository_name: str, kind: str
+) -> list[Finding]:
+    licence = f"llama{version}"
+    findings = []
+    base_is_llama = base is not None and any((licence_id or "").startswith("llama") for licence_id in terms(*base))
+    if version in ("2", "3") and source.part == "teacher" and kind == "model" and not base_is_llama:
+        message = "its outputs must not improve a model that is no Llama"
+        findings.append(_finding("forbid", source, licence, message, "change the base"))
+    prefix = "Llama 3" if version == "3" else "Llama"
+    is_named = repository_name.lower().replace("-", " ").startswith(prefix.lower())
+    if kind == "model" and version != "2" and not is_named:
+        message = f"the name of a model made with it must begin with “{prefix}”"
+        level: Level = "condition"
+        if repository_name:
+            message += f", and this is {repository_name!r}"
+            level = "forbid"  # no word makes good a wrong name
+        fix = f"publish --to …/{prefix.replace(' ', '-')}-{repository_name}"
+        findings.append(_finding(level, source, licence, message, fix))
     if kind == "dataset":
-        what = (
-            f"a model trained on these outputs must be named {first}-…, and the agreement's use policy binds its users"
-        )
-    copy = "put it into the student's folder as LICENSE, then --set" if kind == "model" else "read it, then --set"
-    found.append(_finding("condition", source, licence, what, f"{copy} publish.accept=[{licence}]"))
-    return found
+        message = f"a model trained on these outputs must be named {prefix}-…, and the agreement's use policy binds its"
+        message += " users"
+        hint = "read it"
+    else:
+        message = "a copy of the agreement goes with the model, its acceptable use policy binds whoever uses it, and"
+        message += " above 700 million monthly users Meta must be asked"
+        hint = "put it into the student's folder as LICENSE"
+    findings.append(_finding("condition", source, licence, message, f"{hint}, then --set publish.accept=[{licence}]"))
+    return findings
 
 
 def _qwen(source: Source, licence: str) -> list[Finding]:
-    accept = _accept(licence)
+    accept_hint = _accept_hint(licence)
     if licence == "qwen-research":
-        what = "for research and evaluation only: any commercial use needs another licence from Alibaba Cloud"
+        message = "for research and evaluation only: any commercial use needs another licence from Alibaba Cloud"
     else:
-        what = "above 100 million monthly users another licence is needed; a copy of it goes with the model"
-    shown = "the card shows “Built with Qwen” or “Improved using Qwen”, as it asks"
-    return [_finding("condition", source, licence, what, accept), _finding("note", source, licence, shown, "")]
+        message = "above 100 million monthly users another licence is needed; a copy of it goes with the model"
+    notice = "the card shows “Built with Qwen” or “Improved using Qwen”, as it asks"
+    return [_finding("condition", source, licence, message, accept_hint), _finding("note", source, licence, notice, "")]
 
 
 def _creative_commons(source: Source, licence: str) -> list[Finding]:
-    found, accept = [], _accept(licence)
-    words = licence.split("-")
-    if "nd" in words:
-        what = "changed versions must not be shared, and rows of a training set are that"
-        found.append(_finding("forbid", source, licence, what, "leave these rows out, or ask their owner"))
-    if "nc" in words:
-        found.append(_finding("condition", source, licence, "not for commercial use", accept))
-    if "sa" in words:
-        found.append(
-            _finding("condition", source, licence, "what is made from it is shared under the same terms", accept)
-        )
-    return found or [_finding("note", source, licence, "whoever wrote it must be named", "")]
+    findings = []
+    accept_hint = _accept_hint(licence)
+    licence_parts = licence.split("-")
+    if "nd" in licence_parts:
+        message = "changed versions must not be shared, and rows of a training set are that"
+        findings.append(_finding("forbid", source, licence, message, "leave these rows out, or ask their owner"))
+    if "nc" in licence_parts:
+        findings.append(_finding("condition", source, licence, "not for commercial use", accept_hint))
+    if "sa" in licence_parts:
+        message = "what is made from it is shared under the same terms"
+        findings.append(_finding("condition", source, licence, message, accept_hint))
+    return findings or [_finding("note", source, licence, "whoever wrote it must be named", "")]
 
 
-def _finding(level: Level, source: Source, licence: str, what: str, fix: str) -> Finding:
-    return Finding(level=level, part=source.part, source=source.name, licence=licence, what=what, fix=fix)
+def _finding(level: Level, source: Source, licence: str, message: str, fix: str) -> Finding:
+    return Finding(level=level, part=source.part, source=source.name, licence=licence, what=message, fix=fix)

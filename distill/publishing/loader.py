@@ -9,53 +9,65 @@ from pathlib import Path
 from typing import Any
 
 
-def model(folder: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """No code of the folder is run: transformers is not told to trust any."""
+def model(folder: str, question: dict[str, Any]) -> dict[str, Any]:
+    """Load a model and let it write; no code of the folder is run, for transformers is not told to trust any.
+
+    Args:
+        question: `starts`, each the token ids that a reply begins with and the tokens that it may take from there.
+
+    Returns: how many replies were `asked` for, and how many of them `ended`.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     AutoTokenizer.from_pretrained(folder)
-    cuda = torch.cuda.is_available()
-    kind = torch.bfloat16 if cuda else torch.float32
-    where = "auto" if cuda else None
+    dtype = torch.float32
+    device_map = None
+    if torch.cuda.is_available():
+        dtype = torch.bfloat16
+        device_map = "auto"
     if (Path(folder) / "adapter_config.json").is_file():
-        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, device_map=where)
+        network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=device_map)
     else:
         AutoConfig.from_pretrained(folder)
-        loaded, info = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=kind, device_map=where, output_loading_info=True
+        network, loading_info = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, device_map=device_map, output_loading_info=True
         )
-        for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-            if info.get(what):
-                raise SystemExit(f"{what.replace('_', ' ')}: {sorted(map(str, info[what]))[:3]}")
-    ends = loaded.generation_config.eos_token_id
+        for key_kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if loading_info.get(key_kind):
+                raise SystemExit(f"{key_kind.replace('_', ' ')}: {sorted(map(str, loading_info[key_kind]))[:3]}")
+    eos_token_ids = network.generation_config.eos_token_id
     if (Path(folder) / "generation_config.json").is_file():
-        ends = GenerationConfig.from_pretrained(folder).eos_token_id
-    known = {ends} if isinstance(ends, int) else set(ends or ())
+        eos_token_ids = GenerationConfig.from_pretrained(folder).eos_token_id
+    end_ids = {eos_token_ids} if isinstance(eos_token_ids, int) else set(eos_token_ids or ())
     ended = 0
-    for start, room in asked["starts"]:
-        ids = torch.tensor([start], device=loaded.device)
+    for start, max_new_tokens in question["starts"]:
+        ids = torch.tensor([start], device=network.device)
         with torch.inference_mode():
-            written = loaded.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=room, do_sample=False,
-                temperature=None, top_p=None, top_k=None, eos_token_id=sorted(known) or None,
+            token_ids = network.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, do_sample=False,
+                temperature=None, top_p=None, top_k=None, eos_token_id=sorted(end_ids) or None,
             )  # fmt: skip
-        ended += int(written[0, -1]) in known
-    return {"asked": len(asked["starts"]), "ended": ended}
+        ended += int(token_ids[0, -1]) in end_ids
+    return {"asked": len(question["starts"]), "ended": ended}
 
 
 def dataset(folder: str) -> dict[str, Any]:
-    """The folder's card says which files belong to which split; a cache of its own keeps an earlier one out."""
+    """Load a set of traces; a cache of its own keeps an earlier one out.
+
+    The folder's card says which files belong to which split.
+    """
     from datasets import load_dataset
 
     with tempfile.TemporaryDirectory(prefix="distill-") as cache:
-        found = load_dataset(folder, split="train", cache_dir=cache)
-        return {"rows": len(found), "columns": list(found.column_names)}
+        rows = load_dataset(folder, split="train", cache_dir=cache)
+        return {"rows": len(rows), "columns": list(rows.column_names)}
 
 
-def main(kind: str, folder: str, question: str, answer: str) -> None:
-    told = dataset(folder) if kind == "dataset" else model(folder, json.loads(Path(question).read_text()))
-    Path(answer).write_text(json.dumps(told))
+def main(kind: str, folder: str, question_path: str, answer_path: str) -> None:
+    question = json.loads(Path(question_path).read_text())
+    answer = dataset(folder) if kind == "dataset" else model(folder, question)
+    Path(answer_path).write_text(json.dumps(answer))
 
 
 if __name__ == "__main__":

@@ -14,90 +14,100 @@ from distill.models import chat
 from distill.publishing.text import visible
 from distill.types import Message
 
-_LONGEST = 3600.0
-"""Seconds: reading the largest students takes minutes."""
-_SPARE = 64
-_LOOKED_AT = 500
+_TIMEOUT = 3600.0
+"""Seconds that loading may take: reading the largest students takes minutes."""
+_SPARE_TOKENS = 64
+"""Tokens that a reply may take beyond the answer that it was trained on."""
+_ROWS_READ = 500
+"""Rows of the set among which the shortest are looked for."""
 
 
-def model(folder: Path, rows: Path) -> str:
+def model(folder: Path, set_path: Path) -> str:
     """Read configuration, tokenizer and all weights, and let it finish replies that begin with a trace's reasoning.
 
     Args:
-        rows: the set that it was trained on, whose shortest replies are taken; need not exist.
+        set_path: the set that it was trained on, whose shortest replies are taken; need not exist.
 
     Returns: what was seen, in words.
 
     Raises:
         RunError: it cannot be loaded, weights are missing, or no reply ends.
     """
-    told = _run("model", folder, {"starts": _starts(folder, rows)})
-    if not told["ended"]:
+    answer = _load_in_process("model", folder, {"starts": _reply_starts(folder, set_path)})
+    if not answer["ended"]:
         raise RunError(
-            f"loads, but none of {told['asked']} replies ended",
+            f"loads, but none of {answer['asked']} replies ended",
             where=str(folder),
             fix="train longer; `distill eval` tells how many replies are cut (publish.load=false skips this)",
         )
-    return f"loads, {told['ended']} of {told['asked']} replies end"
+    return f"loads, {answer['ended']} of {answer['asked']} replies end"
 
 
-def dataset(folder: Path, count: int) -> str:
-    """
+def dataset(folder: Path, row_count: int) -> str:
+    """Load a set of traces with `datasets`, and count its rows.
+
+    Returns: what was seen, in words.
+
     Raises:
         RunError: `datasets` cannot read it, or finds another number of rows.
     """
-    told = _run("dataset", folder, {})
-    if told["rows"] != count:
-        raise RunError(f"has {told['rows']:,} rows for `datasets`, and should have {count:,}", where=str(folder))
-    return f"loads, {count:,} rows"
+    answer = _load_in_process("dataset", folder, {})
+    if answer["rows"] != row_count:
+        raise RunError(f"has {answer['rows']:,} rows for `datasets`, and should have {row_count:,}", where=str(folder))
+    return f"loads, {row_count:,} rows"
 
 
-def _starts(folder: Path, rows: Path, most: int = 4) -> list[tuple[list[int], int]]:
-    """Token ids to go on from, with the tokens that an answer may take."""
+def _reply_starts(folder: Path, set_path: Path, max_starts: int = 4) -> list[tuple[list[int], int]]:
+    """Token ids of each reply's start, with the tokens that the reply may take from there."""
     try:
         tokenizer = chat.Tokenizer(str(folder))
     except InputError as error:
         raise RunError(error.what, where=error.where, fix=error.fix) from error
-    tags, found = chat.Tags(), []
-    for messages in _shortest(rows, most):
+    tags = chat.Tags()
+    starts = []
+    for messages in _shortest_conversations(set_path, max_starts):
         reasoning, closed, answer = messages[-1].content.partition(tags.close)
         prompt = tokenizer.prompt(messages[:-1], tags)
-        said = reasoning.lstrip().removeprefix(prompt.prefill.strip()).lstrip("\n") if prompt.prefill else reasoning
-        found.append(([*prompt.ids, *tokenizer.encode(said + closed)], tokenizer.count(answer) + _SPARE))
-    if not found:
-        ids = tokenizer.prompt((Message(role="user", content="What is 2 + 3?"),), tags).ids
-        found = [(list(ids), 512)]
-    return found
+        if prompt.prefill:
+            reasoning = reasoning.lstrip().removeprefix(prompt.prefill.strip()).lstrip("\n")
+        ids = [*prompt.ids, *tokenizer.encode(reasoning + closed)]
+        starts.append((ids, tokenizer.count(answer) + _SPARE_TOKENS))
+    if not starts:
+        prompt = tokenizer.prompt((Message(role="user", content="What is 2 + 3?"),), tags)
+        starts = [(list(prompt.ids), 512)]
+    return starts
 
 
-def _shortest(rows: Path, most: int) -> list[tuple[Message, ...]]:
+def _shortest_conversations(set_path: Path, max_conversations: int) -> list[tuple[Message, ...]]:
     """The shortest conversations among the first rows that think and answer."""
-    if not rows.is_file():
+    if not set_path.is_file():
         return []
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(rows) as file:
-        batch = next(file.iter_batches(_LOOKED_AT, columns=["messages"]), None)
-    told = [] if batch is None else batch.column("messages").to_pylist()
-    able = [row for row in told if len(row) > 1 and chat.Tags().close in row[-1]["content"]]
-    able.sort(key=lambda row: sum(len(turn["content"]) for turn in row))
-    return [tuple(Message.model_validate(turn) for turn in row) for row in able[:most]]
+    with pyarrow.parquet.ParquetFile(set_path) as file:
+        batch = next(file.iter_batches(_ROWS_READ, columns=["messages"]), None)
+    conversations = [] if batch is None else batch.column("messages").to_pylist()
+    complete = [row for row in conversations if len(row) > 1 and chat.Tags().close in row[-1]["content"]]
+    complete.sort(key=lambda row: sum(len(turn["content"]) for turn in row))
+    return [tuple(Message.model_validate(turn) for turn in row) for row in complete[:max_conversations]]
 
 
-def _run(kind: str, folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="distill-") as place:
-        question = Path(place) / "asked.json"
-        question.write_text(json.dumps(asked))
-        answer = Path(place) / "told.json"
-        command = [sys.executable, "-m", "distill.publishing.loader", kind, str(folder), str(question), str(answer)]
+def _load_in_process(kind: str, folder: Path, question: dict[str, Any]) -> dict[str, Any]:
+    """The answer of loader.py, which loads the folder in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="distill-") as temporary_folder:
+        question_path = Path(temporary_folder) / "asked.json"
+        question_path.write_text(json.dumps(question))
+        answer_path = Path(temporary_folder) / "told.json"
+        arguments = [kind, str(folder), str(question_path), str(answer_path)]
+        command = [sys.executable, "-m", "distill.publishing.loader", *arguments]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST, check=False)
+            process = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
         except subprocess.TimeoutExpired as error:
-            raise RunError(f"was not loaded within {_LONGEST / 3600:g} h", where=str(folder), fix=_SKIP) from error
-        if done.returncode or not answer.is_file():
-            last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-            raise RunError(f"does not load: {visible(last)}", where=str(folder), fix=_SKIP)
-        return dict(json.loads(answer.read_bytes()))
+            raise RunError(f"was not loaded within {_TIMEOUT / 3600:g} h", where=str(folder), fix=_SKIP_HINT) from error
+        if process.returncode or not answer_path.is_file():
+            last_line = (process.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+            raise RunError(f"does not load: {visible(last_line)}", where=str(folder), fix=_SKIP_HINT)
+        return dict(json.loads(answer_path.read_bytes()))
 
 
-_SKIP = "look at the folder; where the machine is too small for it, --set publish.load=false"
+_SKIP_HINT = "look at the folder; where the machine is too small for it, --set publish.load=false"

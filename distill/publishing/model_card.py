@@ -22,6 +22,12 @@ def metadata(facts: Facts, findings: Sequence[Finding], *, adapter: bool) -> Any
     from huggingface_hub import ModelCardData
 
     licence, licence_name = licences.of_card(facts.base.licence, findings)
+    relation = None
+    if facts.base.hub:
+        relation = "adapter" if adapter else "finetune"
+    tags = ["reasoning", "distillation", "distill"]
+    if "trl" in facts.versions:
+        tags.append("trl")
     return ModelCardData(
         language=sections.languages(facts),
         license=licence,
@@ -30,8 +36,8 @@ def metadata(facts: Facts, findings: Sequence[Finding], *, adapter: bool) -> Any
         library_name="peft" if adapter else "transformers",
         pipeline_tag="text-generation",
         base_model=facts.base.hub,
-        base_model_relation=("adapter" if adapter else "finetune") if facts.base.hub else None,
-        tags=["reasoning", "distillation", "distill", *(["trl"] if "trl" in facts.versions else [])],
+        base_model_relation=relation,
+        tags=tags,
     )
 
 
@@ -39,34 +45,39 @@ def text(
     facts: Facts,
     findings: Sequence[Finding],
     name: str,
-    where: str,
-    parts: Mapping[str, str | None],
-    whole: str,
+    location: str,
+    part_hashes: Mapping[str, str | None],
+    provenance_hash: str,
     *,
     adapter: bool,
 ) -> str:
     """The card's body.
 
     Args:
-        name: what it is called; where: what loads it, a Hub id or a folder.
-        parts, whole: hashes of what it came from, and their hash.
+        name: what the model is called.
+        location: what loads it, a Hub id or a folder.
+        part_hashes: hashes of what it came from.
+        provenance_hash: the hash of these hashes.
     """
-    rows = f"{facts.rows.count:,} reasoning traces" if facts.rows.count else "reasoning traces"
+    rows = "reasoning traces"
+    if facts.rows.count:
+        rows = f"{facts.rows.count:,} reasoning traces"
     about = f"{plain(facts.base.shown)}, fine-tuned on {rows} of {sections.teachers(facts)}"
     if facts.role == "grpo":
         about += ", then trained further with GRPO"
     if adapter:
         about = f"Adapters for {about}"
-    found = {
+    sections_by_title = {
         "Results": _results(facts),
-        "Use": _use(facts, where, adapter),
+        "Use": _use(facts, location, adapter),
         "Data": sections.funnel(facts),
         "Training": _training(facts),
         "Limits": _limits(facts),
         "Licences": sections.terms(facts, findings, base=True),
-        "Provenance": sections.provenance(parts, whole),
+        "Provenance": sections.provenance(part_hashes, provenance_hash),
     }
-    return sections.page(name, f"{about}. It thinks in a `<think>` block before it answers.", findings, found)
+    about += ". It thinks in a `<think>` block before it answers."
+    return sections.page(name, about, findings, sections_by_title)
 
 
 def _results(facts: Facts) -> str:
@@ -75,36 +86,39 @@ def _results(facts: Facts) -> str:
     body = []
     for score in facts.scores:
         metrics = score.metrics
-        most = f"cons@{score.n}"
+        majority = metrics.get(f"cons@{score.n}") if score.n > 1 else None
         body.append(
             (
                 f"{plain(score.set)}: {_ROLES[score.role]}",
                 f"{score.n}",
-                _percent(metrics.get("pass@1")),
-                _percent(metrics.get(most) if score.n > 1 else None),
-                _percent(metrics.get("truncated"), interval=False),
+                _percent_text(metrics.get("pass@1")),
+                _percent_text(majority),
+                _percent_text(metrics.get("truncated"), interval=False),
                 f"{metrics['tokens'].value:,.0f}" if "tokens" in metrics else "–",
             )
         )
-    problems = {str(one.get("set")): one.get("problems") for one in facts.report.get("sets", ())}
-    known = [f"{plain(name)} {count:,}" for name, count in problems.items() if isinstance(count, int)]
-    size = f" Problems: {', '.join(known)}." if known else ""
+    problems = {str(set_report.get("set")): set_report.get("problems") for set_report in facts.report.get("sets", ())}
+    known_sizes = [f"{plain(name)} {count:,}" for name, count in problems.items() if isinstance(count, int)]
+    problem_note = ""
+    if known_sizes:
+        problem_note = f" Problems: {', '.join(known_sizes)}."
     headings = ("set and model", "samples", "pass@1 %", "majority %", "cut %", "tokens")
-    told = (
+    explanation = (
         "Percentages with 95 % intervals over problems (bootstrap). pass@1 is the mean over the samples of a problem;"
         " *majority* is the commonest answer of all its samples; *cut* replies ran out of tokens and count as wrong."
     )
-    return f"{table(headings, body)}\n\n{told}{size}{_settings(facts)}"
+    return f"{table(headings, body)}\n\n{explanation}{problem_note}{_settings(facts)}"
 
 
 def _settings(facts: Facts) -> str:
     if not facts.measured:
         return ""
-    s = facts.sampling
-    return f" Measured at temperature {s.temperature:g}, top-p {s.top_p:g}, up to {s.max_tokens:,} tokens a reply."
+    sampling = facts.sampling
+    settings = f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, up to {sampling.max_tokens:,} tokens"
+    return f" Measured at {settings} a reply."
 
 
-def _percent(metric: Metric | None, interval: bool = True) -> str:
+def _percent_text(metric: Metric | None, interval: bool = True) -> str:
     if metric is None:
         return "–"
     value = f"{100 * metric.value:.1f}"
@@ -113,11 +127,11 @@ def _percent(metric: Metric | None, interval: bool = True) -> str:
     return f"{value} ({100 * metric.low:.1f} to {100 * metric.high:.1f})"
 
 
-def _use(facts: Facts, where: str, adapter: bool) -> str:
-    s = facts.sampling
+def _use(facts: Facts, location: str, adapter: bool) -> str:
+    sampling = facts.sampling
     lines = [
-        f"Sample at temperature {s.temperature:g} and top-p {s.top_p:g}, and leave room for {s.max_tokens:,} tokens: a"
-        " reply that is cut while it thinks has no answer."
+        f"Sample at temperature {sampling.temperature:g} and top-p {sampling.top_p:g}, and leave room for"
+        f" {sampling.max_tokens:,} tokens: a reply that is cut while it thinks has no answer."
     ]
     prefill = _prefill(facts)
     if prefill:
@@ -130,9 +144,9 @@ def _use(facts: Facts, where: str, adapter: bool) -> str:
     if adapter:
         base = shlex.quote(facts.base.shown)
         lines.append("These are adapters; vLLM serves them beside their base:")
-        command = f"vllm serve {base} --enable-lora --lora-modules student={shlex.quote(where)}"
+        command = f"vllm serve {base} --enable-lora --lora-modules student={shlex.quote(location)}"
     else:
-        command = f"vllm serve {shlex.quote(where)}"
+        command = f"vllm serve {shlex.quote(location)}"
     lines.append(f"```sh\n{command}\n```")
     return "\n\n".join(lines)
 
@@ -151,57 +165,69 @@ def _prefill(facts: Facts) -> str:
 
 
 def _training(facts: Facts) -> str:
-    done = facts.stages.get("sft") or {}
-    asked = facts.recipe.get("sft") or {}
-    setup = done.get("setup") or {}
-    if not done:
+    stage = facts.stages.get("sft") or {}
+    settings = facts.recipe.get("sft") or {}
+    setup = stage.get("setup") or {}
+    if not stage:
         return "Nothing is recorded of the training."
+    learnt = None
+    if stage.get("loss_tokens"):
+        learnt = f"{stage['loss_tokens']:,} of {stage['tokens']:,}"
+    lora_rank = None
+    if setup.get("method") in ("lora", "qlora"):
+        lora_rank = (settings.get("lora") or {}).get("rank")
     rows: dict[str, Any] = {
         "method": setup.get("method"),
-        "rows": f"{done['rows']:,}" if done.get("rows") else None,
-        "tokens learnt": f"{done['loss_tokens']:,} of {done['tokens']:,}" if done.get("loss_tokens") else None,
+        "rows": f"{stage['rows']:,}" if stage.get("rows") else None,
+        "tokens learnt": learnt,
         "longest row, tokens": setup.get("max_length"),
-        "rows a step": asked.get("batch_size"),
-        "epochs": _number(facts.schedule.get("epochs") or asked.get("epochs")),
-        "learning rate": _number(facts.schedule.get("learning_rate") or asked.get("learning_rate")),
-        "schedule": asked.get("schedule"),
-        "warm-up, share of the steps": asked.get("warmup"),
+        "rows a step": settings.get("batch_size"),
+        "epochs": _number_text(facts.schedule.get("epochs") or settings.get("epochs")),
+        "learning rate": _number_text(facts.schedule.get("learning_rate") or settings.get("learning_rate")),
+        "schedule": settings.get("schedule"),
+        "warm-up, share of the steps": settings.get("warmup"),
         "optimizer": setup.get("optimizer"),
-        "LoRA rank": (asked.get("lora") or {}).get("rank") if setup.get("method") in ("lora", "qlora") else None,
-        "steps": done.get("steps"),
-        "loss, first to last": _losses(done),
-        "processes": _processes(setup),
+        "LoRA rank": lora_rank,
+        "steps": stage.get("steps"),
+        "loss, first to last": _loss_text(stage),
+        "processes": _processes_text(setup),
         "strategy": setup.get("strategy"),
-        "wall time": duration(done["train_seconds"]) if done.get("train_seconds") else None,
-        "seed": asked.get("seed"),
+        "wall time": duration(stage["train_seconds"]) if stage.get("train_seconds") else None,
+        "seed": settings.get("seed"),
     }
-    stops = done.get("stops") or {}
-    if stops:
-        rows["replies that stop by themselves"] = f"{stops['ended']} of {stops['asked']} tried"
+    stop_trial = stage.get("stops") or {}
+    if stop_trial:
+        rows["replies that stop by themselves"] = f"{stop_trial['ended']} of {stop_trial['asked']} tried"
     body = [(name, plain(value)) for name, value in rows.items() if value is not None]
-    told = f"{table(('setting', 'value'), body, 'l')}\n\nVersions: {sections.versions(facts)}."
+    description = f"{table(('setting', 'value'), body, 'l')}\n\nVersions: {sections.versions(facts)}."
     if facts.role == "grpo":
-        told += f"\n\nThen GRPO:\n\n{_grpo(facts)}"
-    return told
+        description += f"\n\nThen GRPO:\n\n{_grpo_table(facts)}"
+    return description
 
 
-def _grpo(facts: Facts) -> str:
+def _grpo_table(facts: Facts) -> str:
     """The settings that its recipe gave, and what the stage told of itself, as far as they are plain values."""
-    asked, done = facts.recipe.get("grpo") or {}, facts.stages.get("grpo") or {}
-    plainly = {n: v for told in (asked, done) for n, v in told.items() if isinstance(v, str | int | float)}
-    return table(("setting", "value"), [(plain(name), plain(value)) for name, value in plainly.items()], "l")
+    settings = facts.recipe.get("grpo") or {}
+    stage = facts.stages.get("grpo") or {}
+    plain_values = {
+        name: value for name, value in [*settings.items(), *stage.items()] if isinstance(value, str | int | float)
+    }
+    return table(("setting", "value"), [(plain(name), plain(value)) for name, value in plain_values.items()], "l")
 
 
-def _losses(done: Mapping[str, Any]) -> str | None:
-    first, last = done.get("first_loss"), done.get("last_loss")
-    return None if first is None or last is None else f"{first:.3f} to {last:.3f}"
+def _loss_text(stage: Mapping[str, Any]) -> str | None:
+    first = stage.get("first_loss")
+    last = stage.get("last_loss")
+    if first is None or last is None:
+        return None
+    return f"{first:.3f} to {last:.3f}"
 
 
-def _number(value: Any) -> str | None:
+def _number_text(value: Any) -> str | None:
     return f"{value:g}" if isinstance(value, int | float) else None
 
 
-def _processes(setup: Mapping[str, Any]) -> str | None:
+def _processes_text(setup: Mapping[str, Any]) -> str | None:
     if not setup:
         return None
     kind = "CPU" if setup.get("cpu") else "GPU"
@@ -216,12 +242,14 @@ def _limits(facts: Facts) -> str:
         " measured unless the results name it.",
         "No safety training was done after the base's own; what the base and the teacher get wrong may return.",
     ]
-    cut = [s for s in _own(facts) if (found := s.metrics.get("truncated")) and found.value >= 0.05]
-    lines += [f"On {plain(s.set)}, {100 * s.metrics['truncated'].value:.0f} % of its replies did not end." for s in cut]
+    for score in _student_scores(facts):
+        truncated = score.metrics.get("truncated")
+        if truncated and truncated.value >= 0.05:
+            lines.append(f"On {plain(score.set)}, {100 * truncated.value:.0f} % of its replies did not end.")
     if not facts.scores:
         lines.append("It was not measured.")
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _own(facts: Facts) -> list[Score]:
+def _student_scores(facts: Facts) -> list[Score]:
     return [score for score in facts.scores if score.role == (facts.role or "sft")]

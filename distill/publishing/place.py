@@ -14,23 +14,28 @@ from distill.publishing.folder import MANIFEST, Table
 
 
 def publish(
-    source: Path, wanted: Table, target: Path, verify: Callable[[Path], None], *, replace: bool
+    source: Path, files_to_publish: Table, target: Path, verify_folder: Callable[[Path], None], *, replace: bool
 ) -> dict[str, Any]:
-    """
+    """Make the target hold exactly these files, once a copy beside it is verified.
+
     Raises:
         InputError: the folder holds what publishing did not put there.
         RunError: the disk, or what was read back differs.
     """
     if target.is_dir() and any(target.iterdir()):
-        there = files.table(target)
-        if there == wanted:
+        published_files = files.table(target)
+        if published_files == files_to_publish:
             return {"changed": False, "url": str(target)}
-        ours = files.read_manifest((target / MANIFEST).read_bytes()) if MANIFEST in there else None
-        known = ours or {}
-        foreign = [name for name, file in there.items() if name != MANIFEST and known.get(name) != file]
-        if (ours is None or foreign) and not replace:
+        manifest = None
+        if MANIFEST in published_files:
+            manifest = files.read_manifest((target / MANIFEST).read_bytes())
+        manifest_files = manifest or {}
+        foreign_names = [
+            name for name, file in published_files.items() if name != MANIFEST and manifest_files.get(name) != file
+        ]
+        if (manifest is None or foreign_names) and not replace:
             raise InputError(
-                f"holds what was not published from here: {', '.join((foreign or [MANIFEST])[:3])}",
+                f"holds what was not published from here: {', '.join((foreign_names or [MANIFEST])[:3])}",
                 where=str(target),
                 fix="choose another folder, or --set publish.replace=true to replace it",
             )
@@ -39,13 +44,13 @@ def publish(
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     with writing(target):
-        for name in wanted:
-            place = partial / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, place)
+        for name in files_to_publish:
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, path)
     try:
-        files.same(wanted, files.table(partial), str(partial))
-        verify(partial)
+        files.same(files_to_publish, files.table(partial), str(partial))
+        verify_folder(partial)
         with writing(target):
             _swap(partial, target)
     finally:
@@ -56,10 +61,10 @@ def publish(
 def _swap(partial: Path, target: Path) -> None:
     """One rename where the target is new or empty, two where it holds an earlier publication."""
     if target.is_dir() and any(target.iterdir()):
-        old = target.with_name(f".{target.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(target, old)
+        previous = target.with_name(f".{target.name}.old")
+        shutil.rmtree(previous, ignore_errors=True)
+        os.replace(target, previous)
         os.replace(partial, target)
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(previous, ignore_errors=True)
     else:
         os.replace(partial, target)

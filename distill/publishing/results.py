@@ -15,48 +15,50 @@ from distill.types import Score
 
 
 def files(facts: Facts) -> dict[str, str]:
-    """Text by file name; empty where no set that was measured on is a Hub dataset."""
+    """The text of each file by its name; empty where no set that was measured on is a Hub dataset."""
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-    found = {}
-    told = {str(one.get("set")): one for one in facts.report.get("sets", ())}
+    texts_by_name = {}
+    report_by_set = {str(set_report.get("set")): set_report for set_report in facts.report.get("sets", ())}
     for score in facts.scores:
-        dataset = _set(score.set)
+        dataset = _hub_set(score.set)
         if score.role != (facts.role or "sft") or dataset is None or "pass@1" not in score.metrics:
             continue
-        revision = dataset.revision or told.get(score.set, {}).get("commit")
+        revision = dataset.revision or report_by_set.get(score.set, {}).get("commit")
         entry = EvalResultEntry(
             dataset_id=str(dataset.dataset),
             task_id=dataset.config or dataset.name,
             value=round(100 * score.metrics["pass@1"].value, 2),
             dataset_revision=revision if isinstance(revision, str) else None,
-            notes=_notes(score, facts, told.get(score.set, {})),
+            notes=_notes(score, facts, report_by_set.get(score.set, {})),
         )
         text = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False, allow_unicode=True)
-        found[f".eval_results/{re.sub(r'[^A-Za-z0-9._-]', '-', score.set)}.yaml"] = text
-    return found
+        texts_by_name[f".eval_results/{re.sub(r'[^A-Za-z0-9._-]', '-', score.set)}.yaml"] = text
+    return texts_by_name
 
 
-def _set(name: str) -> Set | None:
+def _hub_set(name: str) -> Set | None:
     """The shipped set of this name, if it is a dataset on the Hub."""
     if name not in sets.known():
         return None
     try:
-        found = sets.find(name)[0]
+        problem_set = sets.find(name)[0]
     except InputError:
         return None
-    return found if found.source == "hub" and found.dataset else None
+    is_on_hub = problem_set.source == "hub" and problem_set.dataset
+    return problem_set if is_on_hub else None
 
 
 def _notes(score: Score, facts: Facts, report: dict[str, Any]) -> str:
-    metric, sampling = score.metrics["pass@1"], facts.sampling
-    words = [f"pass@1 in percent over {score.n} samples a problem"]
+    metric = score.metrics["pass@1"]
+    sampling = facts.sampling
+    notes = [f"pass@1 in percent over {score.n} samples a problem"]
     if metric.low is not None and metric.high is not None:
-        words.append(f"95 % interval {100 * metric.low:.2f} to {100 * metric.high:.2f}")
+        notes.append(f"95 % interval {100 * metric.low:.2f} to {100 * metric.high:.2f}")
     if facts.measured:
-        words.append(
+        notes.append(
             f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, up to {sampling.max_tokens} tokens"
         )
     if isinstance(report.get("problems"), int):
-        words.append(f"{report['problems']} problems")
-    return ", ".join(words)
+        notes.append(f"{report['problems']} problems")
+    return ", ".join(notes)

@@ -8,37 +8,40 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 _MARKUP = re.compile(r"([\\`*_\[\]|~$])")
-_START = re.compile(r"^(?=[-+#=])|(?<=^\d)(?=[.)]\s)|(?<=^\d\d)(?=[.)]\s)")
+_BLOCK_START = re.compile(r"^(?=[-+#=])|(?<=^\d)(?=[.)]\s)|(?<=^\d\d)(?=[.)]\s)")
 """Where a list, a heading or a rule would begin."""
-_MOST = 300
+_MAX_CHARACTERS = 300
 
 
-def plain(value: Any, most: int = _MOST) -> str:
+def plain(value: Any, max_characters: int = _MAX_CHARACTERS) -> str:
     """One line of text that renders as itself: no markup, no HTML, no mention, no link, no hidden characters.
 
     Args:
-        most: characters, before escaping; what is longer is cut and says so.
+        max_characters: counted before escaping; what is longer is cut and says so.
     """
-    text = visible(value, most).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = visible(value, max_characters).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = _MARKUP.sub(r"\\\1", text)
-    text = _START.sub(r"\\", text)
+    text = _BLOCK_START.sub(r"\\", text)
     return text.replace("@", "&#64;").replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
 
 
-def code(value: Any, most: int = _MOST) -> str:
+def code(value: Any, max_characters: int = _MAX_CHARACTERS) -> str:
     """A code span; backticks in it become quotes."""
-    text = visible(value, most).replace("`", "'").replace("|", "/").replace("$", "＄")
+    text = visible(value, max_characters).replace("`", "'").replace("|", "/").replace("$", "＄")
     return f"`{text}`" if text else ""
 
 
-def visible(value: Any, most: int = _MOST) -> str:
+def visible(value: Any, max_characters: int = _MAX_CHARACTERS) -> str:
     """One line without control, format (bidirectional, zero-width), private or unassigned characters."""
     text = " ".join(str(value).split())
     text = "".join(letter for letter in text if unicodedata.category(letter)[0] != "C")
-    return text if len(text) <= most else text[: most - 1] + "…"
+    if len(text) <= max_characters:
+        return text
+    return text[: max_characters - 1] + "…"
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]], rest: Literal["l", "r"] = "r") -> str:
-    """A Markdown table whose cells are Markdown already; all columns but the first are aligned to `rest`."""
-    lines = [f"| {' | '.join(headings)} |", f"|---|{('---:|' if rest == 'r' else '---|') * (len(headings) - 1)}"]
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], alignment: Literal["l", "r"] = "r") -> str:
+    """A Markdown table whose cells are Markdown already; all columns but the first are aligned to `alignment`."""
+    rule = "---:|" if alignment == "r" else "---|"
+    lines = [f"| {' | '.join(headings)} |", f"|---|{rule * (len(headings) - 1)}"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])

@@ -17,22 +17,23 @@ MOST = 240
 
 @dataclass
 class Curves:
-    """By stage: the rows of its last training, by step."""
+    """The metrics of each stage's last training."""
 
     rows: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
+    """Metrics by name, by stage and step."""
     unread: int = 0
-    """Lines that are no JSON; a loss that is not a number makes one."""
+    """Lines of metrics.jsonl that are no JSON; a loss that is not a number makes one."""
 
     def names(self, stage: str) -> list[str]:
         return list(dict.fromkeys(name for row in self.rows.get(stage, {}).values() for name in row))
 
     def line(self, stage: str, name: str, label: str) -> Line:
         """One metric over the steps; thinned out, the mean of neighbours with their range as the band."""
-        found = [(step, row[name]) for step, row in sorted(self.rows.get(stage, {}).items()) if name in row]
-        size = -(-len(found) // MOST)
-        if size <= 1:
-            return Line(label, found)
-        groups = [found[at : at + size] for at in range(0, len(found), size)]
+        points_by_step = [(step, row[name]) for step, row in sorted(self.rows.get(stage, {}).items()) if name in row]
+        group_size = -(-len(points_by_step) // MOST)
+        if group_size <= 1:
+            return Line(label, points_by_step)
+        groups = [points_by_step[start : start + group_size] for start in range(0, len(points_by_step), group_size)]
         points = [(_mean([step for step, _ in group]), _mean([value for _, value in group])) for group in groups]
         band = [
             (x, min(value for _, value in group), max(value for _, value in group))
@@ -42,23 +43,25 @@ class Curves:
 
 
 def read(run: Run) -> Curves:
-    """Reads metrics.jsonl once. A training that was resumed, or done again, replaces the steps from there on."""
-    found = Curves()
+    """Read metrics.jsonl once. A training that was resumed, or done again, replaces the steps from there on."""
+    curves = Curves()
     if not run.metrics.is_file():
-        return found
+        return curves
 
     def skip(_line: int, _text: str) -> None:
-        found.unread += 1
+        curves.unread += 1
 
     for _, row in jsonl.rows(run.metrics, skip):
         step = row.get("step")
         if isinstance(step, int) and isinstance(row.get("stage"), str):
-            rows = found.rows.setdefault(row["stage"], {})
-            if rows and step <= next(reversed(rows)):
-                for late in [at for at in rows if at >= step]:
-                    del rows[late]
-            rows[step] = {name: float(value) for name, value in row.items() if name != "step" and _is_number(value)}
-    return found
+            rows_by_step = curves.rows.setdefault(row["stage"], {})
+            if rows_by_step and step <= next(reversed(rows_by_step)):
+                for replaced_step in [known_step for known_step in rows_by_step if known_step >= step]:
+                    del rows_by_step[replaced_step]
+            rows_by_step[step] = {
+                name: float(value) for name, value in row.items() if name != "step" and _is_number(value)
+            }
+    return curves
 
 
 def _is_number(value: Any) -> bool:

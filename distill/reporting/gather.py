@@ -24,14 +24,16 @@ from distill.types import Score
 
 @dataclass(frozen=True)
 class Gathered:
+    """Everything that a page tells of one run."""
+
     label: str
     """What the page calls this run: its folder's name, or more of the path where two share it."""
     run: Run
     data: Run
-    """The run whose set was trained on; often the same."""
+    """The run whose set was trained on; often the run itself."""
     recipe: dict[str, Any]
     stages: dict[str, dict[str, Any]]
-    """As in run.json: `seconds`, `summary`, `fingerprint`, … by stage."""
+    """What run.json tells of each stage: `seconds`, `summary`, `fingerprint`, …"""
     versions: dict[str, str]
     changed: float
     """When run.json was last written, Unix time."""
@@ -48,7 +50,7 @@ class Gathered:
 
     @property
     def price(self) -> Price | None:
-        """Of the teacher, where the recipe gives one."""
+        """The teacher's price, where the recipe gives one."""
         settings = self.recipe.get("generate") or {}
         backend = settings.get("backend") or {}
         if settings.get("price"):
@@ -62,7 +64,8 @@ class Gathered:
 
 
 def gather(run: Run, label: str, progress: Progress) -> Gathered:
-    """
+    """Read all files of a run folder that a page tells of.
+
     Raises:
         InputError: there is nothing of a run here, or one of its files cannot be understood.
     """
@@ -72,11 +75,11 @@ def gather(run: Run, label: str, progress: Progress) -> Gathered:
             "holds no run", where=str(run.folder), fix="give the folder of a run with --run (`distill ls runs`)"
         )
     recipe = dict(state.get("recipe") or {})
-    other = (recipe.get("sft") or {}).get("data")
-    data = Run(Path(other)) if other else run
+    data_folder = (recipe.get("sft") or {}).get("data")
+    data = Run(Path(data_folder)) if data_folder else run
     sources = [Run(Path(folder)) for folder in (recipe.get("filter") or {}).get("traces") or ()] or [data]
-    there = [source for source in sources if jsonl.exists(source.traces)]
-    evals = _json(run.eval / "report.json", dict).get("sets", [])
+    present_sources = [source for source in sources if jsonl.exists(source.traces)]
+    eval_sets = _read_json(run.eval / "report.json", dict).get("sets", [])
     return Gathered(
         label=label,
         run=run,
@@ -85,47 +88,57 @@ def gather(run: Run, label: str, progress: Progress) -> Gathered:
         stages=dict(state.get("stages") or {}),
         versions=dict(state.get("versions") or {}),
         changed=(run.json if run.json.is_file() else run.folder).stat().st_mtime,
-        funnel=_json(data.funnel, dict),
-        attempts=token_use.read(there, data, progress) if there else None,
+        funnel=_read_json(data.funnel, dict),
+        attempts=token_use.read(present_sources, data, progress) if present_sources else None,
         rates=rates.read(data),
         curves=curves.read(run),
-        scores=_typed(tuple[Score, ...], _json(run.scores, list), run.scores),
-        evals=_typed(tuple[Report, ...], evals, run.eval / "report.json"),
-        cancelled=sum(1 for _ in jsonl.rows(data.censored)) if jsonl.exists(data.censored) else 0,
-        notes=_notes(run, there, sources),
+        scores=_validated(tuple[Score, ...], _read_json(run.scores, list), run.scores),
+        evals=_validated(tuple[Report, ...], eval_sets, run.eval / "report.json"),
+        cancelled=_count_rows(data.censored),
+        notes=_missing_notes(run, present_sources, sources),
     )
 
 
-def _notes(run: Run, there: list[Run], sources: list[Run]) -> dict[str, str]:
-    where = f"--run {run.folder}"
-    gone = ", ".join(str(source.folder) for source in sources if source not in there)
+def _missing_notes(run: Run, present_sources: list[Run], sources: list[Run]) -> dict[str, str]:
+    run_option = f"--run {run.folder}"
+    missing_folders = ", ".join(str(source.folder) for source in sources if source not in present_sources)
+    no_traces = ""
+    if missing_folders:
+        no_traces = f"no traces in {missing_folders}: `distill generate {run_option}` samples them"
+    no_report = "no curves or differences, eval/report.json is missing"
     return {
-        "traces": f"no traces in {gone}: `distill generate {where}` samples them" if gone else "",
-        "funnel": f"nothing is filtered yet: `distill filter {where}`",
+        "traces": no_traces,
+        "funnel": f"nothing is filtered yet: `distill filter {run_option}`",
         "rates": "pass rates are known only where `distill generate` sampled the problems",
-        "sft": f"nothing is trained yet: `distill sft {where}`",
-        "grpo": f"no GRPO in this run: `distill grpo {where}` after `sft`",
-        "scores": f"nothing is measured yet: `distill eval {where}`",
-        "evals": f"no curves or differences, eval/report.json is missing: `distill eval {where} --rescore` writes it",
+        "sft": f"nothing is trained yet: `distill sft {run_option}`",
+        "grpo": f"no GRPO in this run: `distill grpo {run_option}` after `sft`",
+        "scores": f"nothing is measured yet: `distill eval {run_option}`",
+        "evals": f"{no_report}: `distill eval {run_option} --rescore` writes it",
     }
 
 
-def _json(path: Path, kind: type) -> Any:
+def _count_rows(path: Path) -> int:
+    if not jsonl.exists(path):
+        return 0
+    return sum(1 for _ in jsonl.rows(path))
+
+
+def _read_json(path: Path, expected_type: type) -> Any:
     if not path.is_file():
-        return kind()
+        return expected_type()
     try:
         loaded = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
         raise InputError("is not JSON", where=str(path), fix="run the stage that writes it again") from error
-    if not isinstance(loaded, kind):
-        raise InputError(f"is no {kind.__name__}", where=str(path), fix="run the stage that writes it again")
+    if not isinstance(loaded, expected_type):
+        raise InputError(f"is no {expected_type.__name__}", where=str(path), fix="run the stage that writes it again")
     return loaded
 
 
-def _typed(kind: Any, value: Any, path: Path) -> Any:
+def _validated(expected_type: Any, value: Any, path: Path) -> Any:
     try:
-        return TypeAdapter[BaseModel](kind).validate_python(value, strict=False)
+        return TypeAdapter[BaseModel](expected_type).validate_python(value, strict=False)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{place}: {first['msg']}", where=str(path), fix="run `distill eval` again") from error
+        field_path = ".".join(map(str, first["loc"]))
+        raise InputError(f"{field_path}: {first['msg']}", where=str(path), fix="run `distill eval` again") from error

@@ -16,16 +16,18 @@ def finite(value: float | None) -> bool:
 
 
 def exact(value: float | None) -> str:
-    """For tables: `1,234`, `0.0312`, `1.5e-05`."""
-    if value is None or not math.isfinite(value):
-        return NONE if value is None else str(value)
+    """A number for tables: `1,234`, `0.0312`, `1.5e-05`."""
+    if value is None:
+        return NONE
+    if not math.isfinite(value):
+        return str(value)
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4g}"
 
 
 def short(value: float) -> str:
-    """For axes: `1.2k`, `32k`, `0.25`, `1.5e-5`."""
+    """A number for axes: `1.2k`, `32k`, `0.25`, `1.5e-5`."""
     if 0 < abs(value) < 1e-3:
         digits, _, power = f"{value:.2e}".partition("e")
         return f"{float(digits):g}e{int(power)}"
@@ -36,12 +38,12 @@ def short(value: float) -> str:
 
 
 def percent(part: float, whole: float = 1) -> str:
-    """`12.5 %`; a dash of nothing."""
+    """A share as `12.5 %`; a dash where the whole is nothing."""
     return f"{100 * part / whole:.1f} %" if whole else NONE
 
 
 def interval(metric: Metric | None, scale: float = 1, digits: int = 1, sign: str = "") -> str:
-    """`78.1 [74.3, 81.8]`, without the brackets where there is no interval."""
+    """A value as `78.1 [74.3, 81.8]`, without the brackets where there is no interval."""
     if metric is None:
         return NONE
     text = f"{scale * metric.value:{sign},.{digits}f}"

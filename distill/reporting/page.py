@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,19 +20,19 @@ from distill.errors import writing
 from distill.reporting.browser.trace_browser import Browser
 from distill.reporting.gather import Gathered
 from distill.reporting.sections import funnel, overview, sampling, scores, training
-from distill.reporting.sections.blocks import Section
+from distill.reporting.sections.blocks import Section, lacking
 
 _HERE = Path(__file__).parent
 _HATCHES = ((8, 0, 8), (6, 45, 2.5), (6, 0, 2), (5, 45, 2.5), (6, 135, 1.5), (6, 90, 3))
 """(tile, turn, what of the tile is inked) of each series: solid, slanted, upright, chequered, …"""
-_NAMED = 4
+_MAX_NAMED_RUNS = 4
 """Runs up to which the title names each."""
-_BEFORE = "grpo"
-"""The section that the traces follow."""
+_SECTION_BEFORE_TRACES = "grpo"
+"""The section after which the traces stand."""
 
 
 def sections(runs: Sequence[Gathered], linked: bool) -> list[Section]:
-    """What the page tells, in its order.
+    """The sections of the page, in their order.
 
     Args:
         linked: the traces are in the page, too.
@@ -50,7 +50,7 @@ def sections(runs: Sequence[Gathered], linked: bool) -> list[Section]:
     ]
 
 
-def write(path: Path, runs: Sequence[Gathered], found: Sequence[Section], browser: Browser | None) -> int:
+def write(path: Path, runs: Sequence[Gathered], page_sections: Sequence[Section], browser: Browser | None) -> int:
     """Write the page in pieces beside `path`, then put it in place whole. Returns its bytes.
 
     Raises:
@@ -62,7 +62,7 @@ def write(path: Path, runs: Sequence[Gathered], found: Sequence[Section], browse
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("wb") as file:
-                for piece in pieces(runs, found, browser):
+                for piece in pieces(runs, page_sections, browser):
                     size += file.write(piece.encode(errors="replace"))
                 file.flush()
                 os.fsync(file.fileno())
@@ -72,36 +72,43 @@ def write(path: Path, runs: Sequence[Gathered], found: Sequence[Section], browse
     return size
 
 
-def pieces(runs: Sequence[Gathered], found: Sequence[Section], browser: Browser | None) -> Iterator[str]:
+def pieces(runs: Sequence[Gathered], page_sections: Sequence[Section], browser: Browser | None) -> Iterator[str]:
     """The text of the page, a little at a time: the traces may be larger than memory."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    own = (_HERE / "page.css").read_text(encoding="utf-8")
-    style = _plain(own + (browser.style if browser else ""))
-    script = _plain(browser.script if browser else "")
+    style = (_HERE / "page.css").read_text(encoding="utf-8")
+    script = ""
+    traces: Iterable[str] = ()
+    if browser:
+        style += browser.style
+        script = browser.script
+        traces = browser.data
+    style = _as_parsed(style)
+    script = _as_parsed(script)
+    headlines = [(run.label, overview.headline(run)) for run in runs]
     yield from environment.get_template("page.html").generate(
-        title=_title([one.label for one in runs]),
-        headlines=[
-            f"{one.label}: {line}" if len(runs) > 1 else line for one in runs if (line := overview.headline(one))
-        ],
+        title=_title([run.label for run in runs]),
+        headlines=lacking(headlines, len(runs) > 1),
         policy=_policy(style, script),
         style=Markup(style),  # noqa: S704 - ours
         script=Markup(script),  # noqa: S704 - ours
         hatches=list(enumerate(_HATCHES)),
-        sections=found,
-        before=_BEFORE,
+        sections=page_sections,
+        before=_SECTION_BEFORE_TRACES,
         browser=browser,
-        data=map(Markup, browser.data) if browser else (),
+        data=map(Markup, traces),
         version=version("distill"),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
 def _title(labels: Sequence[str]) -> str:
-    return "distill report: " + (", ".join(labels) if len(labels) <= _NAMED else f"{len(labels)} runs")
+    if len(labels) > _MAX_NAMED_RUNS:
+        return f"distill report: {len(labels)} runs"
+    return f"distill report: {', '.join(labels)}"
 
 
 def _policy(style: str, script: str) -> str:
@@ -121,7 +128,7 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _plain(text: str) -> str:
+def _as_parsed(text: str) -> str:
     """As the browser will read it, since that is what it hashes."""
     assert "</style" not in text.lower(), "it would end its element"
     assert "</script" not in text.lower(), "it would end its element"

@@ -20,24 +20,29 @@ ENDED = {
 
 @dataclass(frozen=True)
 class Rates:
+    """How often the teacher solves the problems of a run."""
+
     problems: int
+    """Problems that were sampled."""
     solved: int
+    """Problems with at least one correct sample."""
     samples: tuple[int, int]
-    """Samples of a problem that count: the fewest and the most."""
+    """The fewest and the most samples of a problem that count."""
     counts: dict[str, list[int]]
-    """By how the sampling ended: problems in each of the BINS."""
+    """Problems in each of the BINS, by how the sampling ended."""
     mean: float
+    """The mean pass rate over the problems."""
 
 
 def read(run: Run) -> Rates | None:
-    """From pass_rates.jsonl; None where there is none. Of a problem that was sampled further the last row counts.
+    """Read pass_rates.jsonl; None where there is none. Of a problem that was sampled further the last row counts.
 
     Raises:
         InputError: a row is not what it should be.
     """
     if not jsonl.exists(run.rates):
         return None
-    rows: dict[str, tuple[int, int, float, str]] = {}
+    rows: dict[str, tuple[int, int, float, str]] = {}  # by problem: samples, correct ones, pass rate, how it ended
     try:
         for _, row in jsonl.rows(run.rates):
             rows[row["problem_id"]] = (row["samples"], row["correct"], row["pass_rate"], row["ended"])
@@ -46,20 +51,23 @@ def read(run: Run) -> Rates | None:
         raise InputError(f"a row has no {error}", where=str(run.rates), fix=fix) from error
     if not rows:
         return None
-    found: dict[str, Counter[int]] = {name: Counter() for name in ENDED}
+    bins_by_ending: dict[str, Counter[int]] = {name: Counter() for name in ENDED}
     for _, _, rate, ended in rows.values():
-        found.setdefault(ended, Counter())[_bin(rate)] += 1
+        bins_by_ending.setdefault(ended, Counter())[_bin_number(rate)] += 1
+    sample_counts = [samples for samples, _, _, _ in rows.values()]
     return Rates(
         problems=len(rows),
         solved=sum(correct > 0 for _, correct, _, _ in rows.values()),
-        samples=(min(row[0] for row in rows.values()), max(row[0] for row in rows.values())),
-        counts={ENDED.get(name, name): [of[i] for i in range(len(BINS))] for name, of in found.items()},
-        mean=sum(row[2] for row in rows.values()) / len(rows),
+        samples=(min(sample_counts), max(sample_counts)),
+        counts={ENDED.get(name, name): [bins[i] for i in range(len(BINS))] for name, bins in bins_by_ending.items()},
+        mean=sum(rate for _, _, rate, _ in rows.values()) / len(rows),
     )
 
 
-def _bin(rate: float) -> int:
+def _bin_number(rate: float) -> int:
     """0 for none, 11 for all, and 1 to 10 for (0, 0.1], …, (0.9, 1)."""
-    if rate <= 0 or rate >= 1:
-        return 0 if rate <= 0 else len(BINS) - 1
+    if rate <= 0:
+        return 0
+    if rate >= 1:
+        return len(BINS) - 1
     return 1 + min(9, int(max(0.0, rate * 10 - 1e-9)))

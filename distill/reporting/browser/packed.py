@@ -19,9 +19,9 @@ from typing import Any
 import orjson
 
 CHUNK = 1 << 20
-"""Bytes of text in a chunk, about: what is unpacked to show one row."""
+"""Bytes of text in a chunk, roughly: what is unpacked to show one row."""
 _LEVEL = 6
-_PIECE = 1 << 20
+_PIECE_CHARACTERS = 1 << 20
 
 
 class Packed:
@@ -36,35 +36,38 @@ class Packed:
         """Number of the first row of each chunk."""
         self.size = 0
         """Characters that the elements take in the page."""
-        self._name, self._chunk = name, chunk
-        self._rows: list[bytes] = []
-        self._bytes = self._count = 0
+        self._name = name
+        self._max_chunk_bytes = chunk
+        self._pending_lines: list[bytes] = []
+        self._pending_bytes = 0
+        self._packed_rows = 0
         self._file = tempfile.TemporaryFile("w+", encoding="ascii", newline="")  # noqa: SIM115 - closed with the object
         weakref.finalize(self, self._file.close)
 
-    def add(self, texts: list[str], rest: list[Any]) -> None:
-        line = orjson.dumps(texts) + b"\t" + orjson.dumps(rest)
-        if self._rows and self._bytes + len(line) > self._chunk:
+    def add(self, texts: list[str], extras: list[Any]) -> None:
+        line = orjson.dumps(texts) + b"\t" + orjson.dumps(extras)
+        if self._pending_lines and self._pending_bytes + len(line) > self._max_chunk_bytes:
             self._flush()
-        self._rows.append(line)
-        self._bytes += len(line)
+        self._pending_lines.append(line)
+        self._pending_bytes += len(line)
 
     def end(self) -> list[int]:
         """Pack the last rows; returns `starts`."""
-        if self._rows:
+        if self._pending_lines:
             self._flush()
         return self.starts
 
     def _flush(self) -> None:
-        text = element(f"{self._name}-{len(self.starts)}", b"\n".join(self._rows))
-        self.starts.append(self._count)
-        self._count += len(self._rows)
+        text = element(f"{self._name}-{len(self.starts)}", b"\n".join(self._pending_lines))
+        self.starts.append(self._packed_rows)
+        self._packed_rows += len(self._pending_lines)
         self.size += self._file.write(text)
-        self._rows, self._bytes = [], 0
+        self._pending_lines = []
+        self._pending_bytes = 0
 
     def __iter__(self) -> Iterator[str]:
         self._file.seek(0)
-        while piece := self._file.read(_PIECE):
+        while piece := self._file.read(_PIECE_CHARACTERS):
             yield piece
 
 

@@ -24,14 +24,14 @@ from distill.store import jsonl
 from distill.store.jsonl import Chunk
 
 FLOOR = 20
-"""So many traces of each group are taken, or all of a smaller one, while that is at most half of the sample."""
+"""Traces taken of each group, or all of a smaller one, while that is at most half of the sample."""
 EXAMPLES = 5
-"""So many traces of each reason are taken first, for a reason may never be the first one of a trace."""
-_REASONS = 1000
+"""Traces of each reason that are taken first, for a reason may never be the first one of a trace."""
+_MAX_REASONS = 1000
 """Names of reasons that are told apart in a run; a filter of one's own might give every trace another."""
-_OTHER = "other reasons"
+_OTHER_REASONS = "other reasons"
 _DECISIONS = {True: "kept", False: "rejected", None: "undecidable"}
-_BLOCK = 1 << 22
+_BLOCK_BYTES = 1 << 22
 _SCHEMA = """
 PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16000; PRAGMA temp_store=FILE;
 CREATE TABLE problems(source INTEGER, id TEXT, family TEXT, at INTEGER, PRIMARY KEY(source, id)) WITHOUT ROWID;
@@ -40,11 +40,11 @@ CREATE TABLE traces(
     decision TEXT DEFAULT 'unjudged', reason TEXT DEFAULT '', correct INTEGER, start INTEGER, end INTEGER,
     chosen INTEGER DEFAULT 0, PRIMARY KEY(run, id)) WITHOUT ROWID;
 """
-_GROUP = "run, decision, reason, family, correct"
+_GROUP_COLUMNS = "run, decision, reason, family, correct"
 
 
 class Excerpt(NamedTuple):
-    """A chosen trace."""
+    """A chosen trace: what was decided of it, and where its rows lie."""
 
     run: int
     """Number of its run among those given."""
@@ -52,12 +52,15 @@ class Excerpt(NamedTuple):
     decision: str
     """kept, rejected, undecidable or unjudged."""
     reason: str
-    """The first reason for that; empty for a kept one."""
+    """The first reason for the decision; empty for a kept trace."""
     correct: bool | None
+    """The check `correct` on the trace, or the grade of the sampling."""
     trace: tuple[Path, int]
-    """The log and the place in it."""
+    """The log with the trace, and its offset in bytes."""
     problem: tuple[Path, int] | None
+    """The log with the problem, and its offset in bytes."""
     verdicts: Chunk | None
+    """The part of the log that holds the trace's verdicts."""
 
 
 class Group(NamedTuple):
@@ -107,21 +110,21 @@ class Catalogue:
         Raises:
             InputError: a log cannot be read.
         """
-        for number, run in enumerate(self.runs):
-            sources = [self._source(one) for one in _sources(run)]
-            self._heads(number, [source for source in sources if source is not None], progress)
+        for run_number, run in enumerate(self.runs):
+            source_numbers = [self._source_number(source_run) for source_run in _source_runs(run)]
+            self._record_traces(run_number, [number for number in source_numbers if number is not None], progress)
             self.reasons.append(Counter())
-            if jsonl.exists(run.grades):  # what sampling went by; the filter's word counts more
-                self._grades(number, run.grades)
+            if jsonl.exists(run.grades):  # what sampling went by; the filter's verdict counts more
+                self._record_grades(run_number, run.grades)
             if jsonl.exists(run.verdicts):
-                self._verdicts(number, run.verdicts, progress)
+                self._record_verdicts(run_number, run.verdicts, progress)
         self._db.commit()
         self.total = self._db.execute("SELECT count(*) FROM traces").fetchone()[0]
 
-    def _source(self, run: Run) -> int | None:
+    def _source_number(self, run: Run) -> int | None:
         """The number of a folder that traces are read from, whose problems are noted when it is first met."""
-        for number, known in enumerate(self._sources):
-            if known.folder.resolve() == run.folder.resolve():
+        for number, known_run in enumerate(self._sources):
+            if known_run.folder.resolve() == run.folder.resolve():
                 return number
         if not jsonl.exists(run.traces):
             self.missing.append(run.folder)
@@ -129,176 +132,199 @@ class Catalogue:
         number = len(self._sources)
         self._sources.append(run)
         if jsonl.exists(run.problems):
-            rows = ((number, row["id"], row.get("set", ""), at) for at, _, row in _rows(run.problems, "id"))
+            rows = (
+                (number, row["id"], row.get("set", ""), offset) for offset, _, row in _read_rows(run.problems, "id")
+            )
             self._db.executemany("INSERT OR REPLACE INTO problems VALUES(?,?,?,?)", rows)
         return number
 
-    def _heads(self, run: int, sources: Sequence[int], progress: Progress) -> None:
-        family = "coalesce((SELECT family FROM problems WHERE source=? AND id=?), '')"
-        add = f"INSERT OR REPLACE INTO traces(run, id, source, at, problem, family) VALUES(?,?,?,?,?,{family})"
-        for source in sources:
-            log = self._sources[source].traces
-            progress.start(f"traces of {self._sources[source].folder.name}", jsonl.size(log) >> 20, unit="MB")
-            told = 0
+    def _record_traces(self, run_number: int, source_numbers: Sequence[int], progress: Progress) -> None:
+        family_query = "coalesce((SELECT family FROM problems WHERE source=? AND id=?), '')"
+        insert = f"INSERT OR REPLACE INTO traces(run, id, source, at, problem, family) VALUES(?,?,?,?,?,{family_query})"
+        for source_number in source_numbers:
+            log = self._sources[source_number].traces
+            progress.start(f"traces of {self._sources[source_number].folder.name}", jsonl.size(log) >> 20, unit="MB")
+            reported_mb = 0
             for head in jsonl.heads(log):
-                named = (run, head.id, source, head.at, head.problem_id, source, head.problem_id)
-                self._db.execute(add, named)  # of an id the last row counts
-                if (head.at >> 20) > told:
-                    progress.advance((head.at >> 20) - told)
-                    told = head.at >> 20
+                values = (run_number, head.id, source_number, head.at, head.problem_id, source_number, head.problem_id)
+                self._db.execute(insert, values)  # of an id the last row counts
+                if (head.at >> 20) > reported_mb:
+                    progress.advance((head.at >> 20) - reported_mb)
+                    reported_mb = head.at >> 20
             progress.stop()
 
-    def _grades(self, run: int, path: Path) -> None:
-        grades = ((row.get("passed"), run, row["trace_id"]) for _, _, row in _rows(path, "trace_id"))
+    def _record_grades(self, run_number: int, grade_log: Path) -> None:
+        grades = ((row.get("passed"), run_number, row["trace_id"]) for _, _, row in _read_rows(grade_log, "trace_id"))
         self._db.executemany("UPDATE traces SET correct=? WHERE run=? AND id=?", grades)
 
-    def _verdicts(self, run: int, path: Path, progress: Progress) -> None:
-        progress.start(f"verdicts of {self.runs[run].folder.name}", max(1, jsonl.size(path) >> 20), unit="MB")
-        known = "decision=?, reason=?, correct=coalesce(?, correct), start=?, end=?"
-        update = f"UPDATE traces SET {known} WHERE run=? AND id=?"  # noqa: S608
-        told = 0
-        for start, end, rows in _together(path):
-            words = {row["check"]: row for row in rows}
-            decision, id = words.pop("decision", {}), rows[0]["trace_id"]
-            word = _DECISIONS[decision["passed"]] if decision else "unjudged"
-            named = self._name(run, list(reasons(rows)))
-            for name in named:
-                self._note(run, name, id)
-            first = decision.get("reason", "")
-            group = first if first in named or not first else _OTHER
-            correct = words.get("correct", {}).get("passed")
-            self._db.execute(update, (word, group, correct, start, end, run, id))
-            if (end >> 20) > told:
-                progress.advance((end >> 20) - told)
-                told = end >> 20
+    def _record_verdicts(self, run_number: int, verdict_log: Path, progress: Progress) -> None:
+        progress.start(
+            f"verdicts of {self.runs[run_number].folder.name}", max(1, jsonl.size(verdict_log) >> 20), unit="MB"
+        )
+        assignments = "decision=?, reason=?, correct=coalesce(?, correct), start=?, end=?"
+        update = f"UPDATE traces SET {assignments} WHERE run=? AND id=?"  # noqa: S608
+        reported_mb = 0
+        for start, end, rows in _verdicts_by_trace(verdict_log):
+            verdict_by_check = {row["check"]: row for row in rows}
+            decision_row = verdict_by_check.pop("decision", {})
+            trace_id = rows[0]["trace_id"]
+            decision = "unjudged"
+            if decision_row:
+                decision = _DECISIONS[decision_row["passed"]]
+            reason_names = self._reason_names(run_number, list(reasons(rows)))
+            for name in reason_names:
+                self._count_reason(run_number, name, trace_id)
+            group_reason = decision_row.get("reason", "")
+            if group_reason and group_reason not in reason_names:
+                group_reason = _OTHER_REASONS
+            is_correct = verdict_by_check.get("correct", {}).get("passed")
+            self._db.execute(update, (decision, group_reason, is_correct, start, end, run_number, trace_id))
+            if (end >> 20) > reported_mb:
+                progress.advance((end >> 20) - reported_mb)
+                reported_mb = end >> 20
         progress.stop()
 
-    def _name(self, run: int, given: list[str]) -> list[str]:
-        counts = self.reasons[run]
-        return [name if name in counts or len(counts) < _REASONS else _OTHER for name in given]
+    def _reason_names(self, run_number: int, reason_names: list[str]) -> list[str]:
+        """The reasons, with those that are too many to be told apart under one name."""
+        counts = self.reasons[run_number]
+        return [name if name in counts or len(counts) < _MAX_REASONS else _OTHER_REASONS for name in reason_names]
 
-    def _note(self, run: int, name: str, id: str) -> None:
+    def _count_reason(self, run_number: int, reason: str, id: str) -> None:
         """Count a reason, and keep the smallest ids as examples of it."""
-        self.reasons[run][name] += 1
-        examples = self._examples.setdefault((run, name), [])
+        self.reasons[run_number][reason] += 1
+        examples = self._examples.setdefault((run_number, reason), [])
         if len(examples) < EXAMPLES or id < examples[-1]:
             insort(examples, id)
             del examples[EXAMPLES:]
 
-    def choose(self, most: int) -> list[Group]:
+    def choose(self, max_traces: int) -> list[Group]:
         """Draw at most so many traces: all, or examples of every reason and a share of every group.
 
         Within a group those with the smallest ids are taken: ids are hashes, so that is a draw, and the same each time.
         """
-        if self.total <= most:
+        if self.total <= max_traces:
             self._db.execute("UPDATE traces SET chosen=1")
-            return self._groups()
-        each = min(EXAMPLES, max(1, most // (2 * max(1, len(self._examples)))))
-        examples = [(run, id) for (run, _), ids in sorted(self._examples.items()) for id in ids[:each]]
-        self._take(list(dict.fromkeys(examples))[:most])
-        self._db.execute(f"CREATE INDEX by_group ON traces({_GROUP}, chosen, id)")
-        groups = self._groups()
-        taken = shares([group.size - group.drawn for group in groups], most - sum(group.drawn for group in groups))
-        alike = " AND ".join(f"{name.strip()} IS ?" for name in _GROUP.split(","))
-        draw = f"SELECT run, id FROM traces WHERE {alike} AND chosen=0 ORDER BY id LIMIT ?"  # noqa: S608
-        for group, count in zip(groups, taken, strict=True):
-            self._take(self._db.execute(draw, (*group[:5], count)).fetchall())
-        return self._groups()
+            return self._read_groups()
+        examples_per_reason = min(EXAMPLES, max(1, max_traces // (2 * max(1, len(self._examples)))))
+        examples = [(run, id) for (run, _), ids in sorted(self._examples.items()) for id in ids[:examples_per_reason]]
+        self._mark_chosen(list(dict.fromkeys(examples))[:max_traces])
+        self._db.execute(f"CREATE INDEX by_group ON traces({_GROUP_COLUMNS}, chosen, id)")
+        groups = self._read_groups()
+        remaining_sizes = [group.size - group.drawn for group in groups]
+        group_shares = shares(remaining_sizes, max_traces - sum(group.drawn for group in groups))
+        same_group = " AND ".join(f"{name.strip()} IS ?" for name in _GROUP_COLUMNS.split(","))
+        draw_query = f"SELECT run, id FROM traces WHERE {same_group} AND chosen=0 ORDER BY id LIMIT ?"  # noqa: S608
+        for group, count in zip(groups, group_shares, strict=True):
+            self._mark_chosen(self._db.execute(draw_query, (*group[:5], count)).fetchall())
+        return self._read_groups()
 
-    def _take(self, named: Sequence[tuple[int, str]]) -> None:
-        self._db.executemany("UPDATE traces SET chosen=1 WHERE run=? AND id=?", named)
+    def _mark_chosen(self, chosen: Sequence[tuple[int, str]]) -> None:
+        self._db.executemany("UPDATE traces SET chosen=1 WHERE run=? AND id=?", chosen)
 
-    def _groups(self) -> list[Group]:
-        counted = f"SELECT {_GROUP}, count(*), sum(chosen) FROM traces GROUP BY {_GROUP} ORDER BY {_GROUP}"  # noqa: S608
+    def _read_groups(self) -> list[Group]:
+        columns = _GROUP_COLUMNS
+        query = f"SELECT {columns}, count(*), sum(chosen) FROM traces GROUP BY {columns} ORDER BY {columns}"  # noqa: S608
         return [
-            Group(run, decision, reason, family, None if correct is None else bool(correct), size, drawn)
-            for run, decision, reason, family, correct, size, drawn in self._db.execute(counted)
+            Group(run, decision, reason, family, _optional_bool(correct), size, drawn)
+            for run, decision, reason, family, correct, size, drawn in self._db.execute(query)
         ]
 
     def __iter__(self) -> Iterator[Excerpt]:
-        asked = (
+        query = (
             "SELECT run, traces.id, decision, reason, correct, traces.source, traces.at, problems.at, start, end "
             "FROM traces LEFT JOIN problems ON problems.source = traces.source AND problems.id = traces.problem "
             "WHERE chosen=1 ORDER BY run, traces.source, traces.at"
         )
-        for run, id, decision, reason, correct, source, at, problem, start, end in self._db.execute(asked):
-            place, verdicts = self._sources[source], str(self.runs[run].verdicts)
+        for row in self._db.execute(query):
+            run, id, decision, reason, correct, source, trace_offset, problem_offset, start, end = row
+            source_run = self._sources[source]
+            verdicts = None
+            if start is not None:
+                verdicts = Chunk(str(self.runs[run].verdicts), start, end)
             yield Excerpt(
                 run=run,
                 id=id,
                 decision=decision,
                 reason=reason,
-                correct=None if correct is None else bool(correct),
-                trace=(place.traces, at),
-                problem=None if problem is None else (place.problems, problem),
-                verdicts=None if start is None else Chunk(verdicts, start, end),
+                correct=_optional_bool(correct),
+                trace=(source_run.traces, trace_offset),
+                problem=None if problem_offset is None else (source_run.problems, problem_offset),
+                verdicts=verdicts,
             )
 
 
-def reasons(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _optional_bool(value: int | None) -> bool | None:
+    return None if value is None else bool(value)
+
+
+def reasons(verdict_rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Why a trace was not simply kept: `check:reason` of each check that did not pass it, and what selection says."""
-    for row in rows:
+    for row in verdict_rows:
         if row["check"] != "decision" and row["passed"] is not True:
             yield f"{row['check']}:{row['reason']}"
         elif row["check"] == "decision" and row["passed"] is False and ":" not in row["reason"]:
             yield row["reason"]  # not_selected: it was accepted and not drawn
 
 
-def shares(sizes: Sequence[int], most: int) -> list[int]:
-    """How many to take of groups of these sizes, `most` in all: `FLOOR` of each (or all) first, the rest in proportion.
+def shares(sizes: Sequence[int], max_traces: int) -> list[int]:
+    """How many traces to take of groups of these sizes, `max_traces` in all.
 
-    What proportions leave over goes to the largest remainders, then to the first groups.
+    `FLOOR` of each group (or all of it) come first, the rest in proportion. What proportions leave over goes to the
+    largest remainders, then to the first groups.
     """
-    floor = min(FLOOR, most // max(1, 2 * len(sizes)))
-    taken = [min(size, floor) for size in sizes]
-    left = [size - share for size, share in zip(sizes, taken, strict=True)]
-    rest, total = most - sum(taken), sum(left)
-    if total <= rest:
+    floor = min(FLOOR, max_traces // max(1, 2 * len(sizes)))
+    floor_shares = [min(size, floor) for size in sizes]
+    remaining_sizes = [size - share for size, share in zip(sizes, floor_shares, strict=True)]
+    remaining_budget = max_traces - sum(floor_shares)
+    remaining_total = sum(remaining_sizes)
+    if remaining_total <= remaining_budget:
         return list(sizes)
-    exact = [divmod(rest * size, total) for size in left]
-    over = rest - sum(whole for whole, _ in exact)
-    luckiest = set(sorted(range(len(sizes)), key=lambda place: (-exact[place][1], place))[:over])
+    quotas = [divmod(remaining_budget * size, remaining_total) for size in remaining_sizes]
+    leftover = remaining_budget - sum(quota for quota, _ in quotas)
+    rounded_up = set(sorted(range(len(sizes)), key=lambda index: (-quotas[index][1], index))[:leftover])
     return [
-        share + whole + (place in luckiest) for place, (share, (whole, _)) in enumerate(zip(taken, exact, strict=True))
+        share + quota + (index in rounded_up)
+        for index, (share, (quota, _)) in enumerate(zip(floor_shares, quotas, strict=True))
     ]
 
 
-def _sources(run: Run) -> list[Run]:
+def _source_runs(run: Run) -> list[Run]:
     """The run itself, or those whose traces its filter was told to read."""
-    named = run.state().get("recipe", {}).get("filter", {}).get("traces") or []
-    return [Run(Path(folder)) for folder in named] or [run]
+    folders = run.state().get("recipe", {}).get("filter", {}).get("traces") or []
+    return [Run(Path(folder)) for folder in folders] or [run]
 
 
-def _together(path: Path) -> Iterator[tuple[int, int, list[dict[str, Any]]]]:
-    """(first place, end, rows) of verdicts that stand together because they are of one trace."""
+def _verdicts_by_trace(path: Path) -> Iterator[tuple[int, int, list[dict[str, Any]]]]:
+    """(start, end, rows) of verdicts that stand together because they are of one trace; offsets are bytes."""
     rows: list[dict[str, Any]] = []
-    first = last = 0
-    for start, end, row in _rows(path, "trace_id", "check", "passed", "reason"):
+    first_offset = 0
+    last_offset = 0
+    for start, end, row in _read_rows(path, "trace_id", "check", "passed", "reason"):
         if rows and rows[0]["trace_id"] != row["trace_id"]:
-            yield first, last, rows
+            yield first_offset, last_offset, rows
             rows = []
         if not rows:
-            first = start
+            first_offset = start
         rows.append(row)
-        last = end
+        last_offset = end
     if rows:
-        yield first, last, rows
+        yield first_offset, last_offset, rows
 
 
-def _rows(path: Path, *needed: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """(place, end, row) of a log.
+def _read_rows(path: Path, *fields: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """(start, end, row) of each line of a log; offsets are bytes.
 
     Raises:
         InputError: a line is no JSON object, or lacks a field.
     """
-    for chunk in jsonl.chunks(path, _BLOCK):
-        for at, line in jsonl.lines(chunk):
+    for chunk in jsonl.chunks(path, _BLOCK_BYTES):
+        for offset, line in jsonl.lines(chunk):
             try:
                 row = orjson.loads(line)
-                for name in needed:
+                for name in fields:
                     row[name]
             except (orjson.JSONDecodeError, KeyError, TypeError) as error:
                 raise InputError(
-                    f"the line at byte {at} is no row of this log", where=str(path), fix="mend or remove that line"
+                    f"the line at byte {offset} is no row of this log", where=str(path), fix="mend or remove that line"
                 ) from error
-            yield at, at + len(line), row
+            yield offset, offset + len(line), row

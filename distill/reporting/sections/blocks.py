@@ -33,8 +33,10 @@ class Table:
     @property
     def width(self) -> str:
         """How much of the page it takes: `wide` for all, `half` for two thirds, or empty."""
-        letters = sum(max(len(str(row[at])) for row in (self.head, *self.rows)) for at in range(len(self.head)))
-        return "wide" if letters > 110 else "half" if letters > 48 else ""
+        letters = sum(max(len(str(row[column])) for row in (self.head, *self.rows)) for column in range(len(self.head)))
+        if letters > 110:
+            return "wide"
+        return "half" if letters > 48 else ""
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Section:
     intro: str = ""
     blocks: list[Chart | Table] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-    """What is missing here, and why."""
+    """What is missing in this section, and why."""
 
     def kind(self, block: Chart | Table) -> str:
         return "chart" if isinstance(block, Chart) else "table"
@@ -55,6 +57,6 @@ def named(title: str, label: str, several: bool) -> str:
     return f"{title}: {label}" if several else title
 
 
-def lacking(reasons: Sequence[tuple[str, str]], several: bool) -> list[str]:
-    """`label: reason` where there are several runs, else the reason."""
-    return [f"{label}: {reason}" if several else reason for label, reason in reasons if reason]
+def lacking(texts: Sequence[tuple[str, str]], several: bool) -> list[str]:
+    """`label: text` where there are several runs, else the text; empty texts are left out."""
+    return [f"{label}: {text}" if several else text for label, text in texts if text]

@@ -11,89 +11,113 @@ from distill.reporting.gather import Gathered
 from distill.reporting.numbers import NONE, exact, percent
 from distill.reporting.sections.blocks import Cell, Link, Section, Table, lacking, named
 
-_LAST = {
+_LAST_ROWS = {
     "undecidable": "no check rejects, one cannot tell",
     "not chosen": "accepted, but not drawn into the set",
     "kept": "in the set to train on",
 }
-"""Rows after those of the checks."""
+"""The table's last rows, after those of the checks."""
 Counts = dict[tuple[str, str], int]
-"""Traces by (check, reason); with an empty reason all of the check, or one of the last rows."""
+"""Traces by (check, reason); with an empty reason all that the check rejects, or one of the last rows."""
 
 
 def funnel(runs: Sequence[Gathered], linked: bool) -> Section:
-    """
+    """The section on what each check leaves of the traces, and why the others are rejected.
+
     Args:
         linked: the page has a browser that a reason can lead to.
     """
     several = len(runs) > 1
-    there = [one for one in runs if one.funnel.get("checks")]
+    filtered_runs = [run for run in runs if run.funnel.get("checks")]
     section = Section(
         "funnel",
         "Funnel",
         "Every check judges every trace. “Left” counts those that this check and all before it let through; “only it” "
         "those that no other check rejects.",
-        left_out=lacking([(one.label, one.notes["funnel"]) for one in runs if one not in there], several),
+        left_out=lacking([(run.label, run.notes["funnel"]) for run in runs if run not in filtered_runs], several),
     )
-    if not there:
+    if not filtered_runs:
         return section
-    for one in there:
-        told, whole = one.funnel, one.funnel["traces"]
-        steps = [("traces", whole), *((f"after {c['check']}", c["left"]) for c in told["checks"])]
-        title = named("What is left after each check", one.label, several)
-        rows = [*steps, ("kept for training", told["kept"])]
-        section.blocks.append(bars(title, f"Of {whole:,} traces.", "traces", rows, whole))
-    section.blocks.append(_reasons(there, linked))
-    for by, what in (("by_set", "problem set"), ("by_length", "characters of the completion")):
-        table = _kept(there, by, what)
-        if len(table.rows) > len(there):
+    for run in filtered_runs:
+        summary = run.funnel
+        total = summary["traces"]
+        steps = [("traces", total), *((f"after {check['check']}", check["left"]) for check in summary["checks"])]
+        title = named("What is left after each check", run.label, several)
+        rows = [*steps, ("kept for training", summary["kept"])]
+        section.blocks.append(bars(title, f"Of {total:,} traces.", "traces", rows, total))
+    section.blocks.append(_reasons(filtered_runs, linked))
+    for group_key, group_name in (("by_set", "problem set"), ("by_length", "characters of the completion")):
+        table = _kept_by_group(filtered_runs, group_key, group_name)
+        if len(table.rows) > len(filtered_runs):
             section.blocks.append(table)
     return section
 
 
 def _reasons(runs: Sequence[Gathered], linked: bool) -> Table:
-    """One run in full; of several the counts and shares side by side."""
-    counts = [_counts(one.funnel) for one in runs]
-    known = list(dict.fromkeys(check for found in counts for check, _ in found if check not in _LAST)) + list(_LAST)
-    keys = sorted(dict.fromkeys(key for found in counts for key in found), key=lambda key: known.index(key[0]))
+    """A table that shows one run in full, and of several the counts and shares side by side."""
+    counts = [_counts_of_checks(run.funnel) for run in runs]
+    keys = list(dict.fromkeys(key for run_counts in counts for key in run_counts))
+    checks = [*dict.fromkeys(check for check, _ in keys if check not in _LAST_ROWS), *_LAST_ROWS]
+    keys.sort(key=lambda key: checks.index(key[0]))
     rows: list[tuple[Cell, ...]] = []
     for check, reason in keys:
-        link = Link(reason, "#reason=" + quote(f"{check}:{reason}", safe=":")) if linked and reason else reason
-        row: list[Cell] = [check, link if reason else _LAST.get(check, "all its reasons")]
-        for one, found in zip(runs, counts, strict=True):
-            count, whole = found.get((check, reason)), one.funnel["traces"]
-            if len(runs) > 1:
-                row.append(NONE if count is None else f"{count:,} ({percent(count, whole)})")
-            else:
-                row += [exact(count), percent(count or 0, whole)]
+        row: list[Cell] = [check, _reason_cell(check, reason, linked)]
         if len(runs) == 1:
-            of: dict[str, Any] = next((c for c in runs[0].funnel["checks"] if c["check"] == check and not reason), {})
-            row += [exact(of["only"]), exact(of["left"])] if of else ["", ""]
+            row += _cells_of_run(runs[0].funnel, counts[0][check, reason], check, reason)
+        else:
+            for run, run_counts in zip(runs, counts, strict=True):
+                count = run_counts.get((check, reason))
+                row.append(NONE if count is None else f"{count:,} ({percent(count, run.funnel['traces'])})")
         rows.append(tuple(row))
-    numbers = tuple(one.label for one in runs) if len(runs) > 1 else ("traces", "of all", "only it", "left")
-    return Table("Rejected, by reason", ("check", "reason", *numbers), tuple(rows), words=2)
+    number_columns = tuple(run.label for run in runs)
+    if len(runs) == 1:
+        number_columns = ("traces", "of all", "only it", "left")
+    return Table("Rejected, by reason", ("check", "reason", *number_columns), tuple(rows), words=2)
 
 
-def _counts(told: dict[str, Any]) -> Counts:
-    found: Counts = {}
-    for check in told["checks"]:
-        found[check["check"], ""] = check["rejects"]
-        found |= {(check["check"], reason): count for reason, count in check["reasons"].items()}
-    left = told.get("accepted", told["kept"]) - told["kept"]
-    found |= {("undecidable", ""): told.get("undecidable", 0), ("kept", ""): told["kept"]}
-    return found | ({("not chosen", ""): left} if left > 0 else {})
+def _reason_cell(check: str, reason: str, linked: bool) -> Cell:
+    if not reason:
+        return _LAST_ROWS.get(check, "all its reasons")
+    if not linked:
+        return reason
+    return Link(reason, "#reason=" + quote(f"{check}:{reason}", safe=":"))
 
 
-def _kept(runs: Sequence[Gathered], by: str, what: str) -> Table:
-    """The share that is kept of each group."""
+def _cells_of_run(summary: dict[str, Any], count: int, check: str, reason: str) -> list[str]:
+    """Traces and their share; for a whole check also those that no other rejects, and those that are left."""
+    cells = [exact(count), percent(count, summary["traces"])]
+    for check_summary in summary["checks"]:
+        if check_summary["check"] == check and not reason:
+            return [*cells, exact(check_summary["only"]), exact(check_summary["left"])]
+    return [*cells, "", ""]
+
+
+def _counts_of_checks(summary: dict[str, Any]) -> Counts:
+    counts: Counts = {}
+    for check in summary["checks"]:
+        counts[check["check"], ""] = check["rejects"]
+        counts |= {(check["check"], reason): count for reason, count in check["reasons"].items()}
+    counts["undecidable", ""] = summary.get("undecidable", 0)
+    counts["kept", ""] = summary["kept"]
+    not_chosen = summary.get("accepted", summary["kept"]) - summary["kept"]
+    if not_chosen > 0:
+        counts["not chosen", ""] = not_chosen
+    return counts
+
+
+def _kept_by_group(runs: Sequence[Gathered], group_key: str, group_name: str) -> Table:
+    """A table of the share that is kept of each group."""
+    several = len(runs) > 1
     rows = []
-    for one in runs:
-        for name, of in (one.funnel.get(by) or {}).items():
-            rejects = of.get("rejects") or {}
-            most = max(rejects, key=rejects.__getitem__, default="")
-            worst = f"{most} {rejects[most]:,}" if most else ""
-            cells = (exact(of["traces"]), exact(of["kept"]), percent(of["kept"], of["traces"]), worst)
-            rows.append((name, *((one.label,) if len(runs) > 1 else ()), *cells))
-    more = ("run",) if len(runs) > 1 else ()
-    head = (what, *more, "traces", "kept", "share", "most often rejected by")
-    return Table(f"Kept by {what}", head, tuple(rows), words=1 + len(more))
+    for run in runs:
+        for name, group in (run.funnel.get(group_key) or {}).items():
+            rejects = group.get("rejects") or {}
+            commonest = max(rejects, key=rejects.__getitem__, default="")
+            if commonest:
+                commonest = f"{commonest} {rejects[commonest]:,}"
+            share = percent(group["kept"], group["traces"])
+            labels = (name, run.label) if several else (name,)
+            rows.append((*labels, exact(group["traces"]), exact(group["kept"]), share, commonest))
+    word_columns = (group_name, "run") if several else (group_name,)
+    head = (*word_columns, "traces", "kept", "share", "most often rejected by")
+    return Table(f"Kept by {group_name}", head, tuple(rows), words=len(word_columns))

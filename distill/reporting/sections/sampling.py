@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from distill.reporting.charts.plots import bars, histogram
 from distill.reporting.gather import Gathered
@@ -12,13 +13,13 @@ from distill.reporting.rates import BINS, Rates
 from distill.reporting.sections.blocks import Section, Table, lacking, named
 from distill.reporting.token_use import ENDS, OUTCOMES
 
-_BINS = 24
-_TAIL = 0.995
+_BIN_COUNT = 24
+_BINNED_SHARE = 0.995
 """Share of the traces that the bins of lengths spread over; the last bin takes what is longer."""
 
 
 def lengths(runs: Sequence[Gathered]) -> Section:
-    """Distributions by outcome, on the same bins for all runs."""
+    """The section on distributions of lengths by outcome, on the same bins for all runs."""
     import numpy as np
 
     several = len(runs) > 1
@@ -26,35 +27,49 @@ def lengths(runs: Sequence[Gathered]) -> Section:
         "lengths",
         "Lengths",
         "Tokens of the model that wrote them. A cut trace would have been longer: its bar stands where it was cut.",
-        left_out=lacking([(one.label, one.notes["traces"]) for one in runs if one.attempts is None], several),
+        left_out=lacking([(run.label, run.notes["traces"]) for run in runs if run.attempts is None], several),
     )
-    there = [(one.label, one.attempts) for one in runs if one.attempts is not None and len(one.attempts)]
-    for what in ("reasoning", "answer") if there else ():
-        edges = _edges(max(float(np.quantile(getattr(found, what), _TAIL)) for _, found in there))
+    counted_runs = [(run.label, run.attempts) for run in runs if run.attempts is not None and len(run.attempts)]
+    if not counted_runs:
+        return section
+    for part in ("reasoning", "answer"):
+        top = max(float(np.quantile(getattr(attempts, part), _BINNED_SHARE)) for _, attempts in counted_runs)
+        edges = _bin_edges(top)
         labels = [short(edge) for edge in edges]
-        note = f"Traces by tokens of {what}, stacked by outcome; the last bin holds all from {labels[-1]} on."
+        note = f"Traces by tokens of {part}, stacked by outcome; the last bin holds all from {labels[-1]} on."
         quantiles = []
-        for label, found in there:
-            tokens, series = getattr(found, what), {}
+        for label, attempts in counted_runs:
+            tokens = getattr(attempts, part)
+            series = {}
             for number, outcome in enumerate(OUTCOMES):
-                mine = tokens[found.outcome == number]
-                if len(mine):
-                    series[outcome] = [int(n) for n in np.histogram(mine, bins=[*edges, math.inf])[0]]
-                    points = [exact(float(v)) for v in np.quantile(mine, (0.1, 0.5, 0.9), method="lower")]
-                    who = f"{label} · {outcome}" if several else outcome
-                    quantiles.append((who, exact(len(mine)), *points, exact(int(mine.max()))))
-            title = named(f"Tokens of {what}", label, several)
-            section.blocks.append(histogram(title, note, labels, series, f"tokens of {what}", "traces", every=4))
+                outcome_tokens = tokens[attempts.outcome == number]
+                if len(outcome_tokens):
+                    series[outcome] = [int(n) for n in np.histogram(outcome_tokens, bins=[*edges, math.inf])[0]]
+                    quantiles.append((_row_label(label, outcome, several), *_quantile_cells(outcome_tokens)))
+            title = named(f"Tokens of {part}", label, several)
+            section.blocks.append(histogram(title, note, labels, series, f"tokens of {part}", "traces", every=4))
         head = ("outcome", "traces", "10 %", "median", "90 %", "longest")
-        section.blocks.append(Table(f"Tokens of {what}, quantiles", head, tuple(quantiles)))
+        section.blocks.append(Table(f"Tokens of {part}, quantiles", head, tuple(quantiles)))
     return section
 
 
-def _edges(top: float) -> list[float]:
+def _row_label(label: str, outcome: str, several: bool) -> str:
+    return f"{label} · {outcome}" if several else outcome
+
+
+def _quantile_cells(tokens: Any) -> list[str]:
+    """How many traces, three quantiles of their tokens, and the most."""
+    import numpy as np
+
+    quantiles = np.quantile(tokens, (0.1, 0.5, 0.9), method="lower")
+    return [exact(len(tokens)), *(exact(float(value)) for value in quantiles), exact(int(tokens.max()))]
+
+
+def _bin_edges(top: float) -> list[float]:
     """Where bins of one round width begin, up to `top`."""
-    rough = max(top, 1) / _BINS
-    size = 10.0 ** math.floor(math.log10(rough))
-    width = max(1.0, next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough))
+    smallest_width = max(top, 1) / _BIN_COUNT
+    magnitude = 10.0 ** math.floor(math.log10(smallest_width))
+    width = max(1.0, next(magnitude * factor for factor in (1, 2, 2.5, 5, 10) if magnitude * factor >= smallest_width))
     return [number * width for number in range(int(top / width) + 1)]
 
 
@@ -66,81 +81,88 @@ def rates(runs: Sequence[Gathered]) -> Section:
         "How often the teacher solves a problem: an estimate from its few samples that is right on average, whatever "
         "rule stopped the sampling, but coarse for a single problem. Where sampling was given up with none correct "
         "the rate is not 0, only too low to show.",
-        left_out=lacking([(one.label, one.notes["rates"]) for one in runs if one.rates is None], several),
+        left_out=lacking([(run.label, run.notes["rates"]) for run in runs if run.rates is None], several),
     )
-    for one in runs:
-        if one.rates:
-            title = named("Problems by estimated pass rate", one.label, several)
-            chart = histogram(title, _censored(one.rates), BINS, one.rates.counts, "pass rate, %", "problems")
+    for run in runs:
+        if run.rates:
+            title = named("Problems by estimated pass rate", run.label, several)
+            chart = histogram(title, _pass_rate_note(run.rates), BINS, run.rates.counts, "pass rate, %", "problems")
             section.blocks.append(chart)
     return section
 
 
-def _censored(found: Rates) -> str:
-    fewest, most = found.samples
-    drawn = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
-    share, mean = percent(found.solved, found.problems), percent(found.mean)
-    text = f"{found.problems:,} problems, {drawn} sample{'s' if most > 1 else ''} each; {share} solved at least once, "
-    text += f"{mean} on average. The first bar is exactly 0, the last exactly 100."
-    return text + (" With one sample a problem nothing in between can be seen." if most == 1 else "")
+def _pass_rate_note(pass_rates: Rates) -> str:
+    fewest, most = pass_rates.samples
+    samples = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    samples += " samples" if most > 1 else " sample"
+    solved = percent(pass_rates.solved, pass_rates.problems)
+    text = f"{pass_rates.problems:,} problems, {samples} each; {solved} solved at least once, "
+    text += f"{percent(pass_rates.mean)} on average. The first bar is exactly 0, the last exactly 100."
+    if most == 1:
+        text += " With one sample a problem nothing in between can be seen."
+    return text
 
 
 def tokens(runs: Sequence[Gathered]) -> Section:
-    """Spent and wasted."""
+    """The section on the teacher's tokens, spent and wasted."""
     several = len(runs) > 1
     section = Section(
         "tokens",
         "Teacher tokens",
         "Completion tokens of every trace in the log, by what it was worth and what the filter made of it.",
-        left_out=lacking([(one.label, one.notes["traces"]) for one in runs if one.attempts is None], several),
+        left_out=lacking([(run.label, run.notes["traces"]) for run in runs if run.attempts is None], several),
     )
-    table = []
-    for one in runs:
-        if one.attempts is None or not len(one.attempts):
+    table_rows = []
+    for run in runs:
+        if run.attempts is None or not len(run.attempts):
             continue
-        spent = _spent(one)
-        whole = sum(count for _, _, _, count in spent)
-        title = named("Where the tokens went", one.label, several)
-        rows = [(f"{outcome}, {end}", float(count)) for outcome, end, _, count in spent]
-        section.blocks.append(bars(title, _account(one, whole), "tokens", rows, whole))
-        for outcome, end, traces, count in spent:
-            who = f"{one.label} · {outcome}" if several else outcome
-            table.append((who, end, exact(traces), exact(count), percent(count, whole)))
-    if table:
+        spending = _tokens_by_outcome(run)
+        total = sum(count for _, _, _, count in spending)
+        title = named("Where the tokens went", run.label, several)
+        rows = [(f"{outcome}, {decision}", float(count)) for outcome, decision, _, count in spending]
+        section.blocks.append(bars(title, _token_note(run, total), "tokens", rows, total))
+        for outcome, decision, traces, count in spending:
+            row_label = _row_label(run.label, outcome, several)
+            table_rows.append((row_label, decision, exact(traces), exact(count), percent(count, total)))
+    if table_rows:
         head = ("outcome", "filter", "traces", "tokens", "of all")
-        section.blocks.append(Table("Traces and tokens by outcome", head, tuple(table), words=2))
+        section.blocks.append(Table("Traces and tokens by outcome", head, tuple(table_rows), words=2))
     return section
 
 
-def _spent(one: Gathered) -> list[tuple[str, str, int, int]]:
+def _tokens_by_outcome(run: Gathered) -> list[tuple[str, str, int, int]]:
     """(outcome, what the filter did, traces, tokens): what was kept first, then the largest."""
-    found = one.attempts
-    assert found is not None
+    attempts = run.attempts
+    assert attempts is not None
     rows = []
-    for number, outcome in enumerate(OUTCOMES):
-        for place, end in enumerate(ENDS):
-            mine = (found.outcome == number) & (found.end == place)
-            if mine.any():
-                rows.append((outcome, end, int(mine.sum()), int(found.tokens[mine].sum())))
+    for outcome_number, outcome in enumerate(OUTCOMES):
+        for decision_number, decision in enumerate(ENDS):
+            chosen = (attempts.outcome == outcome_number) & (attempts.end == decision_number)
+            if chosen.any():
+                rows.append((outcome, decision, int(chosen.sum()), int(attempts.tokens[chosen].sum())))
     return sorted(rows, key=lambda row: (row[1] != "kept", -row[3]))
 
 
-def _account(one: Gathered, whole: int) -> str:
-    found = one.attempts
-    assert found is not None
-    kept = int(found.tokens[found.end == ENDS.index("kept")].sum())
-    count = int((found.end == ENDS.index("kept")).sum())
-    text = f"{whole:,} tokens sampled"
-    if count:
-        text += f", {percent(kept, whole)} of them in kept traces: {whole / count:,.0f} tokens for each kept trace"
-    if one.cancelled:
-        text += f". {one.cancelled:,} further requests were cancelled, their problem being decided; what they had "
+def _token_note(run: Gathered, total: int) -> str:
+    attempts = run.attempts
+    assert attempts is not None
+    is_kept = attempts.end == ENDS.index("kept")
+    kept_tokens = int(attempts.tokens[is_kept].sum())
+    kept_traces = int(is_kept.sum())
+    text = f"{total:,} tokens sampled"
+    if kept_traces:
+        text += f", {percent(kept_tokens, total)} of them in kept traces: "
+        text += f"{total / kept_traces:,.0f} tokens for each kept trace"
+    if run.cancelled:
+        text += f". {run.cancelled:,} further requests were cancelled, their problem being decided; what they had "
         text += "written is not recorded"
-    price = one.price
+    price = run.price
     if price and price.output is not None:
-        cost = price.of(int(found.prompt.sum()), whole, 0)
-        text += f". Cost by the recipe's price: {cost:,.2f}" + (f", {cost / count:,.4f} a kept trace" if count else "")
-    elif price and (seconds := one.stages.get("generate", {}).get("seconds")):
+        cost = price.of(int(attempts.prompt.sum()), total, 0)
+        text += f". Cost by the recipe's price: {cost:,.2f}"
+        if kept_traces:
+            text += f", {cost / kept_traces:,.4f} a kept trace"
+    elif price and (seconds := run.stages.get("generate", {}).get("seconds")):
         cost = price.of(0, 0, seconds)
         text += f". By the recipe's price the last call's {seconds / 3600:,.2f} h cost {cost:,.2f} for each engine"
     return text + "."

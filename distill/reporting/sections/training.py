@@ -8,16 +8,16 @@ from distill.reporting.charts.plots import Line, lines
 from distill.reporting.charts.svg import SERIES
 from distill.reporting.gather import Gathered
 from distill.reporting.numbers import NONE, exact
-from distill.reporting.sections.blocks import Section, Table, lacking
+from distill.reporting.sections.blocks import Section, Table, lacking, named
 
-_SFT = {
+_SFT_METRICS = {
     "loss": ("Training loss", "loss, nats a token", "Mean over the tokens that are learnt."),
     "mean_token_accuracy": ("Token accuracy", "share", "Share of the next tokens that the student ranks first."),
     "entropy": ("Entropy", "nats a token", "Of the student's next-token distribution."),
     "grad_norm": ("Gradient norm", "norm", "Before clipping."),
     "learning_rate": ("Learning rate", "learning rate", "As scheduled."),
 }
-_GRPO = {
+_GRPO_METRICS = {
     "reward": ("Mean reward", "reward", "Over the completions of a step, weighted as the recipe says."),
     "reward_std": (
         "Spread of the rewards",
@@ -36,69 +36,72 @@ _GRPO = {
 
 
 def sft(runs: Sequence[Gathered]) -> Section:
-    return _stage(runs, "sft", "Fine-tuning", _SFT)
+    return _stage_section(runs, "sft", "Fine-tuning", _SFT_METRICS)
 
 
 def grpo(runs: Sequence[Gathered]) -> Section:
-    section = _stage(runs, "grpo", "Reinforcement (GRPO)", _GRPO)
-    for one in runs:
-        parts = [name for name in one.curves.names("grpo") if name.startswith("rewards/")]
-        if len(parts) > 1:
-            title = "Rewards one by one" + (f": {one.label}" if len(runs) > 1 else "")
-            drawn = [one.curves.line("grpo", name, name.removeprefix("rewards/")) for name in parts[:SERIES]]
-            section.blocks.insert(
-                1, lines(title, _said("Mean of each over a step, unweighted.", drawn), drawn, "step", "reward")
-            )
+    section = _stage_section(runs, "grpo", "Reinforcement (GRPO)", _GRPO_METRICS)
+    for run in runs:
+        reward_names = [name for name in run.curves.names("grpo") if name.startswith("rewards/")]
+        if len(reward_names) > 1:
+            title = named("Rewards one by one", run.label, len(runs) > 1)
+            curves = [run.curves.line("grpo", name, name.removeprefix("rewards/")) for name in reward_names[:SERIES]]
+            note = _note_on_band("Mean of each over a step, unweighted.", curves)
+            section.blocks.insert(1, lines(title, note, curves, "step", "reward"))
     return section
 
 
-def _stage(runs: Sequence[Gathered], stage: str, title: str, told: dict[str, tuple[str, str, str]]) -> Section:
+def _stage_section(
+    runs: Sequence[Gathered], stage: str, title: str, metrics: dict[str, tuple[str, str, str]]
+) -> Section:
     several = len(runs) > 1
-    there = [one for one in runs if one.curves.rows.get(stage)]
-    section = Section(
-        stage, title, left_out=lacking([(one.label, one.notes[stage]) for one in runs if one not in there], several)
-    )
-    if not there:
+    trained_runs = [run for run in runs if run.curves.rows.get(stage)]
+    missing = [(run.label, run.notes[stage]) for run in runs if run not in trained_runs]
+    section = Section(stage, title, left_out=lacking(missing, several))
+    if not trained_runs:
         return section
-    if len(there) > SERIES:
+    if len(trained_runs) > SERIES:
         section.left_out.append(f"the curves are of the first {SERIES} runs")
-    for name, (heading, unit, note) in told.items():
-        drawn = [one.curves.line(stage, name, one.label) for one in there[:SERIES] if name in one.curves.names(stage)]
-        if any(line.points for line in drawn):
-            section.blocks.append(lines(heading, _said(note, drawn), drawn, "step", unit))
-    section.blocks.append(_ends(there, stage, f"{title}, from the first steps to the last", told))
-    unread = [
-        (one.label, f"{one.curves.unread:,} lines of metrics.jsonl cannot be read")
-        for one in there
-        if one.curves.unread
+    for name, (heading, unit, note) in metrics.items():
+        drawn_runs = [run for run in trained_runs[:SERIES] if name in run.curves.names(stage)]
+        curves = [run.curves.line(stage, name, run.label) for run in drawn_runs]
+        if any(curve.points for curve in curves):
+            section.blocks.append(lines(heading, _note_on_band(note, curves), curves, "step", unit))
+    section.blocks.append(_first_last_table(trained_runs, stage, f"{title}, from the first steps to the last", metrics))
+    unread_notes = [
+        (run.label, f"{run.curves.unread:,} lines of metrics.jsonl cannot be read")
+        for run in trained_runs
+        if run.curves.unread
     ]
-    section.left_out += lacking(unread, several)
+    section.left_out += lacking(unread_notes, several)
     return section
 
 
-def _ends(runs: Sequence[Gathered], stage: str, caption: str, told: dict[str, tuple[str, str, str]]) -> Table:
-    """First and last value of each metric: the mean of a tenth of the steps, ten of them at most."""
+def _first_last_table(
+    runs: Sequence[Gathered], stage: str, caption: str, metrics: dict[str, tuple[str, str, str]]
+) -> Table:
+    """A table of each metric's first and last value: the mean of a tenth of the steps, ten of them at most."""
     rows = []
-    for name, (heading, _, _) in told.items():
-        cells = [_first_last(one.curves.line(stage, name, "")) for one in runs]
+    for name, (heading, _, _) in metrics.items():
+        cells = [_first_last(run.curves.line(stage, name, "")) for run in runs]
         if any(cell != NONE for cell in cells):
             rows.append((heading, *cells))
-    return Table(caption, ("", *(one.label for one in runs)), tuple(rows))
+    return Table(caption, ("", *(run.label for run in runs)), tuple(rows))
 
 
-def _first_last(line: Line) -> str:
-    values = [value for _, value in line.points if value is not None]
+def _first_last(curve: Line) -> str:
+    values = [value for _, value in curve.points if value is not None]
     if not values:
         return NONE
-    some = min(10, max(1, len(values) // 10))
-    return f"{exact(_mean(values[:some]))} → {exact(_mean(values[-some:]))}"
+    edge_count = min(10, max(1, len(values) // 10))
+    return f"{exact(_mean(values[:edge_count]))} → {exact(_mean(values[-edge_count:]))}"
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _said(note: str, drawn: Sequence[Line]) -> str:
-    if any(line.band for line in drawn):
+def _note_on_band(note: str, curves: Sequence[Line]) -> str:
+    if any(curve.band for curve in curves):
         return f"{note} Each point is the mean of neighbouring steps, the band their range."
     return note
