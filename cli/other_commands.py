@@ -93,12 +93,12 @@ def serve(
     submit: Annotated[bool, typer.Option("--submit", help="With --on slurm: also submit the script.")] = False,
 ) -> None:
     """Start the teacher's vLLM servers, print their endpoints, keep them up until Ctrl-C."""
-    named = {"replicas": replicas, "port": port or None, "host": host}
+    options = {"replicas": replicas, "port": port or None, "host": host}
 
     def act() -> None:
         from .serve import execute
 
-        execute(teacher, on, run, endpoints_file, named, set_ or [], dry_run, submit)
+        execute(teacher, on, run, endpoints_file, options, set_ or [], dry_run, submit)
 
     guarded(act)
 
@@ -140,8 +140,8 @@ def plan(
 
         from .plan import Wish, execute
 
-        on = Hardware(nodes=nodes, gpus=gpus, gpu_memory=gpu_memory, host_memory=host_memory, gpu=gpu)
-        wish = Wish(on, tokens, run, data, method, price, mfu, out)
+        hardware = Hardware(nodes=nodes, gpus=gpus, gpu_memory=gpu_memory, host_memory=host_memory, gpu=gpu)
+        wish = Wish(hardware, tokens, run, data, method, price, mfu, out)
         execute(wish, set_ or [], {"student": student} if student else {})
 
     guarded(act)
@@ -161,12 +161,12 @@ def publish(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the exact folder to DIR/publish and stop.")] = False,
 ) -> None:
     """The student or its traces, with a card: staged, read back, compared, loaded, only then merged and tagged."""
-    named = {"to": to, "dataset": dataset or None, "public": public or None}
+    options = {"to": to, "dataset": dataset or None, "public": public or None}
 
     def act() -> None:
         from .publish import execute
 
-        execute(run, named, set_ or [], dry_run)
+        execute(run, options, set_ or [], dry_run)
 
     guarded(act)
 
@@ -241,16 +241,16 @@ def doctor(
     ] = None,
 ) -> None:
     """What is installed, what works and what to do about the rest; status 1 if `distill run tiny` would fail."""
-    well = False
+    healthy = False
 
     def act() -> None:
         from .doctor import execute
 
-        nonlocal well
-        well = execute(run)
+        nonlocal healthy
+        healthy = execute(run)
 
     guarded(act)
-    if not well:
+    if not healthy:
         raise typer.Exit(1)
 
 
@@ -259,14 +259,14 @@ def is_done(
     run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Run folder.")],
 ) -> None:
     """Status 0 if nothing is left to do in this stage of the run, else 3: what a batch job asks when it ends."""
-    found = False
+    done = False
 
     def act() -> None:
-        from .batch import is_done as look
+        from .batch import is_done as check_stage
 
-        nonlocal found
-        found = look(stage, run)
+        nonlocal done
+        done = check_stage(stage, run)
 
     guarded(act)
-    if not found:
+    if not done:
         raise typer.Exit(3)

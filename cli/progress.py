@@ -62,4 +62,5 @@ class Bar:
     def stop(self) -> None:
         if self._live:
             self._live.stop()
-        self._bar = self._live = None
+        self._bar = None
+        self._live = None

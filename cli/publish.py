@@ -19,55 +19,64 @@ from distill.stages.publish import Config, Prepared
 from . import settings
 
 
-def execute(folder: Path | None, named: dict[str, Any], changes: list[str], dry_run: bool) -> None:
-    """
+def execute(folder: Path | None, options: dict[str, Any], changes: list[str], dry_run: bool) -> None:
+    """Publish, or show what would be published.
+
     Args:
         folder: the run; found by the default recipe's name when not given.
     """
-    run, config = Run(folder or Path("runs/r1-distill")), settings.build(Config, "publish", named, changes)
+    run = Run(folder or Path("runs/r1-distill"))
+    config = settings.build(Config, "publish", options, changes)
     if not run.json.is_file():
         raise InputError("is no run folder", where=str(run.folder), fix="give --run, the folder of a finished run")
-    out = Console()
+    console = Console()
     if dry_run:
-        show(out, publish.prepare(run, config), config)
+        show(console, publish.prepare(run, config), config)
         return
     LOG.setLevel(logging.INFO)
     LOG.handlers = [logging.StreamHandler()]
-    told = publish.run(run, config, lambda step: LOG.info("publish: %s", step))
-    if not told["changed"]:
-        out.print(f"nothing to do: {told['url']} already holds {told['provenance']}", highlight=False, markup=False)
+    receipt = publish.run(run, config, lambda step: LOG.info("publish: %s", step))
+    if not receipt["changed"]:
+        held = f"{receipt['url']} already holds {receipt['provenance']}"
+        console.print(f"nothing to do: {held}", highlight=False, markup=False)
         return
-    checked = told["verified"] or "read back, equal; not loaded"
-    out.print(f"published {told['files']} files: {told['url']}", highlight=False, markup=False)
-    out.print(f"provenance {told['provenance']}; {checked}", highlight=False, markup=False)
+    verification = receipt["verified"] or "read back, equal; not loaded"
+    console.print(f"published {receipt['files']} files: {receipt['url']}", highlight=False, markup=False)
+    console.print(f"provenance {receipt['provenance']}; {verification}", highlight=False, markup=False)
 
 
-def show(out: Console, ready: Prepared, config: Config) -> None:
+def show(console: Console, prepared: Prepared, config: Config) -> None:
     """What would go where, and what the licences say."""
-    files = Table(title=f"{ready.folder}: what would be published", title_justify="left")
-    files.add_column("file")
-    files.add_column("bytes", justify="right")
-    for name, file in sorted(ready.table.items()):
-        files.add_row(Text(name), f"{file.size:,}")
-    out.print(files)
-    if ready.findings:
-        rules = Table(title="licences", title_justify="left")
+    file_table = Table(title=f"{prepared.folder}: what would be published", title_justify="left")
+    file_table.add_column("file")
+    file_table.add_column("bytes", justify="right")
+    for name, file in sorted(prepared.table.items()):
+        file_table.add_row(Text(name), f"{file.size:,}")
+    console.print(file_table)
+    if prepared.findings:
+        licence_table = Table(title="licences", title_justify="left")
         for heading in ("", "of", "licence", "what"):
-            rules.add_column(heading)
-        for finding in ready.findings:
-            stops = finding in ready.stopping
-            mark = "stops" if stops else "known" if finding.level != "note" else "done"
-            what = f"{finding.what}\n→ {finding.fix}" if stops and finding.fix else finding.what
-            rules.add_row(mark, Text(f"{finding.part} {finding.source}"), Text(finding.licence), Text(what))
-        out.print(rules)
+            licence_table.add_column(heading)
+        for finding in prepared.findings:
+            stops = finding in prepared.stopping
+            mark = "done" if finding.level == "note" else "known"
+            message = finding.what
+            if stops:
+                mark = "stops"
+                if finding.fix:
+                    message += f"\n→ {finding.fix}"
+            licence_table.add_row(mark, Text(f"{finding.part} {finding.source}"), Text(finding.licence), Text(message))
+        console.print(licence_table)
     if config.folder:
-        way = f"it would be copied to {config.folder}, read back, loaded, and put in place"
+        destination = f"it would be copied to {config.folder}, read back, loaded, and put in place"
     else:
         kind = "dataset" if config.dataset else "model"
-        seen = "public once verified" if config.public else "private"
-        way = (
-            f"it would go to {config.to} ({kind}, {seen}): a pull request, downloaded"
-            f" again, compared and loaded, then merged and tagged v{ready.provenance}"
+        visibility = "public once verified" if config.public else "private"
+        destination = (
+            f"it would go to {config.to} ({kind}, {visibility}): a pull request, downloaded"
+            f" again, compared and loaded, then merged and tagged v{prepared.provenance}"
         )
-    out.print(f"provenance {ready.provenance}", highlight=False, markup=False)
-    out.print(f"{way}; licences stop it" if ready.stopping else way, highlight=False, markup=False)
+    if prepared.stopping:
+        destination += "; licences stop it"
+    console.print(f"provenance {prepared.provenance}", highlight=False, markup=False)
+    console.print(destination, highlight=False, markup=False)

@@ -18,28 +18,35 @@ from . import settings
 from .progress import Bar
 
 
-def execute(ref: str | None, folders: Sequence[Path], out: Path | None, changes: Sequence[str]) -> None:
-    """
+def execute(ref: str | None, folders: Sequence[Path], page_path: Path | None, changes: Sequence[str]) -> None:
+    """Write the page and print where it is.
+
     Args:
         ref: a recipe whose run is meant where no folder is given.
         folders: of the runs; found by the recipe's name, or the default one's, when there are none.
     """
-    config = settings.build(Config, "report", {"out": out}, changes)
+    config = settings.build(Config, "report", {"out": page_path}, changes)
     if not folders:
-        folders = [Path("runs") / (recipes.load(ref).name if ref else recipes.DEFAULT)]
-    screen = Console(stderr=True)
-    progress: Progress = Bar(screen) if screen.is_terminal else Lines()
+        name = recipes.load(ref).name if ref else recipes.DEFAULT
+        folders = [Path("runs") / name]
+    stderr_console = Console(stderr=True)
+    progress: Progress = Bar(stderr_console) if stderr_console.is_terminal else Lines()
     LOG.setLevel(logging.INFO)
     LOG.handlers = [logging.StreamHandler()]
-    told = report.run([Run(folder) for folder in folders], config, progress)
+    result = report.run([Run(folder) for folder in folders], config, progress)
     console = Console()
     console.print(
-        f"{told['file']}: {_size(told['bytes'])}; open it in any browser", highlight=False, markup=False, soft_wrap=True
+        f"{result['file']}: {_size(result['bytes'])}; open it in any browser",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
-    for reason in told["left_out"]:
+    for reason in result["left_out"]:
         console.print(f"left out: {reason}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"next: {told['next']}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"next: {result['next']}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _size(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
+def _size(byte_count: int) -> str:
+    if byte_count >= 1e6:
+        return f"{byte_count / 1e6:,.1f} MB"
+    return f"{byte_count / 1e3:,.0f} kB"

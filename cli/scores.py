@@ -15,32 +15,35 @@ from distill.run import Run
 _LIGHTEVAL = "lighteval:"
 
 
-def scores(out: Console, run: Run) -> None:
-    """What scores.json and eval/report.json say."""
+def scores(console: Console, run: Run) -> None:
+    """Show what scores.json and eval/report.json say."""
     rows = orjson.loads(run.scores.read_bytes())
-    ours = [row for row in rows if not row["set"].startswith(_LIGHTEVAL)]
+    own_rows = [row for row in rows if not row["set"].startswith(_LIGHTEVAL)]
     path = run.eval / "report.json"
-    told = {one["set"]: one for one in orjson.loads(path.read_bytes())["sets"]} if path.is_file() else {}
-    for name, group in groupby(ours, key=lambda row: row["set"]):
-        _scores(out, name, list(group))
-        if name in told:
-            _differences(out, told[name]["differences"])
-            _budgets(out, told[name]["models"])
-    _lighteval(out, [row for row in rows if row["set"].startswith(_LIGHTEVAL)])
+    reports = {}
+    if path.is_file():
+        reports = {report["set"]: report for report in orjson.loads(path.read_bytes())["sets"]}
+    for name, group in groupby(own_rows, key=lambda row: row["set"]):
+        _scores(console, name, list(group))
+        if name in reports:
+            _differences(console, reports[name]["differences"])
+            _budgets(console, reports[name]["models"])
+    _lighteval(console, [row for row in rows if row["set"].startswith(_LIGHTEVAL)])
 
 
-def _scores(out: Console, name: str, rows: list[dict[str, Any]]) -> None:
+def _scores(console: Console, name: str, rows: list[dict[str, Any]]) -> None:
     n = rows[0]["n"]
-    names = ["pass@1", *([f"pass@{n}", f"cons@{n}"] if n > 1 else []), "truncated", "answered", "tokens"]
-    names = [metric for metric in names if any(metric in row["metrics"] for row in rows)]
+    of_several = [f"pass@{n}", f"cons@{n}"] if n > 1 else []
+    candidates = ["pass@1", *of_several, "truncated", "answered", "tokens"]
+    metrics = [metric for metric in candidates if any(metric in row["metrics"] for row in rows)]
     title = f"{name}: {n} sample{'s' if n > 1 else ''} a problem, 95 % intervals over problems"
     table = Table(title=title, title_justify="left")
     table.add_column("model")
-    for metric in names:
+    for metric in metrics:
         table.add_column({"truncated": "cut"}.get(metric, metric), justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row["role"], *(_metric(metric, row["metrics"].get(metric)) for metric in names))
-    out.print(table)
+        table.add_row(row["role"], *(_metric(metric, row["metrics"].get(metric)) for metric in metrics))
+    console.print(table)
 
 
 def _metric(name: str, metric: dict[str, Any] | None) -> str:
@@ -48,16 +51,20 @@ def _metric(name: str, metric: dict[str, Any] | None) -> str:
         return "–"
     if name == "tokens":
         return f"{metric['value']:,.0f}"
-    return _percent(metric) if name == "pass@1" else f"{100 * metric['value']:.1f}"
+    if name == "pass@1":
+        return _percent(metric)
+    return f"{100 * metric['value']:.1f}"
 
 
 def _percent(metric: dict[str, Any], sign: str = "") -> str:
     text = f"{100 * metric['value']:{sign}.1f}"
-    return text if metric["low"] is None else f"{text} [{100 * metric['low']:.1f}, {100 * metric['high']:.1f}]"
+    if metric["low"] is None:
+        return text
+    return f"{text} [{100 * metric['low']:.1f}, {100 * metric['high']:.1f}]"
 
 
-def _differences(out: Console, rows: list[dict[str, Any]]) -> None:
-    """Differences of pass@1; the report has those of cons@n and tokens, too."""
+def _differences(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Show the differences of pass@1; the report has those of cons@n and tokens, too."""
     rows = [row for row in rows if row["metric"] == "pass@1"]
     if not rows:
         return
@@ -68,11 +75,11 @@ def _differences(out: Console, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         p = "<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
         table.add_row(f"{row['first']} − {row['second']}", _percent(row, "+"), p, f"{row['problems']:,}")
-    out.print(table)
+    console.print(table)
 
 
-def _budgets(out: Console, models: list[dict[str, Any]]) -> None:
-    """Every second point of the curves: the budget halved and halved again."""
+def _budgets(console: Console, models: list[dict[str, Any]]) -> None:
+    """Show every second point of the budget curves: the budget halved and halved again."""
     table = Table(title="pass@1 had the token budget been", title_justify="left")
     table.add_column("model")
     for point in models[0]["budget"][::-2][::-1]:
@@ -80,10 +87,10 @@ def _budgets(out: Console, models: list[dict[str, Any]]) -> None:
     for model in models:
         points = model["budget"][::-2][::-1]
         table.add_row(model["role"], *(f"{100 * point['metrics']['pass@1']['value']:.1f}" for point in points))
-    out.print(table)
+    console.print(table)
 
 
-def _lighteval(out: Console, rows: list[dict[str, Any]]) -> None:
+def _lighteval(console: Console, rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
     table = Table(title="lighteval, its own prompts and graders", title_justify="left")
@@ -93,4 +100,4 @@ def _lighteval(out: Console, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         for name, metric in row["metrics"].items():
             table.add_row(row["role"], Text(row["set"].removeprefix(_LIGHTEVAL)), Text(name), _percent(metric))
-    out.print(table)
+    console.print(table)

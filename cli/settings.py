@@ -16,7 +16,8 @@ C = TypeVar("C", bound=Record)
 
 
 def build(config: type[C], stage: str, named: Mapping[str, Any], changes: Sequence[str]) -> C:
-    """
+    """The settings of a stage, built from its defaults, the options and `--set`.
+
     Args:
         named: what options say, by field; None is not said.
 
@@ -30,8 +31,8 @@ def build(config: type[C], stage: str, named: Mapping[str, Any], changes: Sequen
         if not equals:
             raise InputError(f"--set {change!r} is not of the form {stage}.name=value")
         if field == name or field not in config.model_fields:
-            known = [f"{stage}.{one}" for one in config.model_fields]
-            raise InputError(f"--set {name}: no such setting of {stage}", fix=suggest(name, known))
+            setting_names = [f"{stage}.{field_name}" for field_name in config.model_fields]
+            raise InputError(f"--set {name}: no such setting of {stage}", fix=suggest(name, setting_names))
         try:
             values[field] = resources.parse(text)
         except yaml.YAMLError as error:

@@ -26,24 +26,28 @@ def show(folder: Path, id: str) -> None:
 
     A reason of the funnel (`language:foreign_script`, or `kept`) shows the examples that the filter named.
     """
-    run, out = Run(folder), Console()
+    run = Run(folder)
+    console = Console()
     if not jsonl.exists(run.traces) and not run.funnel.exists():
         raise InputError(
             "holds no traces", where=str(folder), fix="name a run folder with --run; `distill ls runs` lists them"
         )
-    examples = orjson.loads(run.funnel.read_bytes()).get("examples", {}) if run.funnel.exists() else {}
+    examples = {}
+    if run.funnel.exists():
+        examples = orjson.loads(run.funnel.read_bytes()).get("examples", {})
     if id in examples:
-        return _examples(out, run, set(examples[id]))
-    logs = [run.traces, *sorted(path for path in run.eval.glob("*.jsonl") if not path.name.endswith("failures.jsonl"))]
+        return _examples(console, run, set(examples[id]))
+    generations = sorted(path for path in run.eval.glob("*.jsonl") if not path.name.endswith("failures.jsonl"))
+    logs = [run.traces, *generations]
     problems = _problems(run)
     for log in filter(jsonl.exists, logs):
-        found = _last(log, lambda head: head.id.startswith(id))
-        if found:
-            trace = _read(next(iter(found.values())))
-            return _trace(out, trace, problems, _verdicts(run, {trace.id}))
+        heads = _last(log, lambda head: head.id.startswith(id))
+        if heads:
+            trace = _read(next(iter(heads.values())))
+            return _trace(console, trace, problems, _verdicts(run, {trace.id}))
     for problem in problems.values():
         if problem.id.startswith(id):
-            return _problem(out, run, problem)
+            return _problem(console, run, problem)
     raise InputError(
         f"no trace or problem begins with {id!r}",
         where=str(folder),
@@ -51,9 +55,9 @@ def show(folder: Path, id: str) -> None:
     )
 
 
-def _last(log: Path, wanted: Callable[[jsonl.Head], bool]) -> dict[str, jsonl.Head]:
+def _last(log: Path, matches: Callable[[jsonl.Head], bool]) -> dict[str, jsonl.Head]:
     """Heads by id: of a trace that was continued the last row counts."""
-    return {head.id: head for head in jsonl.heads(log) if wanted(head)}
+    return {head.id: head for head in jsonl.heads(log) if matches(head)}
 
 
 def _read(head: jsonl.Head) -> Trace:
@@ -61,59 +65,64 @@ def _read(head: jsonl.Head) -> Trace:
 
 
 def _problems(run: Run) -> dict[str, Problem]:
-    return {problem.id: problem for problem in jsonl.read(run.problems, Problem)} if run.problems.exists() else {}
+    if not run.problems.exists():
+        return {}
+    return {problem.id: problem for problem in jsonl.read(run.problems, Problem)}
 
 
-def _examples(out: Console, run: Run, ids: set[str]) -> None:
-    """Traces by id, from this run or from the runs that its filter read."""
-    named = run.state().get("recipe", {}).get("filter", {}).get("traces") or [str(run.folder)]
+def _examples(console: Console, run: Run, ids: set[str]) -> None:
+    """Print traces by id, from this run or from the runs that its filter read."""
+    folders = run.state().get("recipe", {}).get("filter", {}).get("traces") or [str(run.folder)]
     verdicts = _verdicts(run, ids)
-    for source in (Run(Path(folder)) for folder in named):
+    for source in (Run(Path(folder)) for folder in folders):
         problems = _problems(source)
         for head in _last(source.traces, lambda head: head.id in ids).values():
-            _trace(out, _read(head), problems, [v for v in verdicts if v.trace_id == head.id])
+            _trace(console, _read(head), problems, [verdict for verdict in verdicts if verdict.trace_id == head.id])
 
 
-def _trace(out: Console, trace: Trace, problems: dict[str, Problem], verdicts: list[Verdict]) -> None:
-    out.rule(f"trace {trace.id}, sample {trace.sample}, {trace.model}", align="left")
+def _trace(console: Console, trace: Trace, problems: dict[str, Problem], verdicts: list[Verdict]) -> None:
+    console.rule(f"trace {trace.id}, sample {trace.sample}, {trace.model}", align="left")
     problem = problems.get(trace.problem_id)
     if problem:
-        _turns(out, problem)
-    out.print(Text("assistant", style="bold"))
-    out.print(Text(plain(trace.prefill), style="dim"), end="")
-    cut = trace.reasoning_span[1] if trace.reasoning_span else 0
-    out.print(Text(plain(trace.completion[:cut]), style="cyan"), end="")
-    out.print(Text(plain(trace.completion[cut:])))
+        _turns(console, problem)
+    console.print(Text("assistant", style="bold"))
+    console.print(Text(plain(trace.prefill), style="dim"), end="")
+    reasoning_end = trace.reasoning_span[1] if trace.reasoning_span else 0
+    console.print(Text(plain(trace.completion[:reasoning_end]), style="cyan"), end="")
+    console.print(Text(plain(trace.completion[reasoning_end:])))
     usage = trace.usage
-    spent = f"{usage.prompt} prompt, {usage.reasoning} reasoning, {usage.answer} answer"
-    counted = usage.prompt + usage.reasoning + usage.answer > 0  # imported traces come without
-    out.rule(f"{trace.finish}; tokens: {spent if counted else 'not counted'}", align="left")
+    counts = "not counted"  # imported traces come without
+    if usage.prompt + usage.reasoning + usage.answer > 0:
+        counts = f"{usage.prompt} prompt, {usage.reasoning} reasoning, {usage.answer} answer"
+    console.rule(f"{trace.finish}; tokens: {counts}", align="left")
     width = max((len(verdict.check) for verdict in verdicts), default=0)
     for verdict in verdicts:
-        word = {True: "pass", False: "reject", None: "undecidable"}[verdict.passed]
-        line = Text(f"{verdict.check:>{width}} {word:<11} ", style=_STYLE[verdict.passed])
-        why = " ".join(dict.fromkeys((verdict.reason, verdict.detail))).strip()
-        out.print(line.append(plain(why), style="default"))
+        outcome = {True: "pass", False: "reject", None: "undecidable"}[verdict.passed]
+        line = Text(f"{verdict.check:>{width}} {outcome:<11} ", style=_STYLE[verdict.passed])
+        explanation = " ".join(dict.fromkeys((verdict.reason, verdict.detail))).strip()
+        console.print(line.append(plain(explanation), style="default"))
 
 
-def _problem(out: Console, run: Run, problem: Problem) -> None:
-    out.rule(f"problem {problem.id} of {problem.set}", align="left")
-    _turns(out, problem)
-    out.print(Text(f"gold answer: {problem.answer}"))
-    traces = _last(run.traces, lambda head: head.problem_id == problem.id)
-    decisions = {verdict.trace_id: verdict for verdict in _verdicts(run, set(traces)) if verdict.check == "decision"}
+def _problem(console: Console, run: Run, problem: Problem) -> None:
+    console.rule(f"problem {problem.id} of {problem.set}", align="left")
+    _turns(console, problem)
+    console.print(Text(f"gold answer: {problem.answer}"))
+    heads = _last(run.traces, lambda trace_head: trace_head.problem_id == problem.id)
+    decisions = {verdict.trace_id: verdict for verdict in _verdicts(run, set(heads)) if verdict.check == "decision"}
     table = Table("trace", "sample", "finish", "tokens", "decision")
-    for id, trace in traces.items():
-        verdict = decisions.get(id)
-        word = "" if verdict is None else "kept" if verdict.passed else verdict.reason
-        table.add_row(id, str(trace.sample), trace.finish, str(trace.tokens), word)
-    out.print(table)
+    for trace_id, head in heads.items():
+        verdict = decisions.get(trace_id)
+        decision = ""
+        if verdict:
+            decision = "kept" if verdict.passed else verdict.reason
+        table.add_row(trace_id, str(head.sample), head.finish, str(head.tokens), decision)
+    console.print(table)
 
 
-def _turns(out: Console, problem: Problem) -> None:
+def _turns(console: Console, problem: Problem) -> None:
     for message in problem.messages:
-        out.print(Text(message.role, style="bold"))
-        out.print(Text(plain(message.content)))
+        console.print(Text(message.role, style="bold"))
+        console.print(Text(plain(message.content)))
 
 
 def _verdicts(run: Run, ids: set[str]) -> list[Verdict]:
@@ -124,6 +133,8 @@ def _verdicts(run: Run, ids: set[str]) -> list[Verdict]:
 
 def plain(text: str) -> str:
     """Text with control and direction-changing characters made visible, so that output cannot drive the terminal."""
-    return "".join(
-        c if c in "\n\t" or (c.isprintable() and not "\u202a" <= c <= "\u202e") else repr(c)[1:-1] for c in text
-    )
+    return "".join(char if _is_harmless(char) else repr(char)[1:-1] for char in text)
+
+
+def _is_harmless(char: str) -> bool:
+    return char in "\n\t" or (char.isprintable() and not "\u202a" <= char <= "\u202e")

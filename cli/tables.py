@@ -21,79 +21,96 @@ from distill.store import jsonl
 from .scores import scores
 
 
-def stage(out: Console, done: Done, run: Run) -> None:
-    """One line on a stage, and its table where it has one."""
-    took = "unchanged" if done.fresh else f"done in {duration(done.seconds)}"
-    out.print(f"[bold]{done.stage}[/bold] {took}: {_line(done)}", highlight=False)
+def stage(console: Console, done: Done, run: Run) -> None:
+    """Show one line on a stage, and its table where it has one."""
+    status = "unchanged" if done.fresh else f"done in {duration(done.seconds)}"
+    console.print(f"[bold]{done.stage}[/bold] {status}: {_line(done)}", highlight=False)
     if done.stage == "filter":
-        funnel(out, done.summary)
+        funnel(console, done.summary)
     if done.stage == "eval":
-        scores(out, run)
+        scores(console, run)
 
 
 def _line(done: Done) -> str:
-    s = done.summary
+    summary = done.summary
     if done.stage == "generate":
-        speed = f", {s['tokens']:,} tokens at {s['tokens_per_second']:,.0f}/s" if s.get("tokens_per_second") else ""
-        text = f"{s['traces']:,} traces of {s['problems']:,} problems ({s['sampled_now']:,} new{speed})"
-        if s["failed"]:
-            text += f"; {s['failed']:,} requests refused, see failures.jsonl"
-        if s["rejected_problems"]:
-            first = s["first_rejected"][0]
-            text += f"; {s['rejected_problems']:,} problem rows set aside in problems.rejected.jsonl"
-            text += f" (first: line {first['line']}, {first['reason']})"
-        return text
+        return _generate_line(summary)
     if done.stage == "filter":
-        known = f" ({s['reused']:,} judged before)" if s["reused"] else ""
-        return f"{s['kept']:,} of {s['traces']:,} traces kept{known}, {s['tokens']['total']:,} student tokens"
+        text = f"{summary['kept']:,} of {summary['traces']:,} traces kept"
+        if summary["reused"]:
+            text += f" ({summary['reused']:,} judged before)"
+        return f"{text}, {summary['tokens']['total']:,} student tokens"
     if done.stage == "sft":
-        lost = f", {s['dropped_too_long']:,} too long and left out" if s["dropped_too_long"] else ""
-        stops = f", {s['stops']['ended']} of {s['stops']['asked']} replies stop" if s["stops"] else ""
-        loss = f"loss {s['first_loss']:.3f} → {s['last_loss']:.3f}"
-        return f"{s['rows']:,} rows{lost}, {s['steps']:,} steps, {loss}{stops}"
+        return _sft_line(summary)
     if done.stage == "grpo":
-        reward = f"mean reward {s['first_reward']:.3f} → {s['last_reward']:.3f}"
-        return f"{s['prompts']['rows']:,} prompts, {s['steps']:,} steps, {reward}"
-    missing = f"; {s['missing']:,} samples missing, see eval/*.failures.jsonl" if s.get("missing") else ""
-    return f"{s['problems']:,} problems{missing}"
+        reward = f"mean reward {summary['first_reward']:.3f} → {summary['last_reward']:.3f}"
+        return f"{summary['prompts']['rows']:,} prompts, {summary['steps']:,} steps, {reward}"
+    text = f"{summary['problems']:,} problems"
+    if summary.get("missing"):
+        text += f"; {summary['missing']:,} samples missing, see eval/*.failures.jsonl"
+    return text
 
 
-def forecast(out: Console, found: Forecast) -> None:
-    """What a whole problem set will take and yield, after a pilot."""
-    title = f"forecast of {found.problems:,} problems from {found.pilot:,}, 95 % intervals"
+def _generate_line(summary: dict[str, Any]) -> str:
+    text = f"{summary['traces']:,} traces of {summary['problems']:,} problems ({summary['sampled_now']:,} new"
+    if summary.get("tokens_per_second"):
+        text += f", {summary['tokens']:,} tokens at {summary['tokens_per_second']:,.0f}/s"
+    text += ")"
+    if summary["failed"]:
+        text += f"; {summary['failed']:,} requests refused, see failures.jsonl"
+    if summary["rejected_problems"]:
+        first_rejected = summary["first_rejected"][0]
+        text += f"; {summary['rejected_problems']:,} problem rows set aside in problems.rejected.jsonl"
+        text += f" (first: line {first_rejected['line']}, {first_rejected['reason']})"
+    return text
+
+
+def _sft_line(summary: dict[str, Any]) -> str:
+    text = f"{summary['rows']:,} rows"
+    if summary["dropped_too_long"]:
+        text += f", {summary['dropped_too_long']:,} too long and left out"
+    text += f", {summary['steps']:,} steps, loss {summary['first_loss']:.3f} → {summary['last_loss']:.3f}"
+    if summary["stops"]:
+        text += f", {summary['stops']['ended']} of {summary['stops']['asked']} replies stop"
+    return text
+
+
+def forecast(console: Console, estimate: Forecast) -> None:
+    """Show what a whole problem set will take and yield, as a pilot tells."""
+    title = f"forecast of {estimate.problems:,} problems from {estimate.pilot:,}, 95 % intervals"
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for heading in ("in all", "from", "to", "done"):
         table.add_column(heading, justify="right", no_wrap=True)
     amounts = {
-        "completion tokens": found.tokens,
-        "prompt tokens": found.prompt_tokens,
-        "traces": found.traces,
-        "accepted traces": found.accepted,
-        "problems solved": found.solved,
+        "completion tokens": estimate.tokens,
+        "prompt tokens": estimate.prompt_tokens,
+        "traces": estimate.traces,
+        "accepted traces": estimate.accepted,
+        "problems solved": estimate.solved,
     }
     for name, amount in amounts.items():
         table.add_row(name, *(f"{value:,.0f}" for value in (amount.value, amount.low, amount.high, amount.done)))
-    disk = found.disk
+    disk = estimate.disk
     table.add_row("traces.jsonl, MB", *(f"{v / 1e6:,.1f}" for v in (disk.value, disk.low, disk.high, disk.done)))
-    engines = f"engine-hours ({found.engines} at once)" if found.engines > 1 else "engine-hours"
+    engines = f"engine-hours ({estimate.engines} at once)" if estimate.engines > 1 else "engine-hours"
     figures = {
-        "tokens per accepted": (found.tokens_per_accepted, ",.0f"),
-        "tokens/s, engines full": (found.tokens_per_second, ",.0f"),
-        "hours": (found.hours if found.engines > 1 else None, ",.2f"),
-        engines: (found.engine_hours, ",.2f"),
-        "cost": (found.cost, ",.2f"),
+        "tokens per accepted": (estimate.tokens_per_accepted, ",.0f"),
+        "tokens/s, engines full": (estimate.tokens_per_second, ",.0f"),
+        "hours": (estimate.hours if estimate.engines > 1 else None, ",.2f"),
+        engines: (estimate.engine_hours, ",.2f"),
+        "cost": (estimate.cost, ",.2f"),
     }
     for name, (figure, form) in figures.items():
         if figure:
-            bounds = ("" if bound is None else format(bound, form) for bound in (figure.low, figure.high))
+            bounds = ["" if bound is None else format(bound, form) for bound in (figure.low, figure.high)]
             table.add_row(name, format(figure.value, form), *bounds, "")
-    out.print(table)
-    for note in ("hours are without starting the engine", *found.notes):
-        out.print(note, highlight=False, markup=False)
+    console.print(table)
+    for note in ("hours are without starting the engine", *estimate.notes):
+        console.print(note, highlight=False, markup=False)
 
 
-def funnel(out: Console, summary: dict[str, Any]) -> None:
+def funnel(console: Console, summary: dict[str, Any]) -> None:
     table = Table(title=f"filter: {summary['traces']:,} traces", title_justify="left")
     table.add_column("check")
     for heading in ("rejects", "only it", "left"):
@@ -104,36 +121,40 @@ def funnel(out: Console, summary: dict[str, Any]) -> None:
         table.add_row(row["check"], f"{row['rejects']:,}", f"{row['only']:,}", f"{row['left']:,}", reasons)
     table.add_row("undecidable", f"{summary['undecidable']:,}", "", "", "", end_section=True)
     table.add_row("[bold]kept[/bold]", "", "", f"[bold]{summary['kept']:,}[/bold]", "")
-    out.print(table)
-    for drawn in summary["mix"]:
-        text = f"mixed in {drawn['name']}: {drawn['rows']:,} rows, {drawn['tokens']:,} tokens, {drawn['reached']:.1%}"
-        short = f" of {drawn['share']:.1%} asked for: the source has no more" if drawn["short"] else ""
-        out.print(text + short, highlight=False, markup=False)
-    _retention(out, "set", summary["by_set"])
-    _retention(out, "characters", summary["by_length"])
+    console.print(table)
+    for source in summary["mix"]:
+        amount = f"{source['rows']:,} rows, {source['tokens']:,} tokens, {source['reached']:.1%}"
+        text = f"mixed in {source['name']}: {amount}"
+        if source["short"]:
+            text += f" of {source['share']:.1%} asked for: the source has no more"
+        console.print(text, highlight=False, markup=False)
+    _retention(console, "set", summary["by_set"])
+    _retention(console, "characters", summary["by_length"])
 
 
-def _retention(out: Console, what: str, shares: dict[str, dict[str, Any]]) -> None:
-    """How much is kept of each group, and which check costs it most; nothing for a single group."""
+def _retention(console: Console, group_by: str, shares: dict[str, dict[str, Any]]) -> None:
+    """Show how much is kept of each group, and which check costs it most; nothing for a single group."""
     if len(shares) < 2:
         return
-    table = Table(what, box=None, pad_edge=False)
+    table = Table(group_by, box=None, pad_edge=False)
     for heading in ("traces", "kept", "share"):
         table.add_column(heading, justify="right")
     table.add_column("most often rejected by")
     for name, counts in shares.items():
-        most = max(counts["rejects"], key=counts["rejects"].__getitem__, default="")
-        share = f"{counts['kept'] / counts['traces']:.1%}"
-        worst = f"{most} {counts['rejects'][most]:,}" if most else ""
-        table.add_row(Text(name), f"{counts['traces']:,}", f"{counts['kept']:,}", share, worst)
-    out.print(table)
+        rejects = counts["rejects"]
+        main_check = max(rejects, key=rejects.__getitem__, default="")
+        main_rejection = f"{main_check} {rejects[main_check]:,}" if main_check else ""
+        kept_share = f"{counts['kept'] / counts['traces']:.1%}"
+        table.add_row(Text(name), f"{counts['traces']:,}", f"{counts['kept']:,}", kept_share, main_rejection)
+    console.print(table)
 
 
-def plan(out: Console, run: Run, recipe: Recipe, stages: tuple[StageName, ...]) -> None:
-    """What the command would do, without doing it."""
-    teacher, student = presets.teacher(recipe.teacher), presets.student(recipe.student)
-    out.print(f"recipe {recipe.name} in {run.folder}", highlight=False, markup=False)
-    out.print(
+def plan(console: Console, run: Run, recipe: Recipe, stages: tuple[StageName, ...]) -> None:
+    """Show what the command would do, without doing it."""
+    teacher = presets.teacher(recipe.teacher)
+    student = presets.student(recipe.student)
+    console.print(f"recipe {recipe.name} in {run.folder}", highlight=False, markup=False)
+    console.print(
         f"teacher {teacher.name}: {teacher.model}   student {student.name}: {student.model}",
         highlight=False,
         markup=False,
@@ -141,10 +162,10 @@ def plan(out: Console, run: Run, recipe: Recipe, stages: tuple[StageName, ...]) 
     stale = False
     for name in stages:
         stale = stale or not pipeline.is_fresh(pipeline.job(run, recipe, name, Lines()), name)
-        out.print(f"  {name}: {'would run' if stale else 'unchanged, would be skipped'}", highlight=False)
+        console.print(f"  {name}: {'would run' if stale else 'unchanged, would be skipped'}", highlight=False)
         settings = getattr(recipe, name).model_dump(mode="json", exclude_defaults=True)
         if settings:
-            out.print(f"    {orjson.dumps(settings).decode()}", highlight=False, markup=False)
+            console.print(f"    {orjson.dumps(settings).decode()}", highlight=False, markup=False)
 
 
 def a_rejected(run: Run) -> str:

@@ -13,16 +13,20 @@ from distill.training.sft import lengths
 from . import audit
 
 
-def preview(out: Console, found: dict[str, Any]) -> None:
-    audit.show(found["audit"], out)
-    built, job = found["built"], found["job"]
-    setup, schedule = job.setup, job.schedule
-    out.print(lengths.table(built, setup.max_length), highlight=False, markup=False)
+def preview(console: Console, prepared: dict[str, Any]) -> None:
+    audit.show(prepared["audit"], console)
+    dataset = prepared["built"]
+    job = prepared["job"]
+    setup = job.setup
+    schedule = job.schedule
+    console.print(lengths.table(dataset, setup.max_length), highlight=False, markup=False)
     table = Table(title=f"training {job.model}", title_justify="left", show_header=False)
-    steps = -(-built.rows // setup.batch) if job.batching == "grouped" else None
+    epochs = f"{schedule.epochs:g}"
+    if job.batching == "grouped" and dataset.rows:
+        epochs += f", {-(-dataset.rows // setup.batch):,} steps each"
     rows = {
-        "rows": f"{built.rows:,} ({built.tokens:,} tokens, {built.loss_tokens:,} of them learnt)",
-        "epochs": f"{schedule.epochs:g}" + (f", {steps:,} steps each" if steps else ""),
+        "rows": f"{dataset.rows:,} ({dataset.tokens:,} tokens, {dataset.loss_tokens:,} of them learnt)",
+        "epochs": epochs,
         "learning rate": f"{schedule.learning_rate:g}, {schedule.kind}, warm-up {schedule.warmup:.0%}",
         "method": setup.method,
         "strategy": f"{setup.strategy}, {setup.processes} processes on {setup.nodes} nodes",
@@ -33,31 +37,33 @@ def preview(out: Console, found: dict[str, Any]) -> None:
     }
     for name, value in rows.items():
         table.add_row(name, value)
-    out.print(table)
-    out.print("would start:", highlight=False)
-    out.print(shlex.join(found["command"]), highlight=False, markup=False, soft_wrap=True)
+    console.print(table)
+    console.print("would start:", highlight=False)
+    console.print(shlex.join(prepared["command"]), highlight=False, markup=False, soft_wrap=True)
 
 
-def preview_grpo(out: Console, found: dict[str, Any]) -> None:
-    chosen, job = found["prompts"], found["job"]
-    setup, told = job.setup, job.arguments
+def preview_grpo(console: Console, prepared: dict[str, Any]) -> None:
+    prompts = prepared["prompts"]
+    job = prepared["job"]
+    setup = job.setup
+    arguments = job.arguments
     table = Table(title=f"GRPO of {job.model}", title_justify="left", show_header=False)
-    group = told["num_generations"]
+    group_size = arguments["num_generations"]
     rows = {
-        "prompts": f"{chosen.rows:,} of up to {chosen.longest:,} tokens; left out: {chosen.outside:,} by pass rate,"
-        f" {chosen.too_long:,} as too long",
-        "steps": f"{job.steps:,} of {setup.batch // group} prompts × {group} completions "
-        f"of up to {told['max_completion_length']:,} tokens",
+        "prompts": f"{prompts.rows:,} of up to {prompts.longest:,} tokens; left out: {prompts.outside:,} by pass rate,"
+        f" {prompts.too_long:,} as too long",
+        "steps": f"{job.steps:,} of {setup.batch // group_size} prompts × {group_size} completions "
+        f"of up to {arguments['max_completion_length']:,} tokens",
         "learning rate": f"{job.schedule.learning_rate:g}, {job.schedule.kind}",
-        "loss": f"{told['loss_type']}, beta {told['beta']:g}",
-        "rollouts": told.get("vllm_mode", "generate"),
+        "loss": f"{arguments['loss_type']}, beta {arguments['beta']:g}",
+        "rollouts": arguments.get("vllm_mode", "generate"),
         "strategy": f"{setup.method}, {setup.strategy}, {setup.processes} processes",
         "files": job.folder,
     }
-    for name, values in found["rewards"].items():
+    for name, values in prepared["rewards"].items():
         rows[f"reward {name}"] = "gave " + ", ".join(f"{value:.3g}" for value in values) + " to synthetic completions"
     for name, value in rows.items():
         table.add_row(name, value)
-    out.print(table)
-    out.print("would start:", highlight=False)
-    out.print(shlex.join(found["command"]), highlight=False, markup=False, soft_wrap=True)
+    console.print(table)
+    console.print("would start:", highlight=False)
+    console.print(shlex.join(prepared["command"]), highlight=False, markup=False, soft_wrap=True)

@@ -19,32 +19,33 @@ from distill.progress import LOG, Lines, Progress
 from .progress import Bar
 
 
-def execute(source: Path, out: Path | None, kind: str) -> None:
+def execute(source: Path, out_path: Path | None, kind: str) -> None:
     """Write verdicts to `out`, or to stdout; the summary goes to the other of stdout and stderr."""
     if not source.is_file():
         raise InputError("no such file", where=str(source), fix="give a JSONL file of gold and predicted answers")
-    if out and out.exists() and out.samefile(source):
-        raise InputError("would replace the pairs themselves", where=str(out), fix="give --out another name")
-    screen = Console(stderr=True)
+    if out_path and out_path.exists() and out_path.samefile(source):
+        raise InputError("would replace the pairs themselves", where=str(out_path), fix="give --out another name")
+    stderr_console = Console(stderr=True)
     LOG.setLevel(logging.INFO)
     LOG.handlers = [logging.StreamHandler()]
-    progress: Progress = Bar(screen) if screen.is_terminal else Lines()
+    progress: Progress = Bar(stderr_console) if stderr_console.is_terminal else Lines()
     summary = answer_pairs.Summary()
     progress.start("verify", _rows(source), unit="pairs")
     try:
-        with _replacing(out) if out else _stdout() as file:
+        with _replacing(out_path) if out_path else _stdout() as file:
             for judged in answer_pairs.verify(source, kind):
-                with writing(out) if out else nullcontext():  # a closed stdout is no error
+                with writing(out_path) if out_path else nullcontext():  # a closed stdout is no error
                     file.write(judged.json)
                 summary.add(judged)
                 progress.advance()
-    except KeyboardInterrupt as stop:
-        left = f"{out} is as it was" if out else "the rows so far are whole"
-        raise RunError(f"stopped; {left}", fix="the same command begins anew") from stop
+    except KeyboardInterrupt as interrupt:
+        state = f"{out_path} is as it was" if out_path else "the rows so far are whole"
+        raise RunError(f"stopped; {state}", fix="the same command begins anew") from interrupt
     finally:
         progress.stop()
-    for line in _told(summary):
-        (Console() if out else screen).print(line, highlight=False, markup=False, soft_wrap=True)
+    summary_console = Console() if out_path else stderr_console
+    for line in _summary_lines(summary):
+        summary_console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _rows(source: Path) -> int:
@@ -78,20 +79,27 @@ def _stdout() -> Iterator[IO[bytes]]:
     sys.stdout.buffer.flush()
 
 
-def _told(summary: answer_pairs.Summary) -> list[str]:
-    bad = summary.reasons[None]["bad_row"]
+def _summary_lines(summary: answer_pairs.Summary) -> list[str]:
+    bad_rows = summary.reasons[None]["bad_row"]
     lines = [
         f"{summary.total:,} pairs: {summary.count(True):,} right, {summary.count(False):,} wrong, "
-        f"{summary.count(None) - bad:,} undecidable" + (f", {bad:,} bad rows (named in their `detail`)" if bad else "")
+        f"{summary.count(None) - bad_rows:,} undecidable"
     ]
-    for word, passed in (("wrong", False), ("undecidable", None)):
-        reasons = [f"{reason} {n:,}" for reason, n in summary.reasons[passed].most_common() if reason != "bad_row"]
-        lines += [f"  {word}: {', '.join(reasons)}"] if reasons else []
+    if bad_rows:
+        lines[0] += f", {bad_rows:,} bad rows (named in their `detail`)"
+    for label, passed in (("wrong", False), ("undecidable", None)):
+        reasons = [
+            f"{reason} {count:,}" for reason, count in summary.reasons[passed].most_common() if reason != "bad_row"
+        ]
+        if reasons:
+            lines.append(f"  {label}: {', '.join(reasons)}")
     if summary.labelled:
-        share = summary.agreed / summary.labelled
-        lines.append(f"  as `expected`: {summary.agreed:,} of {summary.labelled:,} ({share:.1%})")
+        agreed_share = summary.agreed / summary.labelled
+        lines.append(f"  as `expected`: {summary.agreed:,} of {summary.labelled:,} ({agreed_share:.1%})")
     if summary.disagreed:
-        more = summary.labelled - summary.agreed - len(summary.disagreed)
-        listed = ", ".join(map(str, summary.disagreed)) + (f" and {more:,} more" if more else "")
+        unlisted = summary.labelled - summary.agreed - len(summary.disagreed)
+        listed = ", ".join(map(str, summary.disagreed))
+        if unlisted:
+            listed += f" and {unlisted:,} more"
         lines.append(f"  not as `expected`: line {listed}")
     return lines

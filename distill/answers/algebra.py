@@ -1,4 +1,4 @@
-r"""math-verify's opinion of two answers. Runs in the worker of `_pool` only: what it evaluates may never end."""
+r"""math-verify's opinion on two answers. Runs in the worker of `_pool` only: what it evaluates may never end."""
 
 from __future__ import annotations
 
@@ -15,35 +15,44 @@ def _library() -> Any:
     return math_verify
 
 
-def equal(gold: str, answer: str, alone: bool) -> bool:
-    """Whether they mean the same; exact where both are rational, since the library rounds to six decimals.
+def equal(gold: str, answer: str, bare: bool) -> bool:
+    """Whether two answers mean the same; exact where both are rational, since the library rounds to six decimals.
 
     Args:
-        alone: whether `answer` is nothing but the answer; else the library looks for it in the text.
+        bare: whether `answer` is nothing but the answer; else the library looks for it in the text.
     """
     library = _library()
-    left = library.parse(boxed(gold), parsing_timeout=None)
-    right = library.parse(boxed(answer) if alone else answer, parsing_timeout=None)
-    if left and right:
-        exact = [side[0].doit() if hasattr(side[0], "doit") else side[0] for side in (left, right)]
-        if all(getattr(value, "is_Rational", False) for value in exact):
-            return bool(exact[0] == exact[1])
-    if library.verify(left, right, timeout_seconds=None):
+    parsed_gold = library.parse(boxed(gold), parsing_timeout=None)
+    if bare:
+        answer = boxed(answer)
+    parsed_answer = library.parse(answer, parsing_timeout=None)
+    if parsed_gold and parsed_answer:
+        values = [
+            parsed[0].doit() if hasattr(parsed[0], "doit") else parsed[0] for parsed in (parsed_gold, parsed_answer)
+        ]
+        if all(getattr(value, "is_Rational", False) for value in values):
+            return bool(values[0] == values[1])
+    if library.verify(parsed_gold, parsed_answer, timeout_seconds=None):
         return True
-    pair = _imaginary(left), _imaginary(right)
-    return pair != (left, right) and bool(library.verify(*pair, timeout_seconds=None))
+    complex_pair = _with_imaginary_unit(parsed_gold), _with_imaginary_unit(parsed_answer)
+    return complex_pair != (parsed_gold, parsed_answer) and bool(library.verify(*complex_pair, timeout_seconds=None))
 
 
-def _imaginary(side: list[Any]) -> list[Any]:
+def _with_imaginary_unit(parsed: list[Any]) -> list[Any]:
     """The library reads `i` as a letter; this reads it as the imaginary unit, so that `e^{i\\pi}` is -1."""
     from sympy import I  # type: ignore[import-untyped]
 
-    letters = [symbol for symbol in getattr(side[0], "free_symbols", ()) if str(symbol) == "i"] if side else []
-    return [side[0].subs(dict.fromkeys(letters, I)), *side[1:]] if letters else side
+    if not parsed:
+        return parsed
+    letters = [symbol for symbol in getattr(parsed[0], "free_symbols", ()) if str(symbol) == "i"]
+    if not letters:
+        return parsed
+    return [parsed[0].subs(dict.fromkeys(letters, I)), *parsed[1:]]
 
 
 def boxed(text: str) -> str:
     r"""An answer as the library reads it best: LaTeX in `\boxed{}`."""
     inner = text.strip().strip("$").strip()
-    # several formulas in prose ("$1$ and $2$") are found as they stand
-    return text if "$" in inner.replace("\\$", "") else f"\\boxed{{{inner}}}"
+    if "$" in inner.replace("\\$", ""):
+        return text  # several formulas in prose ("$1$ and $2$") are found as they stand
+    return f"\\boxed{{{inner}}}"

@@ -8,26 +8,28 @@ from distill.answers import quantities, symbols
 from distill.models.chat import last_boxed, tagged
 
 _PERCENT = re.compile(r"[\s$]*(?:\\?%|pct\b|percent\b)")
-_STATED = re.compile(r"(?:\banswer(?:\s+is\b)?|答案?(?:是|为)?)\s*[:：]?[\s*]*([^\s:：*][^\n]{0,60})$", re.IGNORECASE)
-_BETWEEN = re.compile(r"(?:[\s$,]|\\q?quad|\\text\{\s*and\s*\}|and)*")
+_CLOSING_STATEMENT = re.compile(
+    r"(?:\banswer(?:\s+is\b)?|答案?(?:是|为)?)\s*[:：]?[\s*]*([^\s:：*][^\n]{0,60})$", re.IGNORECASE
+)
+_BETWEEN_BOXES = re.compile(r"(?:[\s$,]|\\q?quad|\\text\{\s*and\s*\}|and)*")
 _NOT_WORDS = re.compile(
     r"\\(?:begin|end)\{\w+\*?\}|\\(?:text\w*|mbox|mathrm|operatorname)\s*\{[^{}]*\}|\\[a-zA-Z]+"
     r"|\b(?:sqrt|sin|cos|tan|log|exp|pct|percent)\b"
 )
-_SAID = re.compile(
+_LEAD_IN = re.compile(
     r"(?:\\text\{\s*)?(?:(?:the\s+)?(?:final\s+)?answer\s*(?:is\b|[:：])|答案?(?:是|为|[:：]))\s*[:：]?\s*\}?\s*(?=[^\s}])",
     re.IGNORECASE,
 )
-_NAMES = re.compile(r"[A-Za-z]+\s*=\s*[A-Za-z]+")
+_NAME_EQUALITY = re.compile(r"[A-Za-z]+\s*=\s*[A-Za-z]+")
 _BRACES = re.compile(r"\\boxed\s*\{|(?<!\\)[{}]")
-_LABEL = re.compile(r"\s*\**\s*(?:final\s+)?answer\s*\**\s*[:：]\s*\**\s*", re.IGNORECASE)
+_ANSWER_LABEL = re.compile(r"\s*\**\s*(?:final\s+)?answer\s*\**\s*[:：]\s*\**\s*", re.IGNORECASE)
 _MATH = re.compile(r"\$(\s?)([^\s$](?:[^$\n]*[^\s$=+*/-])?)\1\$|\\\((.+?)\\\)")
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
-_LONE = re.compile(
+_LONE_NUMBER = re.compile(
     r"(?<![A-Za-z0-9_.,/^{}\\+=*-])([-+]?\\?\$?(?:\d{1,3}(?:,(?:\\!)?\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?\s?(?:\\?%)?)(?![A-Za-z0-9_]|[.,/:^]\d)"
 )
 CODE = re.compile(r"__\w+__")  # Python's innards, from which the library would still pick a number
-_TAIL = 4000
+_TAIL_LENGTH = 4000
 _LONG_GOLD = 120
 
 
@@ -39,55 +41,67 @@ def answer(text: str, percent: bool = False) -> tuple[str, bool]:
     """
     tags = tagged(text) if "<answer>" in text else []
     source = tags[-1] if tags else text
-    last = last_boxed(source) if "boxed" in source else None
-    if last is not None:
-        return _boxed(source, last, percent), True
+    box = last_boxed(source) if "boxed" in source else None
+    if box is not None:
+        return _boxed(source, box, percent), True
     if tags:
         return _exact(source.strip()), True
-    tail = text.strip()[-_TAIL:]  # a final answer stands at the end
-    said = _STATED.search(tail[-100:])
-    for candidate in (said[1] if said else "", tail if len(tail) <= 200 else ""):
+    tail = text.strip()[-_TAIL_LENGTH:]  # a final answer stands at the end
+    match = _CLOSING_STATEMENT.search(tail[-100:])
+    statement = match[1] if match else ""
+    for candidate in (statement, tail if len(tail) <= 200 else ""):
         if candidate and (formula(candidate) or quantities.split(candidate)):
             return candidate.strip(), True
-    concluded = conclusion(tail)
-    return (concluded, True) if concluded else (said[1] if said else tail, False)
+    concluding = conclusion(tail)
+    if concluding:
+        return concluding, True
+    return statement or tail, False
 
 
 def gold(text: str) -> str:
     """What counts of a gold: all of it, or the answer where it is a solution."""
     if "boxed" in text or "<answer>" in text or len(text) > _LONG_GOLD:
         return answer(text)[0].strip()
-    said = _STATED.search(text.strip())
-    return (said[1] if said else text).strip()
+    statement = _CLOSING_STATEMENT.search(text.strip())
+    if statement:
+        return statement[1].strip()
+    return text.strip()
 
 
-def _boxed(source: str, last: str, percent: bool) -> str:
+def _boxed(source: str, last_content: str, percent: bool) -> str:
+    """The answer in the last box, or in the boxes that are joined to it."""
     boxes = _boxes(source) if source.count("\\boxed") > 1 else []
-    if boxes and boxes[-1][2] == last:
-        first = len(boxes) - 1
-        while first > 0 and _BETWEEN.fullmatch(source, boxes[first - 1][1], boxes[first][0]):
-            first -= 1
-        if first < len(boxes) - 1:
-            return ", ".join(content.strip() for _, _, content in boxes[first:])
-    behind = source.rpartition(last + "}")[2] if percent else ""
-    return _exact(last) + ("\\%" if percent and _PERCENT.match(behind) else "")
+    if boxes and boxes[-1][2] == last_content:
+        first_joined = len(boxes) - 1
+        while first_joined > 0 and _BETWEEN_BOXES.fullmatch(source, boxes[first_joined - 1][1], boxes[first_joined][0]):
+            first_joined -= 1
+        if first_joined < len(boxes) - 1:
+            return ", ".join(content.strip() for _, _, content in boxes[first_joined:])
+    answer_text = _exact(last_content)
+    if percent and _PERCENT.match(source.rpartition(last_content + "}")[2]):
+        answer_text += "\\%"
+    return answer_text
 
 
 def _boxes(source: str) -> list[tuple[int, int, str]]:
     """Start, end and content of each box that holds something, in one pass over the braces."""
-    found: list[tuple[int, int, str]] = []
-    opened: list[tuple[int, int] | None] = []
+    boxes: list[tuple[int, int, str]] = []
+    open_spans: list[tuple[int, int] | None] = []
     for brace in _BRACES.finditer(source):
         if brace[0] != "}":
-            opened.append(brace.span() if len(brace[0]) > 1 else None)
-        elif opened and (span := opened.pop()) and source[span[1] : brace.start()].strip():
-            found.append((span[0], brace.end(), source[span[1] : brace.start()]))
-    return sorted(found)
+            open_spans.append(brace.span() if len(brace[0]) > 1 else None)
+        elif open_spans:
+            opening = open_spans.pop()
+            content = source[opening[1] : brace.start()] if opening else ""
+            if opening and content.strip():
+                boxes.append((opening[0], brace.end(), content))
+    return sorted(boxes)
 
 
 def _exact(text: str) -> str:
-    """Without a label such as "the answer is"; `\\frac{1}{3} \\approx 0.333` states the exact value first."""
-    text = _SAID.sub("", text, count=1) if _SAID.match(text) else text
+    """The exact value that a text states, without a lead-in such as "the answer is" and what follows `\\approx`."""
+    if _LEAD_IN.match(text):
+        text = _LEAD_IN.sub("", text, count=1)
     if "\\approx" not in text and "≈" not in text:
         return text.strip()
     return re.split(r"\\approx\b|≈", text)[0].strip() or text.strip()
@@ -97,29 +111,36 @@ def formula(text: str) -> bool:
     r"""Whether a bare text is one formula: short and without words other than LaTeX commands and function names."""
     if len(text) > 200 or "\n" in text:
         return False
-    plain = "" if _NAMES.fullmatch(text.strip()) else _NOT_WORDS.sub("", text)
+    if _NAME_EQUALITY.fullmatch(text.strip()):
+        return True
+    plain = _NOT_WORDS.sub("", text)
     return not re.search(r"[^\W\d_]{3,}|__|[\u4e00-\u9fff]{2,}", plain)
 
 
 def conclusion(text: str) -> str | None:
-    """What the last line of an unmarked reply amounts to: its one bold phrase, else its one number."""
+    """What the last line of an unmarked reply states: its one bold phrase, else its one number."""
     line = text.rstrip().rpartition("\n")[2]
-    line = _LABEL.sub("", line, count=1) if _LABEL.match(line) else line
+    if _ANSWER_LABEL.match(line):
+        line = _ANSWER_LABEL.sub("", line, count=1)
     bold = [phrase.strip() for phrase in _BOLD.findall(line) if not phrase.rstrip().endswith((":", "："))]
     if CODE.search(line) or len(bold) > 1:
         return None
     if bold:
-        return bold[0].rstrip(".") if formula(bold[0]) else _lone(bold[0])
+        return bold[0].rstrip(".") if formula(bold[0]) else _only_number(bold[0])
     sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z])|(?<=[。！？])(?=.)", line)[-1]
-    formulas = [found[2] or found[3] for found in _MATH.finditer(sentence)]
+    formulas = [match[2] or match[3] for match in _MATH.finditer(sentence)]
     if not formulas:
-        return None if "\\" in sentence.replace("\\$", "") else _lone(sentence)
-    rest = _MATH.sub("", sentence)
-    return formulas[0].strip() if len(formulas) == 1 and not re.search(r"\d", rest) else None
+        return None if "\\" in sentence.replace("\\$", "") else _only_number(sentence)
+    prose = _MATH.sub("", sentence)
+    if len(formulas) > 1 or re.search(r"\d", prose):
+        return None
+    return formulas[0].strip()
 
 
-def _lone(text: str) -> str | None:
+def _only_number(text: str) -> str | None:
     """The only number of a sentence; None for several, or where it is part of something larger."""
     text = symbols.latex(text)
-    found: list[str] = _LONE.findall(text)
-    return found[0].strip() if len(found) == 1 and len(re.findall(r"\d+(?:[.,]\d+)*", text)) == 1 else None
+    numbers: list[str] = _LONE_NUMBER.findall(text)
+    if len(numbers) != 1 or len(re.findall(r"\d+(?:[.,]\d+)*", text)) != 1:
+        return None
+    return numbers[0].strip()

@@ -9,7 +9,7 @@ from distill.answers import floating, structure, symbols
 from distill.answers.numbers import number
 
 LONGEST = 1000
-_DROPPED = re.compile(
+_LOOKS = re.compile(
     r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![a-zA-Z])|(?<!\\)\\[!;: ()]|~|(?<!\\)\$|\\(?=\$)"
 )
 _SPACES = re.compile(r"\\q?quad|\\,|\\(?:h|v)space\{[^{}]*\}")
@@ -18,20 +18,20 @@ _WORDS = re.compile(r"[Nn]o|[^\W\d_]{3,}(?:[\s'-]+[^\W\d_]+)*")
 _ARTICLE = re.compile(r"(?:the|an?)\s+", re.IGNORECASE)
 _FRAC = re.compile(r"\\frac\s*(\{[^{}]*\}|[0-9a-zA-Z])\s*(\{[^{}]*\}|[0-9a-zA-Z])")
 _ROOT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
-_LONE = re.compile(r"([\^_])\s*\{\s*(\w|\\circ|\\prime)\s*\}")
+_SINGLE_SCRIPT = re.compile(r"([\^_])\s*\{\s*(\w|\\circ|\\prime)\s*\}")
 _JOIN = re.compile(r"[,;\s]*(?<![a-zA-Z\\])(?:and|or|和|或)(?![a-zA-Z])[,;\s]*")
-_GLUED = re.compile(r"(?<=\d)\s*(?:,\s*\\!\s*|\{,\}|,\{\})(?=\d)")
-_LISTED = re.compile(r"(?<=\d),\s+(?=\d{3}(?!\d))")
+_GROUP_COMMA = re.compile(r"(?<=\d)\s*(?:,\s*\\!\s*|\{,\}|,\{\})(?=\d)")
+_LIST_COMMA = re.compile(r"(?<=\d),\s+(?=\d{3}(?!\d))")
 _PERCENT = re.compile(r"\s*(?:%|\bpct|\bpercent)$")
 _COMMAND = re.compile(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])")
 _CLOCK = re.compile(r"(\d{1,2}):00")
 _LABEL = re.compile(r"[\s$]*[a-zA-Z](?:_\{?\w+\}?)?\s*=([^=<>]+)")
 _INEQUALITY = re.compile(r"[^<>=]*(?:(?<!-)[<>]=?|\\(?:le|ge|ne)(?![a-zA-Z]))[^<>=]*")
-_SEVERAL = re.compile(r"[,;]|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])")
+_SEPARATOR = re.compile(r"[,;]|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])")
 _BASE = re.compile(r"[0-9A-Fa-f]+_\{?(\d+)\}?")
-_SAME = {"\\leqslant": "\\le", "\\leq": "\\le", "\\geqslant": "\\ge", "\\geq": "\\ge", "\\neq": "\\ne", "\\lt": "<"}
-_SAME |= {"\\gt": ">", "\\varnothing": "\\emptyset", "\\dots": "\\ldots", "\\cdots": "\\ldots"}
-_NAMES = re.compile(r"\\(?:leqslant|leq|geqslant|geq|neq|lt|gt|varnothing|dots|cdots)(?![a-zA-Z])")
+_SYNONYMS = {"\\leqslant": "\\le", "\\leq": "\\le", "\\geqslant": "\\ge", "\\geq": "\\ge", "\\neq": "\\ne", "\\lt": "<"}
+_SYNONYMS |= {"\\gt": ">", "\\varnothing": "\\emptyset", "\\dots": "\\ldots", "\\cdots": "\\ldots"}
+_SYNONYM = re.compile(r"\\(?:leqslant|leq|geqslant|geq|neq|lt|gt|varnothing|dots|cdots)(?![a-zA-Z])")
 
 # numbers whose size explodes: a tower of exponents, a huge exponent, the factorial of a large number or of a factorial
 _BOMB = re.compile(r"\^\s*\{?\s*\(?\s*\d+\s*\}?\s*\)?\s*\^|\^\s*\{?\s*\d{7,}|\d{5,}\s*\)?\s*!|!\s*!")
@@ -39,25 +39,23 @@ _BOMB = re.compile(r"\^\s*\{?\s*\(?\s*\d+\s*\}?\s*\)?\s*\^|\^\s*\{?\s*\d{7,}|\d{
 
 @lru_cache(1 << 14)
 def normal(text: str) -> str:
-    """LaTeX without what changes only its looks; blanks, and the case of bare words, do not count either."""
+    """LaTeX without what changes only its looks, without blanks, and bare words without their case."""
     plain = symbols.latex(text)
-    plain = _GLUED.sub(",", plain)
-    plain = _TEXT.sub(r" \1 ", _SPACES.sub(" ", _DROPPED.sub("", plain)))
+    plain = _GROUP_COMMA.sub(",", plain)
+    plain = _TEXT.sub(r" \1 ", _SPACES.sub(" ", _LOOKS.sub("", plain)))
     plain = plain.replace("\\%", "%").strip(" \n*").rstrip("\\. ")
     plain = _PERCENT.sub("%", plain)
     plain = re.sub(r"^\[\s*([-+]?[\d.]+)\s*\]$", r"\1", plain)  # a list of one number
-    if _WORDS.fullmatch(
-        plain
-    ):  # bare words keep no case; all other text may be a product of letters, whose case counts
+    if _WORDS.fullmatch(plain):  # bare words keep no case; other text may be a product of letters, whose case counts
         return "".join(_ARTICLE.sub("", plain, count=1).casefold().split())
     if "\\" in plain or "{" in plain:
         plain = plain.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\cfrac", "\\frac")
-        plain = _FRAC.sub(lambda found: f"\\frac{{{found[1].strip('{}')}}}{{{found[2].strip('{}')}}}", plain)
-        plain = _LONE.sub(r"\1\2", _ROOT.sub(r"\\sqrt{\1}", plain)).replace("^\\prime", "'")
-        plain = _NAMES.sub(lambda found: _SAME[found[0]], plain)
+        plain = _FRAC.sub(lambda match: f"\\frac{{{match[1].strip('{}')}}}{{{match[2].strip('{}')}}}", plain)
+        plain = _SINGLE_SCRIPT.sub(r"\1\2", _ROOT.sub(r"\\sqrt{\1}", plain)).replace("^\\prime", "'")
+        plain = _SYNONYM.sub(lambda match: _SYNONYMS[match[0]], plain)
     plain = _JOIN.sub(", ", plain)
     plain = re.sub(r"(?<=\d)\s+(?=\d)(?!\d{3}(?!\d))", "_", plain)  # a blank groups thousands; else it parts numbers
-    plain = _LISTED.sub(";", plain)  # "3, 500" is two numbers, "3,500" is one
+    plain = _LIST_COMMA.sub(";", plain)  # "3, 500" is two numbers, "3,500" is one
     return "".join(_COMMAND.sub("\\1\0", plain).split()).replace("\0", " ")
 
 
@@ -76,46 +74,58 @@ def decide(left: str, right: str) -> bool | None:
     shapes = structure.read(left), structure.read(right)
     if shapes[0] and shapes[1]:
         return structure.same(shapes[0], shapes[1], decide)
-    by_parts = _one_sided(left, right) if shapes[0] or shapes[1] else None
-    return False if by_parts is None and floating.different(left, right) else by_parts
+    verdict = _one_sided(left, right) if shapes[0] or shapes[1] else None
+    if verdict is None and floating.different(left, right):
+        verdict = False
+    return verdict
 
 
-def unlabelled(gold: str, other: str) -> tuple[str, str]:
+def unlabelled(gold: str, answer: str) -> tuple[str, str]:
     """`x=5` names 5, and a chain of equalities ends in its value, where the other side is no equation."""
-    sides = [gold, other]
-    for place, (text, opposite) in enumerate([(gold, other), (other, gold)]):
-        if "=" in text and "=" not in opposite and not _SEVERAL.search(text):
-            label = _LABEL.fullmatch(text)
-            sides[place] = text.rpartition("=")[2] if text.count("=") > 1 else label[1] if label else text
+    sides = [gold, answer]
+    for index, (side, opposite) in enumerate([(gold, answer), (answer, gold)]):
+        if "=" in side and "=" not in opposite and not _SEPARATOR.search(side):
+            sides[index] = _right_hand_side(side)
     return sides[0], sides[1]
 
 
+def _right_hand_side(equation: str) -> str:
+    if equation.count("=") > 1:
+        return equation.rpartition("=")[2]
+    label = _LABEL.fullmatch(equation)
+    return label[1] if label else equation
+
+
 def _one_sided(left: str, right: str) -> bool | None:
-    """One side has parts: an inequality may be an interval, but no number is several."""
+    """The verdict where one side has parts: an inequality may be an interval, but no number is several."""
     intervals = structure.interval(left), structure.interval(right)
     if intervals != (left, right):
         return decide(*intervals)
     several = any(shape and len(shape.parts) > 1 for shape in (structure.read(left), structure.read(right)))
-    return False if several and (number(left) is not None or number(right) is not None) else None
+    if several and (number(left) is not None or number(right) is not None):
+        return False
+    return None
 
 
 def words(text: str) -> bool:
-    """Whether it is words and no formula."""
+    """Whether a text is words and no formula."""
     return bool(_WORDS.fullmatch(text))
 
 
-def conflict(gold: str, other: str) -> str:
+def conflict(gold: str, answer: str) -> str:
     """What differs between unequal normalised answers though math-verify would overlook it; empty if nothing does."""
-    if _WORDS.fullmatch(gold) and _WORDS.fullmatch(other):
+    if _WORDS.fullmatch(gold) and _WORDS.fullmatch(answer):
         return "words"  # to the library "dog" and "god" are the same product
-    bases = _BASE.fullmatch(gold), _BASE.fullmatch(other)
-    return "base" if bases[0] and bases[1] and bases[0][1] != bases[1][1] else ""
+    bases = _BASE.fullmatch(gold), _BASE.fullmatch(answer)
+    if bases[0] and bases[1] and bases[0][1] != bases[1][1]:
+        return "base"
+    return ""
 
 
 def clock(text: str) -> str:
-    """A full hour is its number."""
-    found = _CLOCK.fullmatch(text)
-    return found[1] if found else text
+    """A full hour as its number, `5:00` as 5; other text as it is."""
+    full_hour = _CLOCK.fullmatch(text)
+    return full_hour[1] if full_hour else text
 
 
 def explosive(text: str) -> bool:

@@ -23,27 +23,34 @@ def number(text: str) -> Fraction | None:
         return None
     sign = -1 if text[0] == "-" else 1
     value = _unsigned(text[1:].lstrip() if text[0] in "+-" else text)
-    return None if value is None else sign * value
+    if value is None:
+        return None
+    return sign * value
 
 
 def _unsigned(text: str) -> Fraction | None:
     if match := _NUMBER.fullmatch(text):
-        upper, lower, exponent, percent = match.groups()
-        divisor = _plain(lower) if lower else Fraction(1)
-        value = _plain(upper) * Fraction(10) ** int(exponent or 0) / divisor if divisor else None
+        numerator, denominator, exponent, percent = match.groups()
+        divisor = _plain(denominator) if denominator else Fraction(1)
+        if not divisor:
+            return None
+        value = _plain(numerator) * Fraction(10) ** int(exponent or 0) / divisor
     elif match := _FRACTION.fullmatch(text):
-        whole, *halves, percent = match.groups()
-        upper, lower = (int(one or other) for one, other in (halves[:2], halves[2:]))
-        if whole and (upper < 0 or lower < 0):
-            return None  # 2\frac{-1}{3} is no mixed number
-        value = int(whole or 0) + Fraction(upper, lower) if lower else None
+        whole, *numerals, percent = match.groups()
+        numerator, denominator = (int(digit or braced) for digit, braced in (numerals[:2], numerals[2:]))
+        mixed_signs = whole and (numerator < 0 or denominator < 0)  # 2\frac{-1}{3} is no mixed number
+        if mixed_signs or not denominator:
+            return None
+        value = int(whole or 0) + Fraction(numerator, denominator)
     elif match := _POWER.fullmatch(text):
-        percent, front = "", match[1]
-        value = _unsigned(front) if front else Fraction(1)
-        value = None if value is None else value * Fraction(10) ** int(match[2] or match[3])
+        percent = ""
+        factor = _unsigned(match[1]) if match[1] else Fraction(1)
+        if factor is None:
+            return None
+        value = factor * Fraction(10) ** int(match[2] or match[3])
     else:
         return None
-    return None if value is None else value / (100 if percent else 1)
+    return value / 100 if percent else value
 
 
 def _plain(text: str) -> Fraction:

@@ -18,7 +18,9 @@ def after_thought(text: str) -> str:
     """The text without its reasoning, should the caller have left it in; nothing of it where that never ended."""
     if "</think>" in text:
         return text.rpartition("</think>")[2]
-    return "" if text.lstrip().startswith("<think>") else text
+    if text.lstrip().startswith("<think>"):
+        return ""
+    return text
 
 
 def hedged(text: str) -> bool:
@@ -33,7 +35,9 @@ def stated(text: str) -> str:
     """
     text = after_thought(text)
     answer = final_answer(text)
-    return text.strip() if answer is None else answer
+    if answer is None:
+        return text.strip()
+    return answer
 
 
 def marked(text: str) -> bool:

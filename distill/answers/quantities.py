@@ -33,7 +33,7 @@ _SIZES = {
     "fahrenheit": "fahrenheit=1",
     "month": "month=1 year=12 月=1 个月=1 年=12",
 }
-_NAMES = {
+_UNITS = {
     name: (dimension, Fraction(size))
     for dimension, line in _SIZES.items()
     for name, size in (entry.split("=") for entry in line.split())
@@ -41,8 +41,8 @@ _NAMES = {
 _DEGREE = re.compile(r"\^\s?(?:\{\s?\\circ\s?\}|\\circ)\s?([CF]?)(?![a-zA-Z])")
 _DEGREES = {"": " degree", "C": " celsius", "F": " fahrenheit"}
 _SPEED = {"mph": "mile/hour", "kph": "km/hour"}
-_WRAP = re.compile(r"\\(?:text|mbox|textrm|mathrm|rm|operatorname)\s*\{([^{}]*)\}")
-_WORD = re.compile(
+_TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textrm|mathrm|rm|operatorname)\s*\{([^{}]*)\}")
+_UNIT = re.compile(
     r"(?P<over>/|\bper\b)?\s*(?P<power>square[ds]?|sq\.?|cubic|平方|立方)?\s*(?P<name>[a-zA-Z¢]+|[\u4e00-\u9fff]+)\.?"
     r"(?P<after> squared| cubed)?\s*(?:\^\s*\{?(?P<exponent>-?\d)\}?)?\s*(?:\\cdot|\*)?\s*"
 )
@@ -61,74 +61,88 @@ class Quantity(NamedTuple):
     unit: tuple[tuple[str, int], ...]
     """Dimensions and their powers, sorted."""
     size: Fraction
-    """How many base units it is."""
+    """How many base units the unit is."""
     sure: bool
-    """False for a single letter outside of `\\text{}`: `12 m` may be a product."""
+    """Whether it is a unit for certain; not for a single letter outside of `\\text{}`, as `12 m` may be a product."""
 
 
 def split(text: str) -> Quantity | None:
     """The quantity that is the whole text; None without a unit of measure."""
     if len(text) > _LONGEST or text.isdecimal():
         return None
-    plain = _WRAP.sub(r" \1 ", text.replace("\\,", " ").replace("\\ ", " ").replace("~", " "))
-    plain = _DEGREE.sub(lambda found: _DEGREES[found[1]], " ".join(plain.split())).strip(" .")
+    plain = _TEXT_COMMAND.sub(r" \1 ", text.replace("\\,", " ").replace("\\ ", " ").replace("~", " "))
+    plain = _DEGREE.sub(lambda match: _DEGREES[match[1]], " ".join(plain.split())).strip(" .")
     if not plain.endswith("$") and (money := _MONEY.match(plain)) and number(plain[money.end() :]) is not None:
         return Quantity(money[1] + plain[money.end() :], (("dollar", 1),), Fraction(1), True)
     plain = plain.strip("$ ")
     tail = _TAIL.search(plain)
-    value = plain[: tail.start()].strip().removesuffix("\\$").strip() if tail else ""
-    if tail is None or not value or value[-1] not in "0123456789.})i" or _PROSE.search(value):
+    if tail is None:
         return None
+    value = plain[: tail.start()].strip().removesuffix("\\$").strip()
+    if not value or value[-1] not in "0123456789.})i" or _PROSE.search(value):
+        return None
+    letters_are_units = _is_marked(text) or number(value) is not None
     powers: Counter[str] = Counter()
-    size, sign = Fraction(1), 1
-    rest = " ".join(_SPEED.get(word, word) for word in tail[0].split())
-    while rest:
-        word = _WORD.match(rest)
-        name = _named(word["name"]) if word else None
-        if word is None or name is None or (len(word["name"]) == 1 and not _sure(text) and number(value) is None):
+    size = Fraction(1)
+    sign = 1
+    remaining = " ".join(_SPEED.get(word, word) for word in tail[0].split())
+    while remaining:
+        factor = _UNIT.match(remaining)
+        unit = _unit_named(factor["name"]) if factor else None
+        if factor is None or unit is None or (len(factor["name"]) == 1 and not letters_are_units):
             return None
-        sign = -1 if word["over"] else sign
-        power = sign * int(word["exponent"] or _power(word["power"] or word["after"] or ""))
-        powers[name[0]] += power
-        size *= name[1] ** power
-        rest = rest[word.end() :]
-    sure = _sure(text) or len(powers) > 1 or (len(tail[0].strip(" .")) > 1 and "^" not in tail[0])
-    return Quantity(value, tuple(sorted((k, v) for k, v in powers.items() if v)), size, sure)
+        if factor["over"]:
+            sign = -1
+        power = sign * int(factor["exponent"] or _power(factor["power"] or factor["after"] or ""))
+        dimension, unit_size = unit
+        powers[dimension] += power
+        size *= unit_size**power
+        remaining = remaining[factor.end() :]
+    sure = _is_marked(text) or len(powers) > 1 or (len(tail[0].strip(" .")) > 1 and "^" not in tail[0])
+    return Quantity(value, tuple(sorted((name, power) for name, power in powers.items() if power)), size, sure)
 
 
-def _named(name: str) -> tuple[str, Fraction] | None:
-    """A unit by its name; single letters as they are, words in any case, one or many."""
+def _unit_named(name: str) -> tuple[str, Fraction] | None:
+    """Dimension and size of a unit by its name: single letters in their case, words in any, singular or plural."""
     if len(name) == 1:
-        return _NAMES.get(name)
-    return _NAMES.get(name.lower()) or _NAMES.get(name.lower().removesuffix("s"))
+        return _UNITS.get(name)
+    return _UNITS.get(name.lower()) or _UNITS.get(name.lower().removesuffix("s"))
 
 
-def _sure(text: str) -> bool:
-    return bool(_WRAP.search(text))
+def _is_marked(text: str) -> bool:
+    return bool(_TEXT_COMMAND.search(text))
 
 
-def _power(word: str) -> int:
-    return 2 if word.strip().startswith(("sq", "平")) else 3 if word else 1
+def _power(power_word: str) -> int:
+    """The exponent that a word says, such as 2 for `squared`."""
+    if not power_word:
+        return 1
+    return 2 if power_word.strip().startswith(("sq", "平")) else 3
 
 
 def without(gold: str, answer: str) -> tuple[str, str] | bool:
     """Both sides without their units where those say nothing, or the verdict where they decide it."""
-    left, right = split(gold), split(answer)
-    if left and right:
-        if left.unit != right.unit:
+    gold_quantity = split(gold)
+    answer_quantity = split(answer)
+    if gold_quantity and answer_quantity:
+        if gold_quantity.unit != answer_quantity.unit:
             return False
-        if left.size == right.size:
-            return left.value, right.value
-        values = number(left.value), number(right.value)
+        if gold_quantity.size == answer_quantity.size:
+            return gold_quantity.value, answer_quantity.value
+        values = number(gold_quantity.value), number(answer_quantity.value)
         if values[0] is None or values[1] is None:
             return gold, answer
-        return values[0] * left.size == values[1] * right.size
-    gold = left.value if left and left.sure else _counted(gold)
-    answer = right.value if right and right.sure else _counted(answer)
-    return gold, answer
+        return values[0] * gold_quantity.size == values[1] * answer_quantity.size
+    return _bare_value(gold, gold_quantity), _bare_value(answer, answer_quantity)
 
 
-def _counted(text: str) -> str:
-    """Chinese puts a measure word behind every number."""
-    found = _CHINESE.fullmatch(_WRAP.sub(r"\1", text).strip("$ ."))
-    return found[1] if found else text
+def _bare_value(text: str, quantity: Quantity | None) -> str:
+    if quantity and quantity.sure:
+        return quantity.value
+    return _without_measure_word(text)
+
+
+def _without_measure_word(text: str) -> str:
+    """The bare number of a count in Chinese, which puts a measure word behind it; other text as it is."""
+    counted = _CHINESE.fullmatch(_TEXT_COMMAND.sub(r"\1", text).strip("$ ."))
+    return counted[1] if counted else text

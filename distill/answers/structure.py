@@ -10,23 +10,24 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-Same = Callable[[str, str], bool | None]
+PartComparison = Callable[[str, str], bool | None]
 
 _MATRIX = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[clr|]*\})?(.*)\\end\{\1\}")
 _LABEL = re.compile(r"([a-zA-Z])(?:_\{?\w+\}?)?=(?!=)(.+)")
 _MEMBER = re.compile(r"[a-zA-Z]\\in(?![a-zA-Z])(.+)")
-_ENDS = {"<": ")", "\\lt": ")", "\\le": "]", "\\leq": "]", "<=": "]"}
-_ENDS |= {">": "(", "\\gt": "(", "\\ge": "[", "\\geq": "[", ">=": "["}
-_TURNED = dict(zip(_ENDS, [*_ENDS][5:] + [*_ENDS][:5], strict=True))  # 3<x is x>3
+_BRACKETS = {"<": ")", "\\lt": ")", "\\le": "]", "\\leq": "]", "<=": "]"}
+_BRACKETS |= {">": "(", "\\gt": "(", "\\ge": "[", "\\geq": "[", ">=": "["}
+_MIRRORED = dict(zip(_BRACKETS, [*_BRACKETS][5:] + [*_BRACKETS][:5], strict=True))  # 3<x is x>3
 _LETTER = re.compile("[a-zA-Z]|\\\\[a-z]+")
 _RELATION = re.compile(r"(\\(?:leq?|geq?|lt|gt)(?![a-zA-Z])|[<>]=?)")
-_MOST = 24
+_MAX_PARTS = 24
 
 
 class Shape(NamedTuple):
     kind: str
     """`list`, `set`, `union`, `matrix R` with R rows, or the two brackets of a tuple or interval."""
     parts: tuple[str, ...]
+    """Members or cells as normalised LaTeX, in the order in which they are written."""
 
     @property
     def ordered(self) -> bool:
@@ -34,10 +35,12 @@ class Shape(NamedTuple):
 
 
 def read(text: str) -> Shape | None:
-    """The shape of a normalised answer; None for a single value, or more parts than an answer has."""
+    """The shape of a normalised answer; None for a single value, and for more parts than an answer has."""
     member = _MEMBER.fullmatch(text)
-    found = _read(member[1] if member else text)
-    return found if found and len(found.parts) <= _MOST else None
+    shape = _read(member[1] if member else text)
+    if shape and len(shape.parts) <= _MAX_PARTS:
+        return shape
+    return None
 
 
 def _read(text: str) -> Shape | None:
@@ -50,41 +53,43 @@ def _read(text: str) -> Shape | None:
     inner, brackets = _bracketed(text)
     if brackets == "{}":
         return Shape("set", _items(inner))
-    if brackets:
-        parts = _split(inner, ",;")
-        return Shape(brackets, tuple(parts)) if len(parts) > 1 else None
-    items = _items(text)
-    return Shape("list", items) if len(items) > 1 else None
+    members = tuple(_split(inner, ",;")) if brackets else _items(text)
+    return Shape(brackets or "list", members) if len(members) > 1 else None
 
 
 def _bracketed(text: str) -> tuple[str, str]:
-    r"""What stands between the brackets that hold the whole text, and those; `\{`, `\langle` as `{`, `(`."""
+    r"""What stands between the brackets that hold the whole text, and these two; `\{`, `\langle` as `{`, `(`."""
     plain = text.replace("\\{", "{").replace("\\}", "}").replace("\\langle", "(").replace("\\rangle", ")")
     plain = plain.replace("\\lbrace", "{").replace("\\rbrace", "}")
     if len(plain) < 2 or plain[0] not in "([{" or plain[-1] not in ")]}":
         return text, ""
     depth = 0
-    for place, char in enumerate(plain):
+    for index, char in enumerate(plain):
         depth += (char in "([{") - (char in ")]}")
         if depth == 0:
-            return (plain[1:-1], plain[0] + plain[-1]) if place == len(plain) - 1 else (text, "")
+            if index == len(plain) - 1:
+                return plain[1:-1], plain[0] + plain[-1]
+            break
     return text, ""
 
 
-def _split(text: str, marks: str) -> list[str]:
+def _split(text: str, separators: str) -> list[str]:
     """Parts between marks (characters, or one command) that stand in no brackets."""
-    parts, start, depth, place = [], 0, 0, 0
-    command = marks.startswith("\\")
-    while place < len(text):
-        char = text[place]
+    parts = []
+    start = 0
+    depth = 0
+    index = 0
+    command = separators.startswith("\\")
+    while index < len(text):
+        char = text[index]
         depth += (char in "([{") - (char in ")]}")
-        hit = text.startswith(marks, place) if command else char in marks
-        if hit and depth <= 0:
-            parts.append(text[start:place])
-            place += len(marks) if command else 1
-            start = place
+        is_mark = text.startswith(separators, index) if command else char in separators
+        if is_mark and depth <= 0:
+            parts.append(text[start:index])
+            index += len(separators) if command else 1
+            start = index
         else:
-            place += 1
+            index += 1
     return [*parts, text[start:]]
 
 
@@ -107,47 +112,60 @@ def interval(text: str) -> str:
     r"""An inequality for one letter as the interval that it says: `x\le3` is `(-\infty,3]`; other text as it is."""
     parts = _RELATION.split(text)
     if len(parts) == 3 and _LETTER.fullmatch(parts[2]) and not _LETTER.fullmatch(parts[0]):
-        parts = [parts[2], _TURNED[parts[1]], parts[0]]
+        parts = [parts[2], _MIRRORED[parts[1]], parts[0]]
     if len(parts) == 3 and _LETTER.fullmatch(parts[0]):
-        end = _ENDS[parts[1]]
-        return f"(-\\infty,{parts[2]}{end}" if end in ")]" else f"{end}{parts[2]},\\infty)"
+        bracket = _BRACKETS[parts[1]]
+        if bracket in ")]":
+            return f"(-\\infty,{parts[2]}{bracket}"
+        return f"{bracket}{parts[2]},\\infty)"
     if len(parts) == 5 and _LETTER.fullmatch(parts[2]):
-        left, right = _ENDS[_TURNED[parts[1]]], _ENDS[parts[3]]
-        if left in "([" and right in ")]":
-            return f"{left}{parts[0]},{parts[4]}{right}"
+        opening = _BRACKETS[_MIRRORED[parts[1]]]
+        closing = _BRACKETS[parts[3]]
+        if opening in "([" and closing in ")]":
+            return f"{opening}{parts[0]},{parts[4]}{closing}"
     return text
 
 
-def same(gold: Shape, other: Shape, equal: Same) -> bool | None:
+def same(gold: Shape, answer: Shape, equal: PartComparison) -> bool | None:
     """Whether two shapes hold the same parts; None where that is not for parts to say."""
-    if gold.kind != other.kind and (gold.ordered or other.ordered):
-        return _mixed(gold, other, equal)
-    if len(gold.parts) != len(other.parts):
-        return False if gold.kind != "set" else None
+    if gold.kind != answer.kind and (gold.ordered or answer.ordered):
+        return _same_across_kinds(gold, answer, equal)
+    if len(gold.parts) != len(answer.parts):
+        return None if gold.kind == "set" else False
     if gold.ordered:
-        return _all([equal(left, right) for left, right in zip(gold.parts, other.parts, strict=True)])
-    open_, verdict = list(other.parts), True
+        return _conjunction(
+            [equal(gold_part, answer_part) for gold_part, answer_part in zip(gold.parts, answer.parts, strict=True)]
+        )
+    unmatched = list(answer.parts)
+    all_equal = True
     for part in gold.parts:
-        opinions = [equal(part, candidate) for candidate in open_]
+        opinions = [equal(part, candidate) for candidate in unmatched]
         if True in opinions:
-            open_.pop(opinions.index(True))
+            unmatched.pop(opinions.index(True))
         elif None in opinions:
             return None
         else:
-            verdict = False
-    return verdict
+            all_equal = False
+    return all_equal
 
 
-def _mixed(gold: Shape, other: Shape, equal: Same) -> bool | None:
+def _same_across_kinds(gold: Shape, answer: Shape, equal: PartComparison) -> bool | None:
     """A column in round brackets is that vector; a list that someone put in brackets is still that list, in order."""
-    kinds = {gold.kind, other.kind}
+    kinds = {gold.kind, answer.kind}
     if kinds & {"set", "union"} or not kinds & {"list", f"matrix {len(gold.parts)}", "matrix 1"}:
         return False
-    if len(gold.parts) != len(other.parts):
+    if len(gold.parts) != len(answer.parts):
         return False
-    in_order = _all([equal(left, right) for left, right in zip(gold.parts, other.parts, strict=True)])
-    return None if in_order is False and "list" in kinds else in_order
+    in_order = _conjunction(
+        [equal(gold_part, answer_part) for gold_part, answer_part in zip(gold.parts, answer.parts, strict=True)]
+    )
+    if in_order is False and "list" in kinds:
+        return None
+    return in_order
 
 
-def _all(opinions: list[bool | None]) -> bool | None:
-    return False if False in opinions else None if None in opinions else True
+def _conjunction(opinions: list[bool | None]) -> bool | None:
+    """Whether all are true: one that is false decides, else one that is unknown."""
+    if False in opinions:
+        return False
+    return None if None in opinions else True

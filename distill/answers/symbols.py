@@ -40,12 +40,12 @@ _GREEK = {char: f"\\{unicodedata.name(char).split()[-1].lower()} " for char in "
 _GREEK |= {char: f"\\{unicodedata.name(char).split()[-1].capitalize()} " for char in "ΓΔΘΞΠΣΦΨΩ"}
 _GREEK |= {"λ": r"\lambda ", "Λ": r"\Lambda "}  # Unicode writes lamda
 _TABLE = str.maketrans(_SIGNS | _GREEK)
-_SUPER = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
-_SUB = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+_SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
+_SUBSCRIPTS = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _FRACTION = re.compile("[¼-¾⅐-⅞]")
 _ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+(?:\.[0-9]+)?|[a-zA-Z]))")
-_WIDE = re.compile("[！-～　]+")
-_TYPED = re.compile(
+_FULL_WIDTH = re.compile("[！-～　]+")
+_PLAIN_SPELLING = re.compile(
     r"(?<![\\a-zA-Z])(?:sqrt\((?P<root>[^()]*)\)|(?P<pi>pi)(?![a-zA-Z]))|(?P<power>(?<=[\w)}\]])\*\*(?=[\w({]))|(?P<relation>[<>!]=)"
     r"|(?<=[\w})])\s*(?P<times>\*)\s*(?=[\w({\\])"
 )
@@ -53,27 +53,31 @@ _RELATIONS = {"<=": "\\le ", ">=": "\\ge ", "!=": "\\ne "}
 
 
 def latex(text: str) -> str:
-    """The text with such characters as LaTeX; other scripts are left alone."""
+    """The text with symbols and plain spellings as LaTeX; other scripts stay as they are."""
     if not text.isascii():
         text = _translate(text)
-    return _TYPED.sub(_typed, text) if _TYPED.search(text) else text
+    if _PLAIN_SPELLING.search(text):
+        text = _PLAIN_SPELLING.sub(_as_latex, text)
+    return text
 
 
-def _typed(found: re.Match[str]) -> str:
-    if found["root"] is not None:
-        return f"\\sqrt{{{found['root']}}}"
-    if found["relation"]:
-        return _RELATIONS[found["relation"]]
-    return "\\pi " if found["pi"] else "^" if found["power"] else "\\cdot "
+def _as_latex(match: re.Match[str]) -> str:
+    if match["root"] is not None:
+        return f"\\sqrt{{{match['root']}}}"
+    if match["relation"]:
+        return _RELATIONS[match["relation"]]
+    if match["pi"]:
+        return "\\pi "
+    return "^" if match["power"] else "\\cdot "
 
 
 def _translate(text: str) -> str:
     text = text.translate(_TABLE)
-    text = _WIDE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
-    text = _SUPER.sub(lambda found: f"^{{{_plain(found[0])}}}", text)
-    text = _SUB.sub(lambda found: f"_{{{_plain(found[0])}}}", text)
-    text = _FRACTION.sub(lambda found: "\\frac{{{}}}{{{}}}".format(*_plain(found[0]).split("⁄")), text)
-    return _ROOT.sub(lambda found: f"\\sqrt{{{found[1] or found[2] or found[3]}}}", text)
+    text = _FULL_WIDTH.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
+    text = _SUPERSCRIPTS.sub(lambda match: f"^{{{_plain(match[0])}}}", text)
+    text = _SUBSCRIPTS.sub(lambda match: f"_{{{_plain(match[0])}}}", text)
+    text = _FRACTION.sub(lambda match: "\\frac{{{}}}{{{}}}".format(*_plain(match[0]).split("⁄")), text)
+    return _ROOT.sub(lambda match: f"\\sqrt{{{match[1] or match[2] or match[3]}}}", text)
 
 
 def _plain(text: str) -> str:

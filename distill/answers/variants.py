@@ -20,9 +20,9 @@ _LONGEST_TEXT = 12
 class Examples(NamedTuple):
     type: str
     right: list[str]
-    """Equal answers, the gold as it stands first."""
+    """Answers equal to the gold, the gold as it stands first."""
     wrong: list[str]
-    """Different ones; none where refusing takes algebra."""
+    """Answers that differ from the gold; none where refusing takes algebra."""
 
 
 def of(gold: str) -> Examples:
@@ -31,59 +31,73 @@ def of(gold: str) -> Examples:
     plain = latex.normal(quantity.value if quantity else gold)
     value = number(plain)
     if value is not None:
-        name = "quantity" if quantity else number_type(gold)
-        return Examples(name, [gold, *_numbers(value)], [_decimal(value + 1) or f"{value + 1}", f"{-value - 1}"])
+        type_name = "quantity" if quantity else number_type(gold)
+        larger = _decimal(value + 1) or f"{value + 1}"
+        return Examples(type_name, [gold, *_numbers(value)], [larger, f"{-value - 1}"])
     if _CHOICE.fullmatch(gold.strip()):
         letter = next(char for char in gold if char in _LETTERS)
-        other = _LETTERS[(_LETTERS.index(letter) + 1) % len(_LETTERS)]
-        return Examples("choice", [gold, letter, f"({letter})"], [other])
+        next_letter = _LETTERS[(_LETTERS.index(letter) + 1) % len(_LETTERS)]
+        return Examples("choice", [gold, letter, f"({letter})"], [next_letter])
     if len(_WORD.findall(gold)) > _LONGEST_TEXT:
         return Examples("prose", [gold], [])
     if latex.words(plain):
-        return Examples("text", [gold, f" {gold.upper() if '{' not in gold else gold}."], [f"not{plain}"])
+        shouted = gold if "{" in gold else gold.upper()
+        return Examples("text", [gold, f" {shouted}."], [f"not{plain}"])
     return _formula(gold, plain, structure.read(plain), "quantity" if quantity else "expression")
 
 
-def _formula(gold: str, plain: str, shape: structure.Shape | None, name: str) -> Examples:
-    looks = [gold, _spaced(gold), gold.replace("\\frac", "\\dfrac"), gold.replace("\\dfrac", "\\frac")]
+def _formula(gold: str, plain: str, shape: structure.Shape | None, type_name: str) -> Examples:
+    spellings = [gold, _spaced(gold), gold.replace("\\frac", "\\dfrac"), gold.replace("\\dfrac", "\\frac")]
     if shape and shape.ordered:
-        name = "matrix" if "matrix" in shape.kind else "tuple" if shape.kind == "()" else "interval"
-        return Examples(name, [*looks, _sized(gold)], _changed(plain, shape))
+        return Examples(_ordered_type(shape.kind), [*spellings, _sized(gold)], _changed(plain, shape))
     if shape:
-        turned = [", ".join(reversed(shape.parts))] if shape.kind == "list" and "\\ldots" not in plain else []
-        return Examples(shape.kind, looks + turned, _changed(plain, shape))
+        if shape.kind == "list" and "\\ldots" not in plain:
+            spellings.append(", ".join(reversed(shape.parts)))
+        return Examples(shape.kind, spellings, _changed(plain, shape))
     if _RELATION.search(plain):
-        return Examples("equation" if "=" in plain else "relation", looks, [])
-    return Examples(name, [*looks, f"${gold}$"], [])
+        return Examples("equation" if "=" in plain else "relation", spellings, [])
+    return Examples(type_name, [*spellings, f"${gold}$"], [])
+
+
+def _ordered_type(kind: str) -> str:
+    if "matrix" in kind:
+        return "matrix"
+    return "tuple" if kind == "()" else "interval"
 
 
 def number_type(gold: str) -> str:
-    """`integer`, `percent`, `decimal` or `fraction`, by how it is written."""
+    """`integer`, `percent`, `decimal` or `fraction`, by how the number is written."""
     if "%" in gold:
         return "percent"
     if "frac" in gold or "/" in gold:
         return "fraction"
-    return "decimal" if "." in gold.rstrip(". \n") or "10^" in gold or "e" in gold else "integer"
+    if "." in gold.rstrip(". \n") or "10^" in gold or "e" in gold:
+        return "decimal"
+    return "integer"
 
 
 def _numbers(value: Fraction) -> list[str]:
     """A number in the ways that people write it."""
-    found = [f"${value}$"]
+    spellings = [f"${value}$"]
     if value.denominator == 1 and abs(value) < 10**15:
-        found += [f"{value}.0", f"{int(value):,}", f"{int(value):,}".replace(",", "{,}")]
+        spellings += [f"{value}.0", f"{int(value):,}", f"{int(value):,}".replace(",", "{,}")]
     elif value.denominator > 1:
-        sign, size = ("-" if value < 0 else ""), abs(value)
-        found += [f"{sign}\\dfrac{{{size.numerator}}}{{{size.denominator}}}"]
-        found += [decimal] if (decimal := _decimal(value)) else []
-    return found
+        sign = "-" if value < 0 else ""
+        size = abs(value)
+        spellings.append(f"{sign}\\dfrac{{{size.numerator}}}{{{size.denominator}}}")
+        decimal = _decimal(value)
+        if decimal:
+            spellings.append(decimal)
+    return spellings
 
 
 def _decimal(value: Fraction) -> str | None:
     """The exact decimal, where there is a short one."""
-    for digits in range(16):
-        if (value * 10**digits).denominator == 1:
-            whole = f"{abs(int(value * 10**digits)):0{digits + 1}}"
-            return ("-" if value < 0 else "") + (f"{whole[:-digits]}.{whole[-digits:]}" if digits else whole)
+    sign = "-" if value < 0 else ""
+    for places in range(16):
+        if (value * 10**places).denominator == 1:
+            digits = f"{abs(int(value * 10**places)):0{places + 1}}"
+            return sign + (f"{digits[:-places]}.{digits[-places:]}" if places else digits)
     return None
 
 
@@ -96,12 +110,15 @@ def _sized(gold: str) -> str:
     if "\\left" in gold:
         return gold.replace("\\left", "").replace("\\right", "")
     text = gold.strip()
-    return f"\\left{text[0]}{text[1:-1]}\\right{text[-1]}" if text[:1] in "([" and text[-1:] in ")]" else gold
+    if text[:1] in "([" and text[-1:] in ")]":
+        return f"\\left{text[0]}{text[1:-1]}\\right{text[-1]}"
+    return gold
 
 
 def _changed(plain: str, shape: structure.Shape) -> list[str]:
-    """The same with its first number one larger; none without a number among its parts."""
+    """The answer with its first number one larger; nothing without a number among its parts."""
     for part in shape.parts:
-        if (value := number(part)) is not None and plain.count(part) == 1:
+        value = number(part)
+        if value is not None and plain.count(part) == 1:
             return [plain.replace(part, str(value + 1))]
     return []

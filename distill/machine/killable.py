@@ -25,10 +25,10 @@ from typing import Any
 
 from distill.errors import RunError
 
-_CALLS = 20_000  # that one worker answers: a library's caches grow, and each call should find as much memory
-_REPLY = 1 << 16  # bytes; more than that is no answer of ours
-_START = 300.0  # seconds of the clock that starting may take, on a machine with many others starting
-_SLOW = 20.0  # times the processor time that a call may take by the clock, if it waits for the processor
+_CALLS_PER_WORKER = 20_000  # that one worker answers: a library's caches grow, and each call should find as much memory
+_MAX_REPLY = 1 << 16  # bytes; more than that is no answer of ours
+_START_SECONDS = 300.0  # by the clock, on a machine where many others are starting
+_CLOCK_PER_CPU_SECOND = 20.0  # how much longer a call may take by the clock, if it waits for the processor
 _SERVE = "from distill.machine import killable_worker; killable_worker.serve()"
 _MAIN = f"import sys, json; sys.path[:] = json.loads(sys.argv[1]); {_SERVE}"
 
@@ -50,21 +50,21 @@ class Failed(Exception):
 
 
 class Worker:
-    """One child process, started when first needed and again after it was lost. Threads take turns."""
+    """One child process, started when first needed and again after it was lost. Threads take turns.
+
+    Args:
+        warm: modules to import before the first call, outside its limits.
+        seconds: processor time that one call may use.
+        memory: MiB of address space that the worker may have on top of what the imports took.
+    """
 
     def __init__(self, warm: tuple[str, ...] = (), seconds: float = 3.0, memory: int = 512) -> None:
-        """
-        Args:
-            warm: modules to import before the first call, outside its limits.
-            seconds: processor time that one call may use.
-            memory: MiB of address space that the worker may have on top of what the imports took.
-        """
         self._setup = json.dumps({"warm": warm, "seconds": seconds, "memory": memory})
-        self._patience = seconds * _SLOW
+        self._patience = seconds * _CLOCK_PER_CPU_SECOND
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._pipe: Connection[Any, Any] | None = None
-        self._left = 0
+        self._calls_left = 0
         _workers.add(self)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -77,10 +77,10 @@ class Worker:
         """
         task = json.dumps([function.__module__, function.__qualname__, args]).encode()
         with self._lock:
-            if self._left <= 0 or (self._child and self._child.poll() is not None):  # it was killed
+            if self._calls_left <= 0 or (self._child and self._child.poll() is not None):  # it was killed
                 self._end()
             pipe = self._pipe or self._start()
-            self._left -= 1
+            self._calls_left -= 1
             reply = self._ask(pipe, task, self._patience)
         if "error" in reply:
             raise Failed(reply["error"])
@@ -95,25 +95,25 @@ class Worker:
             self._end()
 
     def _start(self) -> Connection[Any, Any]:
-        self._pipe, theirs = Pipe()
-        path = json.dumps([*sys.path])
+        self._pipe, child_end = Pipe()
+        import_path = json.dumps([*sys.path])
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-P", "-c", _MAIN, path, str(theirs.fileno()), self._setup],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-P", "-c", _MAIN, import_path, str(child_end.fileno()), self._setup],
+                pass_fds=[child_end.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            theirs.close()
-            ready = self._ask(self._pipe, b"", _START)
+            child_end.close()
+            ready = self._ask(self._pipe, b"", _START_SECONDS)
         except (OSError, Lost) as error:
             self._end()
             raise RunError(f"cannot start a verifying process: {error!r}", fix="is there memory left?") from error
         if "error" in ready:
             self._end()
             raise RunError(f"a verifying process cannot start: {ready['error']}", fix="reinstall distill")
-        self._left = _CALLS
+        self._calls_left = _CALLS_PER_WORKER
         return self._pipe
 
     def _ask(self, pipe: Connection[Any, Any], task: bytes, patience: float) -> dict[str, Any]:
@@ -122,18 +122,19 @@ class Worker:
                 pipe.send_bytes(task)
             if not pipe.poll(patience):
                 raise Timeout
-            reply: dict[str, Any] = json.loads(pipe.recv_bytes(_REPLY))
+            reply: dict[str, Any] = json.loads(pipe.recv_bytes(_MAX_REPLY))
             return reply
         except Timeout:
             self._end()
             raise
         except (OSError, EOFError, ValueError) as error:  # it is gone, or says what we never would
-            code = self._end()
-            raise (Timeout() if code == -signal.SIGPROF else Died(f"exit status {code}")) from error
+            status = self._end()
+            raise (Timeout() if status == -signal.SIGPROF else Died(f"exit status {status}")) from error
 
     def _end(self) -> int | None:
-        """Kill the child if it lives; how it ended."""
-        child, self._child = self._child, None
+        """Kill the child if it lives, and return how it ended."""
+        child = self._child
+        self._child = None
         if self._pipe:
             self._pipe.close()
             self._pipe = None
@@ -150,7 +151,8 @@ class Worker:
             os.close(self._pipe.fileno())
         if self._child:
             self._child.returncode = 0  # not our child, so there is nothing to wait for
-        self._child = self._pipe = None
+        self._child = None
+        self._pipe = None
         self._lock = threading.Lock()
 
 

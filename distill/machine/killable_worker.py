@@ -40,8 +40,8 @@ def _prepare(warm: list[str], memory: int) -> None:
     gc.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError, ValueError):  # not everywhere, and never above a limit that we were given
-        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (size + (memory << 20),) * 2)
+        used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used_bytes + (memory << 20),) * 2)
 
 
 def _result(function: Callable[..., Any], args: list[Any]) -> bytes:

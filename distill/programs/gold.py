@@ -30,50 +30,58 @@ class Asserts(BaseModel):
     model_config = ConfigDict(strict=True)
     tests: str
     entry_point: str = ""
-    """The function that `check` takes."""
+    """Name of the function that `check` takes."""
     prompt: str = ""
-    """Python that the program continues or stands below, such as its imports; its helpers are the tests' own, too."""
+    """Python that the program continues or stands below, such as its imports; the tests may use its helpers, too."""
 
 
-def gold(given: Any) -> Pairs | Asserts:
+def gold(raw_gold: Any) -> Pairs | Asserts:
     """Read a gold in any of its forms.
 
     Raises:
         InputError: it is none of them, or holds no test.
     """
     try:
-        return _filled(_form(given))
+        return _nonempty(_parsed(raw_gold))
     except ValidationError as error:
         raise from_validation(error, "gold of `code`") from error
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(
-            f"not a gold of `code`: {error}: {given!r:.100}",
+            f"not a gold of `code`: {error}: {raw_gold!r:.100}",
             fix='write {"inputs": [...], "outputs": [...]}, {"tests": "...", "entry_point": ...} or a list of asserts',
         ) from error
 
 
-def _form(given: Any) -> Pairs | Asserts:
-    if isinstance(given, list | tuple):
-        return Asserts(tests="\n".join(given) if all(isinstance(line, str) for line in given) else "")
-    if not isinstance(given, dict):
+def _parsed(raw_gold: Any) -> Pairs | Asserts:
+    if isinstance(raw_gold, list | tuple):
+        lines = raw_gold if all(isinstance(line, str) for line in raw_gold) else []
+        return Asserts(tests="\n".join(lines))
+    if not isinstance(raw_gold, dict):
         raise ValueError("neither tests nor pairs")
-    tests = given.get("tests", given.get("test"))
+    tests = raw_gold.get("tests", raw_gold.get("test"))
     if isinstance(tests, dict):
         return Pairs.model_validate(tests)
     if tests is None:
-        return Pairs.model_validate(given)
+        return Pairs.model_validate(raw_gold)
     if isinstance(tests, list | tuple):
-        tests = _form(tests).tests  # type: ignore[union-attr]
-    return Asserts.model_validate({k: given[k] for k in ("entry_point", "prompt") if k in given} | {"tests": tests})
+        tests = _parsed(tests).tests  # type: ignore[union-attr]
+    return Asserts.model_validate(
+        {k: raw_gold[k] for k in ("entry_point", "prompt") if k in raw_gold} | {"tests": tests}
+    )
 
 
-def _filled(read: Pairs | Asserts) -> Pairs | Asserts:
-    if isinstance(read, Pairs):
-        if not read.inputs or len(read.inputs) != len(read.outputs):
-            raise ValueError(f"{len(read.inputs)} inputs and {len(read.outputs)} outputs")
-    elif not any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(read.tests))):
+def _nonempty(tests: Pairs | Asserts) -> Pairs | Asserts:
+    """The tests as they are.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if isinstance(tests, Pairs):
+        if not tests.inputs or len(tests.inputs) != len(tests.outputs):
+            raise ValueError(f"{len(tests.inputs)} inputs and {len(tests.outputs)} outputs")
+    elif not any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(tests.tests))):
         raise ValueError("no assert in the tests")
-    return read
+    return tests
 
 
 def program(text: str) -> str:
@@ -83,11 +91,12 @@ def program(text: str) -> str:
     """
     blocks = [(match[1].lower(), match[2]) for match in _FENCE.finditer(text)]
     for kinds in (_PYTHON, {""}, {kind for kind, _ in blocks}):
-        found = [code for kind, code in blocks if kind in kinds]
-        if found:
-            return found[-1] if found[-1].strip() else ""
-    bare = (final_answer(text) or "") if tagged(text) else text
-    return bare if bare.strip() else ""
+        programs = [code for kind, code in blocks if kind in kinds]
+        if programs:
+            return programs[-1] if programs[-1].strip() else ""
+    if tagged(text):
+        text = final_answer(text) or ""
+    return text if text.strip() else ""
 
 
 def normal(code: str) -> str:
@@ -96,19 +105,23 @@ def normal(code: str) -> str:
 
 
 def same_output(expected: str, actual: str, tolerance: float | None) -> bool:
-    """Equal apart from blanks at the ends of lines and empty lines at the end.
+    """Whether two outputs are equal apart from blanks at the ends of lines and empty lines at the end.
 
     Args:
         tolerance: when given, words that are numbers may differ so far, absolutely or relatively; blanks then separate.
     """
-    left, right = _lines(expected), _lines(actual)
-    if left == right or tolerance is None:
-        return left == right
-    words = [line.split() for line in left], [line.split() for line in right]
-    return [*map(len, words[0])] == [*map(len, words[1])] and all(
-        one == other or _near(one, other, tolerance)
-        for ours, theirs in zip(*words, strict=True)
-        for one, other in zip(ours, theirs, strict=True)
+    expected_lines = _lines(expected)
+    actual_lines = _lines(actual)
+    if expected_lines == actual_lines or tolerance is None:
+        return expected_lines == actual_lines
+    expected_rows = [line.split() for line in expected_lines]
+    actual_rows = [line.split() for line in actual_lines]
+    if [*map(len, expected_rows)] != [*map(len, actual_rows)]:
+        return False
+    return all(
+        expected_word == actual_word or _is_near(expected_word, actual_word, tolerance)
+        for expected_row, actual_row in zip(expected_rows, actual_rows, strict=True)
+        for expected_word, actual_word in zip(expected_row, actual_row, strict=True)
     )
 
 
@@ -119,9 +132,12 @@ def _lines(text: str) -> list[str]:
     return lines
 
 
-def _near(one: str, other: str, tolerance: float) -> bool:
+def _is_near(expected: str, actual: str, tolerance: float) -> bool:
     try:
-        left, right = float(one), float(other)
+        expected_number = float(expected)
+        actual_number = float(actual)
     except ValueError:
         return False
-    return math.isfinite(left) and math.isclose(left, right, rel_tol=tolerance, abs_tol=tolerance)
+    return math.isfinite(expected_number) and math.isclose(
+        expected_number, actual_number, rel_tol=tolerance, abs_tol=tolerance
+    )

@@ -13,11 +13,13 @@ from distill.sandbox.inside import batch
 from distill.types import Outcome
 
 _MIB = 1 << 20
-_TESTS, _INPUT = 20, 16 * _MIB
-"""Most tests, and characters of input, in one launch of the sandbox."""
-_START = 5.0
+_MAX_TESTS = 20
+"""Tests in one launch of the sandbox."""
+_MAX_INPUT = 16 * _MIB
+"""Characters of input in one launch of the sandbox."""
+_START_SECONDS = 5.0
 """Seconds that a launch may take besides its tests."""
-_RAISED = {
+_REASON_OF_EXCEPTION = {
     "MemoryError": "memory",
     "SyntaxError": "syntax_error",
     "IndentationError": "syntax_error",
@@ -34,53 +36,57 @@ def outcome(sandbox: Sandbox, code: str, tests: Pairs, limits: Limits, tolerance
     Raises:
         BackendError: the sandbox failed.
     """
-    right = 0
-    reason = detail = ""
-    done = 0
-    while done < len(tests.inputs):
-        results, more = _run(sandbox, code, _portion(tests.inputs[done:]), limits)
-        for number, result in enumerate(results, done):
-            failed, why = _judge(result, tests.outputs[number], tolerance)
-            right += not failed
-            if failed and not reason:
-                reason, detail = failed, f"test {number + 1}: {why}"[:200]
-        done += len(results)
-        if not more or results[-1].get("status") in ("timeout", "memory", "output"):
+    right_count = 0
+    reason = ""
+    detail = ""
+    judged = 0
+    while judged < len(tests.inputs):
+        results, goes_on = _run(sandbox, code, _portion(tests.inputs[judged:]), limits)
+        for index, result in enumerate(results, judged):
+            failure, explanation = _judge(result, tests.outputs[index], tolerance)
+            right_count += not failure
+            if failure and not reason:
+                reason = failure
+                detail = f"test {index + 1}: {explanation}"[:200]
+        judged += len(results)
+        if not goes_on or results[-1].get("status") in ("timeout", "memory", "output"):
             break
-    if right == len(tests.inputs):
+    if right_count == len(tests.inputs):
         return RIGHT
-    return Outcome(passed=False, reason=reason, score=right / len(tests.inputs), detail=detail)
+    return Outcome(passed=False, reason=reason, score=right_count / len(tests.inputs), detail=detail)
 
 
 def _portion(inputs: list[str]) -> list[str]:
     """The first of these inputs, as many as fit one launch."""
-    room = _INPUT
-    for number, text in enumerate(inputs[:_TESTS]):
+    room = _MAX_INPUT
+    for index, text in enumerate(inputs[:_MAX_TESTS]):
         room -= len(text)
-        if number and room < 0:
-            return inputs[:number]
-    return inputs[:_TESTS]
+        if index and room < 0:
+            return inputs[:index]
+    return inputs[:_MAX_TESTS]
 
 
 def _run(sandbox: Sandbox, code: str, inputs: list[str], limits: Limits) -> tuple[list[dict[str, Any]], bool]:
-    """At least one result, for the first inputs in order, and whether it makes sense to go on with the rest."""
-    told = json.dumps({"inputs": inputs, "seconds": limits.seconds, "output": limits.output * _MIB})
+    """At least one result, for the first inputs in order, and whether it makes sense to run those that remain."""
+    task = json.dumps({"inputs": inputs, "seconds": limits.seconds, "output": limits.output * _MIB})
     files: dict[str, str | bytes] = {"batch.py": Path(batch.__file__).read_bytes(), "program.py": code}
-    whole = sandbox.run(
+    launch = sandbox.run(
         files,
         ["python", "-I", "batch.py", "program.py"],
-        told,
+        task,
         limits.model_copy(
-            update={"seconds": limits.seconds * len(inputs) + _START, "output": 2 * limits.output * len(inputs) + 1}
+            update={
+                "seconds": limits.seconds * len(inputs) + _START_SECONDS,
+                "output": 2 * limits.output * len(inputs) + 1,
+            }
         ),
     )
-    results = _read(whole.stdout)[: len(inputs)]
-    if len(results) == len(inputs) or (
-        results and whole.status == "output"
-    ):  # too much for one launch, not for one test
+    results = _read(launch.stdout)[: len(inputs)]
+    launch_too_large = bool(results) and launch.status == "output"  # too much for one launch, not for one test
+    if len(results) == len(inputs) or launch_too_large:
         return results, True
-    status = "killed" if whole.status == "ok" else whole.status
-    return [*results, {"status": status, "code": whole.exit_code, "stderr": whole.stderr}], False
+    status = "killed" if launch.status == "ok" else launch.status
+    return [*results, {"status": status, "code": launch.exit_code, "stderr": launch.stderr}], False
 
 
 def _read(stdout: str) -> list[dict[str, Any]]:
@@ -99,7 +105,8 @@ def _read(stdout: str) -> list[dict[str, Any]]:
 
 def _judge(result: dict[str, Any], expected: str, tolerance: float | None) -> tuple[str, str]:
     """Reason and detail; no reason where the test passed."""
-    status, stderr = result.get("status"), str(result.get("stderr", "")).strip()
+    status = result.get("status")
+    stderr = str(result.get("stderr", "")).strip()
     if status == "ok":
         actual = str(result.get("stdout", ""))
         if same_output(expected, actual, tolerance):
@@ -109,5 +116,6 @@ def _judge(result: dict[str, Any], expected: str, tolerance: float | None) -> tu
         return str(status), stderr[-120:]
     if status == "output":
         return "output_limit", ""
-    last = stderr.rsplit("\n", 1)[-1][:150]
-    return _RAISED.get(last.partition(":")[0], "runtime_error"), last or f"exit code {result.get('code')}"
+    last_line = stderr.rsplit("\n", 1)[-1][:150]
+    reason = _REASON_OF_EXCEPTION.get(last_line.partition(":")[0], "runtime_error")
+    return reason, last_line or f"exit code {result.get('code')}"

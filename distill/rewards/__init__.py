@@ -22,10 +22,10 @@ from distill.verifiers import Verifiers
 
 
 class Weighted(Record):
-    """What every reward's Config has."""
+    """The settings that every reward has."""
 
     weight: float = Field(1.0, gt=0)
-    """What its value is multiplied by in the sum."""
+    """What the reward's value is multiplied by in the sum."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Rollout:
     trace: Trace
     """What was sampled, special tokens included and the template's prefill remembered, without the EOS."""
     tokens: int
-    """Of the completion, with its EOS."""
+    """Tokens of the completion, its EOS included."""
     verifiers: Verifiers
 
     @cached_property
@@ -57,14 +57,14 @@ class Context:
     """What rewards may need besides the rollouts."""
 
     tokenizer: Tokenizer
-    """The student's, with the chat template that it is trained with."""
+    """The student's tokenizer, with the chat template that it is trained with."""
     eos: str
-    """The token that ends its turn."""
+    """The token that ends the student's turn."""
     tags: Tags = field(default_factory=Tags)
     group: int = 1
     """Completions of each prompt."""
     max_tokens: int = 32768
-    """A completion that has so many was cut."""
+    """A completion that has so many tokens was cut."""
     verifiers: Verifiers = field(default_factory=Verifiers)
 
     @cached_property
@@ -76,9 +76,9 @@ def configure(rewards: dict[str, Any], where: str = "grpo.rewards") -> dict[str,
     """The rewards that are switched on, by name; `name: false` switches one off, `name: {}` takes its defaults.
 
     Raises:
-        InputError: an unknown kind or setting, or none is left.
+        InputError: an unknown kind or setting, or no reward is left.
     """
-    found: dict[str, Weighted] = {}
+    configs: dict[str, Weighted] = {}
     for name, settings in rewards.items():
         if settings is False:
             continue
@@ -86,10 +86,10 @@ def configure(rewards: dict[str, Any], where: str = "grpo.rewards") -> dict[str,
         config = plugins.configure("rewards", options, name=name, where=f"{where}.{name}")
         if not isinstance(config, Weighted):
             raise InputError("its Config has no weight", where=f"{where}.{name}", fix="derive it from rewards.Weighted")
-        found[name] = config
-    if not found:
+        configs[name] = config
+    if not configs:
         raise InputError("no reward is left", where=where, fix=suggest("", plugins.names("rewards")))
-    return found
+    return configs
 
 
 def build(rewards: dict[str, Any], context: Context, where: str = "grpo.rewards") -> dict[str, tuple[Reward, float]]:
@@ -102,15 +102,17 @@ def build(rewards: dict[str, Any], context: Context, where: str = "grpo.rewards"
 
 def kind_of(name: str, settings: Any) -> str:
     """A reward is called by its kind, unless its settings name another."""
-    return str(settings.get("kind", name)) if isinstance(settings, dict) else name
+    if isinstance(settings, dict):
+        return str(settings.get("kind", name))
+    return name
 
 
 def for_trl(rewards: dict[str, Any], context: Context) -> tuple[list[Callable[..., list[float | None]]], list[float]]:
     """`reward_funcs` and `reward_weights` for a GRPOTrainer of one's own, on the rows of prompts.parquet."""
     from distill.rollouts.trl import Functions
 
-    made = Functions(build(rewards, context), context)
-    return made.all(), made.weights
+    functions = Functions(build(rewards, context), context)
+    return functions.all(), functions.weights
 
 
 def compute_score(
@@ -136,11 +138,12 @@ def compute_score(
         raise InputError("the row names no verifier", where="extra_info", fix="use the grpo/prompts.parquet of a run")
     problem = prompt_rows.problem([{"role": "user", "content": ""}], data_source, ground_truth, extra_info)
     rollout = _rollout.of_text(problem, solution_str, extra_info["prefill"], Tags(), 0, "stop", _VERIFIERS)
-    right = float(bool(rollout.outcome.passed))
-    form = format.scored(rollout, format.checker(format.Config(), filters.Context(student="")))
+    accuracy_value = float(bool(rollout.outcome.passed))
+    format_value = format.scored(rollout, format.checker(format.Config(), filters.Context(student="")))
     weights = (accuracy.Config().weight, format.Config().weight)
-    return {"score": weights[0] * right + weights[1] * form, "accuracy": right, "format": form}
+    score = weights[0] * accuracy_value + weights[1] * format_value
+    return {"score": score, "accuracy": accuracy_value, "format": format_value}
 
 
 _VERIFIERS = Verifiers()
-"""Of `compute_score`, which is called for one completion at a time."""
+"""The verifiers of `compute_score`, which is called for one completion at a time."""

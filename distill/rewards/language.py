@@ -31,9 +31,11 @@ def build(config: Config, context: Context) -> Reward:
 
 
 def consistency(text: str, language: str) -> float | None:
-    """Words of the language / all words; None for a language whose script is not known."""
-    found = word_counts(text, language)
-    if found is None:
+    """The share of words that are of the language; None for a language whose script is not known."""
+    counts = word_counts(text, language)
+    if counts is None:
         return None
-    own, foreign = found
-    return own / (own + foreign) if own else 0.0
+    own_words, foreign_words = counts
+    if not own_words:
+        return 0.0
+    return own_words / (own_words + foreign_words)

@@ -18,16 +18,16 @@ RANGE = (-0.5, 0.5)
 
 class Config(Weighted):
     weight: float = Field(0.05, gt=0)
-    """Less than the format's, so that a short reply out of format is not worth more than a long one in it."""
+    """Less than the weight of `format`, so that a short reply out of format is not worth more than a long one in it."""
     warmup: int = Field(50, ge=0)
-    """Optimizer steps during which it is 0."""
+    """Optimizer steps during which the reward is 0."""
 
 
 def build(config: Config, context: Context) -> Reward:
     def length(rollouts: Sequence[Rollout], step: int) -> list[float | None]:
         if step < config.warmup:
             return [0.0] * len(rollouts)
-        groups = (rollouts[at : at + context.group] for at in range(0, len(rollouts), context.group))
+        groups = (rollouts[start : start + context.group] for start in range(0, len(rollouts), context.group))
         return [
             value
             for group in groups
@@ -38,10 +38,16 @@ def build(config: Config, context: Context) -> Reward:
 
 
 def values(tokens: Sequence[int], correct: Sequence[bool | None]) -> list[float | None]:
-    """The formula on one group."""
-    least, spread = min(tokens), max(tokens) - min(tokens)
-    found: list[float | None] = []
+    """The formula applied to one group: a value for each of its completions."""
+    shortest = min(tokens)
+    spread = max(tokens) - shortest
+    bonuses: list[float | None] = []
     for size, right in zip(tokens, correct, strict=True):
-        bonus = 0.5 - (size - least) / spread if spread else 0.0
-        found.append(None if right is None else bonus if right else min(0.0, bonus))
-    return found
+        bonus = 0.5 - (size - shortest) / spread if spread else 0.0
+        if right is None:
+            bonuses.append(None)
+        elif right:
+            bonuses.append(bonus)
+        else:
+            bonuses.append(min(0.0, bonus))
+    return bonuses

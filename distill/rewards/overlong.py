@@ -28,9 +28,11 @@ def build(config: Config, context: Context) -> Reward:
     return overlong
 
 
-def penalty(tokens: int, most: float, cache: float) -> float:
-    """The formula; lengths in tokens."""
-    free = most - cache
-    if tokens <= free:
+def penalty(tokens: int, max_tokens: float, cache: float) -> float:
+    """The formula applied to a completion; lengths in tokens."""
+    free_tokens = max_tokens - cache
+    if tokens <= free_tokens:
         return 0.0
-    return (free - tokens) / cache if tokens <= most else -1.0
+    if tokens > max_tokens:
+        return -1.0
+    return (free_tokens - tokens) / cache

@@ -13,7 +13,8 @@ ABILITY = "reasoning"
 
 
 def of(problem: Problem, prefill: str, pass_rate: float | None) -> dict[str, Any]:
-    """
+    """A problem's row.
+
     Args:
         prefill: what the chat template already says for the assistant.
         pass_rate: share of the attempts that solved it, where known.

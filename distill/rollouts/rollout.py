@@ -19,14 +19,16 @@ _SAMPLING = Sampling()
 
 def read(problem: Problem, ids: Sequence[int], prefill: str, context: Context) -> Rollout:
     """A completion as sampled, with or without its EOS; padding behind the EOS is ignored."""
-    end = context.tokenizer.encode(context.eos)[0]
+    eos_id = context.tokenizer.encode(context.eos)[0]
     sampled = list(ids)
-    if ended := end in sampled:
-        sampled = sampled[: sampled.index(end)]
+    finish: Literal["stop", "length"] = "length"
+    tokens = len(sampled)
+    if eos_id in sampled:
+        finish = "stop"
+        sampled = sampled[: sampled.index(eos_id)]
+        tokens = len(sampled) + 1
     text = str(context.tokenizer.fast.decode(sampled, skip_special_tokens=False))
-    return of_text(
-        problem, text, prefill, context.tags, len(sampled) + ended, "stop" if ended else "length", context.verifiers
-    )
+    return of_text(problem, text, prefill, context.tags, tokens, finish, context.verifiers)
 
 
 def of_text(
@@ -38,8 +40,13 @@ def of_text(
     finish: Literal["stop", "length"],
     verifiers: Verifiers,
 ) -> Rollout:
+    """A completion of which only the text is at hand.
+
+    Args:
+        tokens: of the completion, its EOS included.
+    """
     spans = split(text, prefill, tags)
-    where: dict[str, Any] = {"reasoning_span": spans.reasoning, "answer_span": spans.answer}
+    span_fields: dict[str, Any] = {"reasoning_span": spans.reasoning, "answer_span": spans.answer}
     trace = Trace(
         id="",
         problem_id=problem.id,
@@ -55,6 +62,6 @@ def of_text(
         usage=Usage(prompt=0, reasoning=tokens, answer=0),  # rewards read `Rollout.tokens`
         engine="",
         segments=(),
-        **where,
+        **span_fields,
     )
     return Rollout(problem, trace, tokens, verifiers)

@@ -20,7 +20,7 @@ class Batch:
     rollouts: list[Rollout]
     values: dict[str, list[float | None]]
     totals: list[float]
-    """Weighted sums; what a reward cannot tell adds nothing."""
+    """The weighted sum of each rollout's values; what a reward cannot tell adds nothing."""
 
 
 class Functions:
@@ -36,8 +36,11 @@ class Functions:
         context: Context,
         seen: Callable[[Batch], None] | None = None,
     ) -> None:
-        self._rewards, self._context, self._seen = rewards, context, seen
-        self._asked: Any = None
+        self._rewards = rewards
+        self._context = context
+        self._on_batch = seen
+        self._current_ids: Any = None
+        """The batch that `_rollouts` are of; TRL passes one object to all rewards."""
         self._rollouts: list[Rollout] = []
         self._values: dict[str, list[float | None]] = {}
 
@@ -46,7 +49,7 @@ class Functions:
         return [weight for _, weight in self._rewards.values()]
 
     def all(self) -> list[Function]:
-        """One function a reward, named like it, as TRL reports them by name."""
+        """One function for each reward and of its name, by which TRL reports it."""
         return [self._function(name) for name in self._rewards]
 
     def _function(self, name: str) -> Function:
@@ -57,16 +60,17 @@ class Functions:
         ) -> list[float | None]:
             step = int(getattr(columns.get("trainer_state"), "global_step", 0))
             self._read(prompts, completion_ids, columns)
-            found = self._values[name] = reward(self._rollouts, step)
-            if self._seen and self._values.keys() == self._rewards.keys():
-                self._seen(Batch(step, self._rollouts, self._values, totals(self._values, self._rewards)))
-            return found
+            values = reward(self._rollouts, step)
+            self._values[name] = values
+            if self._on_batch and self._values.keys() == self._rewards.keys():
+                self._on_batch(Batch(step, self._rollouts, self._values, totals(self._values, self._rewards)))
+            return values
 
         function.__name__ = name
         return function
 
     def _read(self, prompts: Sequence[Any], completion_ids: Any, columns: dict[str, Any]) -> None:
-        if completion_ids is self._asked:
+        if completion_ids is self._current_ids:
             return
         rows = zip(
             prompts,
@@ -76,16 +80,19 @@ class Functions:
             completion_ids,
             strict=True,
         )
-        self._rollouts = [
-            rollout.read(
-                prompt_rows.problem(prompt, source, told["ground_truth"], about), ids, about["prefill"], self._context
-            )
-            for prompt, source, told, about, ids in rows
-        ]
-        self._asked, self._values = completion_ids, {}
+        rollouts = []
+        for prompt, data_source, reward_model, extra_info, ids in rows:
+            problem = prompt_rows.problem(prompt, data_source, reward_model["ground_truth"], extra_info)
+            rollouts.append(rollout.read(problem, ids, extra_info["prefill"], self._context))
+        self._rollouts = rollouts
+        self._current_ids = completion_ids
+        self._values = {}
 
 
 def totals(values: dict[str, list[float | None]], rewards: dict[str, tuple[Reward, float]]) -> list[float]:
     """The weighted sum for each rollout."""
-    weighted = [[(value or 0.0) * rewards[name][1] for value in found] for name, found in values.items()]
-    return [sum(column) for column in zip(*weighted, strict=True)]
+    weighted = []
+    for name, reward_values in values.items():
+        _, weight = rewards[name]
+        weighted.append([(value or 0.0) * weight for value in reward_values])
+    return [sum(of_rollout) for of_rollout in zip(*weighted, strict=True)]

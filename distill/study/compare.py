@@ -22,14 +22,15 @@ from distill.types import Record, content_id
 
 
 class Result(Record):
-    """study.json"""
+    """What study.json holds."""
 
     study: str
     fingerprint: str
-    """Of the evaluations that the tables are made from."""
+    """Fingerprint of the evaluations that the tables are made from."""
     failed: dict[str, str]
     """Runs that could not be done, and why; their arms are in no table."""
     about: dict[str, str]
+    """What each figure of the tables means, by name."""
     tables: tuple[Table, ...]
 
 
@@ -40,39 +41,43 @@ def run(recipe: Recipe, folder: Path, progress: Progress) -> Result:
         RunError: another process is at this study.
         Stopped: told to stop; the same command goes on.
     """
-    ones = plan.runs(recipe, folder)
+    arm_runs = plan.runs(recipe, folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     lock = WriterLock(folder / "study.json")
     try:
-        failed = scheduler.do_all(ones, plan.of(recipe).at_once, progress)
-        return _result(recipe, ones, failed, folder, progress)
+        failed = scheduler.do_all(arm_runs, plan.of(recipe).at_once, progress)
+        return _result(recipe, arm_runs, failed, folder, progress)
     finally:
         lock.release()
 
 
-def _result(recipe: Recipe, ones: Sequence[One], failed: Mapping[str, str], folder: Path, progress: Progress) -> Result:
+def _result(
+    recipe: Recipe, arm_runs: Sequence[One], failed: Mapping[str, str], folder: Path, progress: Progress
+) -> Result:
     """study.json, made again only when an evaluation has changed."""
-    study, path = plan.of(recipe), folder / "study.json"
-    without = {one.arm for one in ones if one.name in failed}
-    scored = [one for one in ones if "eval" in one.stages and one.arm not in without]
-    told = {name: arm.description for name, arm in study.arms.items()}
-    basis = [[one.arm, one.seed, one.run.stage("eval")] for one in scored]
-    fingerprint = content_id("study", basis, told, study.against, failed)
+    study = plan.of(recipe)
+    path = folder / "study.json"
+    incomplete_arms = {arm_run.arm for arm_run in arm_runs if arm_run.name in failed}
+    scored_runs = [arm_run for arm_run in arm_runs if "eval" in arm_run.stages and arm_run.arm not in incomplete_arms]
+    descriptions = {arm_name: arm.description for arm_name, arm in study.arms.items()}
+    basis = [[arm_run.arm, arm_run.seed, arm_run.run.stage("eval")] for arm_run in scored_runs]
+    fingerprint = content_id("study", basis, descriptions, study.against, failed)
     if path.is_file():
-        before = orjson.loads(path.read_bytes())
-        if before.get("fingerprint") == fingerprint:
-            return Result.model_validate(before)
-    found: dict[str, dict[str, list[Measured]]] = {}
-    for one in scored:
-        job = pipeline.job(one.run, one.recipe, "eval", progress)
-        for about, model, tried, values in evaluate.stored(job, one.role):
-            most = int(model.sampling["max_tokens"] or 0)
-            measured = Measured(one.seed, str(one.run.folder), model.n, most, tried, values)
-            found.setdefault(about.set, {}).setdefault(one.arm, []).append(measured)
-    tables = [
-        arms.table(name, of, told, [other for other in study.against if other in of]) for name, of in found.items()
-    ]
+        stored = orjson.loads(path.read_bytes())
+        if stored.get("fingerprint") == fingerprint:
+            return Result.model_validate(stored)
+    measured_by_set: dict[str, dict[str, list[Measured]]] = {}
+    for arm_run in scored_runs:
+        job = pipeline.job(arm_run.run, arm_run.recipe, "eval", progress)
+        for set_report, model, attempts, values in evaluate.stored(job, arm_run.role):
+            max_tokens = int(model.sampling["max_tokens"] or 0)
+            measured = Measured(arm_run.seed, str(arm_run.run.folder), model.n, max_tokens, attempts, values)
+            measured_by_set.setdefault(set_report.set, {}).setdefault(arm_run.arm, []).append(measured)
+    tables = []
+    for set_name, measured_by_arm in measured_by_set.items():
+        baselines = [arm_name for arm_name in study.against if arm_name in measured_by_arm]
+        tables.append(arms.table(set_name, measured_by_arm, descriptions, baselines))
     result = Result(
         study=recipe.name, fingerprint=fingerprint, failed=dict(failed), about=arms.ABOUT, tables=tuple(tables)
     )

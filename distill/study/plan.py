@@ -30,9 +30,9 @@ class One:
     role: Role
     """The model that the arm is about."""
     before: tuple[str, ...] = ()
-    """Names of the runs that it goes on from."""
+    """Names of the runs that this run goes on from."""
     student: Path | None = None
-    """The folder of another run that its own `student/` is a link to."""
+    """The folder of another run to which this run's `student/` is a link."""
 
     @property
     def stages(self) -> tuple[StageName, ...]:
@@ -50,96 +50,113 @@ def runs(recipe: Recipe, folder: Path) -> list[One]:
         InputError: an arm needs what no arm before it makes, or its changes are wrong.
     """
     study = of(recipe)
-    return [_one(recipe, study, folder, arm, seed) for seed in study.seeds for arm in study.arms]
+    return [_arm_run(recipe, study, folder, arm, seed) for seed in study.seeds for arm in study.arms]
 
 
 def of(recipe: Recipe) -> Study:
+    """The recipe's study.
+
+    Raises:
+        InputError: it has none.
+    """
     if recipe.study is None:
         raise InputError(f"the recipe {recipe.name} has no `study:`", where="study")
     return recipe.study
 
 
-def is_done(one: One) -> bool:
+def is_done(arm_run: One) -> bool:
     """Whether every stage of a run is fresh."""
-    return linked(one) and all(fresh(one, stage) for stage in one.stages)
+    return linked(arm_run) and all(fresh(arm_run, stage) for stage in arm_run.stages)
 
 
-def fresh(one: One, stage: StageName) -> bool:
-    return pipeline.is_fresh(pipeline.job(one.run, one.recipe, stage, Lines()), stage)
+def fresh(arm_run: One, stage: StageName) -> bool:
+    """Whether nothing is left to do in a stage of a run."""
+    return pipeline.is_fresh(pipeline.job(arm_run.run, arm_run.recipe, stage, Lines()), stage)
 
 
-def todo(ones: Sequence[One]) -> dict[str, tuple[StageName, ...]]:
-    """Run to the stages that are not fresh; what comes after one that is to be done is to be done, too."""
-    left: dict[str, tuple[StageName, ...]] = {}
-    for one in ones:
-        at = 0
-        if linked(one) and not any(left[name] for name in one.before):
-            at = next((place for place, stage in enumerate(one.stages) if not fresh(one, stage)), len(one.stages))
-        left[one.name] = one.stages[at:]
-    return left
+def todo(arm_runs: Sequence[One]) -> dict[str, tuple[StageName, ...]]:
+    """The stages that are not fresh, by run; what comes after one that is to be done is to be done, too."""
+    stale_stages: dict[str, tuple[StageName, ...]] = {}
+    for arm_run in arm_runs:
+        first_stale = 0
+        if linked(arm_run) and not any(stale_stages[name] for name in arm_run.before):
+            stale = (index for index, stage in enumerate(arm_run.stages) if not fresh(arm_run, stage))
+            first_stale = next(stale, len(arm_run.stages))
+        stale_stages[arm_run.name] = arm_run.stages[first_stale:]
+    return stale_stages
 
 
-def expected(one: One, stage: StageName, ones: Sequence[One]) -> float | None:
+def expected(arm_run: One, stage: StageName, arm_runs: Sequence[One]) -> float | None:
     """Seconds that a stage should take: what it took with another seed of the same arm, else in another arm."""
-    others = sorted(ones, key=lambda other: (other.arm != one.arm, other.seed))
-    took = (other.run.stage(stage).get("seconds") for other in others if stage in other.stages)
-    return next((seconds for seconds in took if seconds is not None), None)
+    candidates = sorted(arm_runs, key=lambda other: (other.arm != arm_run.arm, other.seed))
+    durations = (other.run.stage(stage).get("seconds") for other in candidates if stage in other.stages)
+    return next((seconds for seconds in durations if seconds is not None), None)
 
 
-def _one(recipe: Recipe, study: Study, folder: Path, name: str, seed: int) -> One:
-    arm = study.arms[name]
-    chain = []  # from the nearest
-    above = arm.after
-    while above is not None:
-        chain.append(above)
-        above = study.arms[above].after
+def _arm_run(recipe: Recipe, study: Study, folder: Path, arm_name: str, seed: int) -> One:
+    arm = study.arms[arm_name]
+    ancestors = []  # from the nearest
+    ancestor = arm.after
+    while ancestor is not None:
+        ancestors.append(ancestor)
+        ancestor = study.arms[ancestor].after
 
-    def maker(*stages: StageName) -> str:
-        for other in chain:
-            if {*stages} & {*study.arms[other].stages}:
-                return other
+    def arm_making(*stages: StageName) -> str:
+        for ancestor_name in ancestors:
+            if {*stages} & {*study.arms[ancestor_name].stages}:
+                return ancestor_name
         raise InputError(
             f"needs what {' or '.join(stages)} makes, and has neither that stage nor comes after an arm with it",
-            where=f"study.arms.{name}",
+            where=f"study.arms.{arm_name}",
             fix="add the stage, or `after:` an arm that has it",
         )
 
-    def at(other: str) -> Path:
-        return folder / f"{other}-{seed}"
+    def folder_of(name: str) -> Path:
+        return folder / f"{name}-{seed}"
 
-    has = {*arm.stages}
+    own_stages = {*arm.stages}
     changes: dict[str, Any] = {f"{stage}.seed": seed for stage in recipes.ALL}
-    if "filter" in has and "generate" not in has:
-        changes["filter.traces"] = [str(at(maker("generate")))]
-    if "sft" in has and "filter" not in has:
-        changes["sft.data"] = str(at(maker("filter")))
-    made = [stage for stage in arm.stages if stage in _MAKES]
-    role: Role = _MAKES[made[-1]] if made else "base"
+    if "filter" in own_stages and "generate" not in own_stages:
+        changes["filter.traces"] = [str(folder_of(arm_making("generate")))]
+    if "sft" in own_stages and "filter" not in own_stages:
+        changes["sft.data"] = str(folder_of(arm_making("filter")))
+    trained_stages = [stage for stage in arm.stages if stage in _MAKES]
+    role: Role = _MAKES[trained_stages[-1]] if trained_stages else "base"
     changes["eval.models"] = [role]
-    plain = recipe.model_dump(mode="json") | {"study": None, "stages": list(arm.stages)}
-    changed = recipes.build(plain, named={**changes, **arm.set}, where=f"study.arms.{name}")
+    settings = recipe.model_dump(mode="json") | {"study": None, "stages": list(arm.stages)}
+    changed = recipes.build(settings, named={**changes, **arm.set}, where=f"study.arms.{arm_name}")
     student = None
-    if "grpo" in has:
-        if "generate" not in has and not changed.grpo.problems and not changed.grpo.data:
-            changed = recipes.build(changed.model_dump(mode="json"), named={"grpo.data": str(at(maker("generate")))})
-        if "sft" not in has and changed.grpo.start == "student":
-            other = maker("sft", "grpo")
-            student = at(other) / ("grpo" if "grpo" in study.arms[other].stages else "student")
-    return One(name, seed, Run(at(name)), changed, role, tuple(at(other).name for other in chain), student)
+    if "grpo" in own_stages:
+        if "generate" not in own_stages and not changed.grpo.problems and not changed.grpo.data:
+            prompts = str(folder_of(arm_making("generate")))
+            changed = recipes.build(changed.model_dump(mode="json"), named={"grpo.data": prompts})
+        if "sft" not in own_stages and changed.grpo.start == "student":
+            ancestor_name = arm_making("sft", "grpo")
+            student = folder_of(ancestor_name) / ("grpo" if "grpo" in study.arms[ancestor_name].stages else "student")
+    prerequisites = tuple(folder_of(ancestor_name).name for ancestor_name in ancestors)
+    return One(arm_name, seed, Run(folder_of(arm_name)), changed, role, prerequisites, student)
 
 
-def linked(one: One) -> bool:
-    here = one.run.student
-    return one.student is None or (here.is_symlink() and here.resolve() == one.student.resolve())
+def linked(arm_run: One) -> bool:
+    """Whether `student/` is the link that the arm asks for, if it asks for one."""
+    link_path = arm_run.run.student
+    return arm_run.student is None or (link_path.is_symlink() and link_path.resolve() == arm_run.student.resolve())
 
 
-def link(one: One) -> None:
-    if one.student is None or linked(one):
+def link(arm_run: One) -> None:
+    """Make `student/` the link that the arm asks for.
+
+    Raises:
+        InputError: the run has a student of its own.
+    """
+    if arm_run.student is None or linked(arm_run):
         return
-    here = one.run.student
-    if here.exists() and not here.is_symlink():
-        raise InputError("holds a student of its own", where=str(here), fix="move it away: the arm brings another's")
-    with writing(here):
-        here.parent.mkdir(parents=True, exist_ok=True)
-        here.unlink(missing_ok=True)
-        here.symlink_to(os.path.relpath(one.student, here.parent), target_is_directory=True)
+    link_path = arm_run.run.student
+    if link_path.exists() and not link_path.is_symlink():
+        raise InputError(
+            "holds a student of its own", where=str(link_path), fix="move it away: the arm brings another's"
+        )
+    with writing(link_path):
+        link_path.parent.mkdir(parents=True, exist_ok=True)
+        link_path.unlink(missing_ok=True)
+        link_path.symlink_to(os.path.relpath(arm_run.student, link_path.parent), target_is_directory=True)

@@ -15,131 +15,136 @@ from multiprocessing.process import BaseProcess
 
 from distill import pipeline
 from distill.errors import DistillError, RunError, Stopped, writing
-from distill.machine import hardware, workers
+from distill.machine import hardware
+from distill.machine import workers as parent
 from distill.progress import LOG, Lines, Progress, log_to
 from distill.run import Run
 from distill.study import plan
 from distill.study.plan import One
 
 
-def do_all(ones: Sequence[One], at_once: int, progress: Progress) -> dict[str, str]:
-    """Do every run once those that it needs are done; returns which failed, or miss one that did, and why.
+def do_all(arm_runs: Sequence[One], at_once: int, progress: Progress) -> dict[str, str]:
+    """Do every run once those that it needs are done; return why a run failed, or which failed one it needs, by name.
 
     Raises:
         InputError, Stopped: at once; runs at work are told to stop.
     """
     failed: dict[str, str] = {}
-    waiting, working = list(ones), list[_Worker]()
+    pending = list(arm_runs)
+    workers: list[_RunProcess] = []
     try:
-        while waiting or working:
-            ahead = {one.name for one in waiting} | {worker.one.name for worker in working}
-            one = next((one for one in waiting if ahead.isdisjoint(one.before)), None)
-            if one is None or len(working) == at_once:
-                worker = _next_to_end(working)
-                name, why = worker.one.name, worker.end()
+        while pending or workers:
+            unfinished = {arm_run.name for arm_run in pending} | {worker.arm_run.name for worker in workers}
+            arm_run = next((arm_run for arm_run in pending if unfinished.isdisjoint(arm_run.before)), None)
+            if arm_run is None or len(workers) == at_once:
+                worker = _next_to_end(workers)
+                name = worker.arm_run.name
+                failure = worker.end()
             else:
-                waiting.remove(one)
-                name, why = one.name, next((f"needs {other}" for other in one.before if other in failed), "")
-                if not why and not plan.is_done(one):
-                    LOG.info("%s: starts (%s)", name, ", ".join(one.stages))
+                pending.remove(arm_run)
+                name = arm_run.name
+                failure = next((f"needs {needed}" for needed in arm_run.before if needed in failed), "")
+                if not failure and not plan.is_done(arm_run):
+                    LOG.info("%s: starts (%s)", name, ", ".join(arm_run.stages))
                     if at_once > 1:
-                        working.append(_Worker.start(one, max(1, len(hardware.processors()) // at_once)))
+                        workers.append(_RunProcess.start(arm_run, max(1, len(hardware.processors()) // at_once)))
                     else:
-                        why = _tried(one, progress)
-            if why:
-                failed[name] = why
-                LOG.error("%s: %s", name, why)
+                        failure = _run_here(arm_run, progress)
+            if failure:
+                failed[name] = failure
+                LOG.error("%s: %s", name, failure)
     finally:
-        for worker in working:
+        for worker in workers:
             worker.process.terminate()
-        for worker in working:
+        for worker in workers:
             worker.process.join()
     return failed
 
 
-def _tried(one: One, progress: Progress) -> str:
-    """Do a run here; why it failed, or nothing."""
+def _run_here(arm_run: One, progress: Progress) -> str:
+    """Do a run in this process; return why it failed, or nothing."""
     try:
-        _do(one, progress)
+        _run_stages(arm_run, progress)
     except RunError as error:  # the other runs have their worth
         return str(error)
     return ""
 
 
-def _next_to_end(working: list[_Worker]) -> _Worker:
-    """Wait for one to end and take it out."""
-    (ended, *_) = wait([worker.process.sentinel for worker in working])
-    worker = next(worker for worker in working if worker.process.sentinel == ended)
-    working.remove(worker)
+def _next_to_end(workers: list[_RunProcess]) -> _RunProcess:
+    """Wait for a process to end and take it out of the list."""
+    (ended, *_) = wait([worker.process.sentinel for worker in workers])
+    worker = next(worker for worker in workers if worker.process.sentinel == ended)
+    workers.remove(worker)
     return worker
 
 
-def _do(one: One, progress: Progress) -> None:
-    """All stages of one run, told in its own log.txt, too."""
-    with _logged(one.run):
-        plan.link(one)
-        for _ in pipeline.run_stages(one.run, one.recipe, one.stages, progress):
+def _run_stages(arm_run: One, progress: Progress) -> None:
+    """Run all stages of one run, logged in its own log.txt, too."""
+    with _logged(arm_run.run):
+        plan.link(arm_run)
+        for _ in pipeline.run_stages(arm_run.run, arm_run.recipe, arm_run.stages, progress):
             pass
 
 
 @contextlib.contextmanager
 def _logged(run: Run) -> Iterator[None]:
     with writing(run.log):
-        file = log_to(run.log)
+        handler = log_to(run.log)
     try:
         yield
     finally:
-        LOG.removeHandler(file)
-        file.close()
+        LOG.removeHandler(handler)
+        handler.close()
 
 
 @dataclass
-class _Worker:
+class _RunProcess:
     """A process that does one run with its share of the cores."""
 
-    one: One
+    arm_run: One
     process: BaseProcess
-    says: Connection
+    pipe: Connection
 
     @staticmethod
-    def start(one: One, threads: int) -> _Worker:
+    def start(arm_run: One, threads: int) -> _RunProcess:
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(one, threads, theirs), name=one.name)
+        reading_end, writing_end = context.Pipe(duplex=False)
+        process = context.Process(target=_process_main, args=(arm_run, threads, writing_end), name=arm_run.name)
         process.start()
-        theirs.close()
-        return _Worker(one, process, ours)
+        writing_end.close()
+        return _RunProcess(arm_run, process, reading_end)
 
     def end(self) -> str:
-        """Why it failed, or nothing.
+        """Wait for the end; return why the run failed, or nothing.
 
         Raises:
             Stopped: it was told to stop.
         """
         self.process.join()
-        stopped, said = False, f"its process ended with status {self.process.exitcode}"
+        stopped = False
+        reason = f"its process ended with status {self.process.exitcode}"
         with contextlib.suppress(EOFError):
-            stopped, said = self.says.recv()
+            stopped, reason = self.pipe.recv()
         if stopped:
-            raise Stopped(f"{self.one.name}: {said}")
-        return said if self.process.exitcode else ""
+            raise Stopped(f"{self.arm_run.name}: {reason}")
+        return reason if self.process.exitcode else ""
 
 
-def _work(one: One, threads: int, says: Connection) -> None:
-    """A worker's life: one run; tells why it failed."""
-    workers.end_with_parent()
+def _process_main(arm_run: One, threads: int, pipe: Connection) -> None:
+    """Do one run in a process of its own; send why it failed."""
+    parent.end_with_parent()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # before torch is there
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    screen = logging.StreamHandler(sys.stderr)
-    screen.setFormatter(logging.Formatter(f"{one.name}: %(message)s"))
-    screen.setLevel(logging.INFO)
-    LOG.addHandler(screen)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"{arm_run.name}: %(message)s"))
+    handler.setLevel(logging.INFO)
+    LOG.addHandler(handler)
     LOG.setLevel(logging.DEBUG)
     try:
-        _do(one, Lines())
+        _run_stages(arm_run, Lines())
     except DistillError as error:
-        says.send((isinstance(error, Stopped), str(error)))
+        pipe.send((isinstance(error, Stopped), str(error)))
         sys.exit(1)
     except KeyboardInterrupt:
-        says.send((True, "stopped; the same command goes on from there"))
+        pipe.send((True, "stopped; the same command goes on from there"))
         sys.exit(1)

@@ -15,7 +15,7 @@ from distill.types import Outcome, Problem, Trace, content_id
 
 class Verifier(Protocol):
     def verify(self, gold: Any, text: str) -> Outcome:
-        """Judge `text`, what the model said after its reasoning, against the gold answer.
+        """Judge `text`, the model's reply after its reasoning, against the gold answer.
 
         Raises:
             InputError: the gold itself is malformed. Anything in `text` is an outcome, never an exception.
@@ -23,7 +23,7 @@ class Verifier(Protocol):
         ...
 
     def key(self, gold: Any, text: str) -> Hashable | None:
-        """What the answer in `text` amounts to, so that equal answers can be counted for cons@k; None without one."""
+        """What the answer in `text` amounts to, so that equal answers can be counted for cons@k; None for no answer."""
         ...
 
 
@@ -41,13 +41,16 @@ class Verifiers:
     """Builds each verifier that a problem names once, and applies it to traces."""
 
     def __init__(self) -> None:
-        self._built: dict[str, Verifier] = {}
+        self._verifiers: dict[str, Verifier] = {}
 
     def of(self, problem: Problem) -> Verifier:
-        spec = content_id(problem.verifier)
-        if spec not in self._built:
-            self._built[spec] = plugins.build("verifiers", problem.verifier, where=f"verifier of problem {problem.id}")
-        return self._built[spec]
+        """The problem's own verifier."""
+        spec_id = content_id(problem.verifier)
+        if spec_id not in self._verifiers:
+            self._verifiers[spec_id] = plugins.build(
+                "verifiers", problem.verifier, where=f"verifier of problem {problem.id}"
+            )
+        return self._verifiers[spec_id]
 
     def judge(self, problem: Problem, trace: Trace) -> Outcome:
         """Three-valued verdict on a trace; without reasoning's end or without a gold there is nothing to compare."""
@@ -66,4 +69,7 @@ class Verifiers:
         return verifier.verify(problem.answer, answer)
 
     def key(self, problem: Problem, trace: Trace) -> Hashable | None:
-        return None if trace.answer is None else self.of(problem).key(problem.answer, trace.answer)
+        """What the trace's answer amounts to; None for no answer."""
+        if trace.answer is None:
+            return None
+        return self.of(problem).key(problem.answer, trace.answer)

@@ -27,11 +27,14 @@ class Config(Record):
 def letter(answer: str) -> str | None:
     """The one letter that an answer names, or None."""
     plain = _WRAPPED.sub(r"\1", answer).strip(" \t\n$*")
-    if alone := _ALONE.fullmatch(plain):
+    alone = _ALONE.fullmatch(plain)
+    if alone:
         return alone[1].upper()
-    if labelled := _LABELLED.fullmatch(plain):
+    labelled = _LABELLED.fullmatch(plain)
+    if labelled:
         named = labelled[1] or labelled[2]
-        return named if set(_LETTER.findall(labelled[3])) <= {named} else None
+        if set(_LETTER.findall(labelled[3])) <= {named}:
+            return named
     return None
 
 
@@ -45,14 +48,17 @@ class Choice:
         answer = letter(stated(text))
         if answer is None:
             return wrong("ambiguous", stated(text)) if marked(text) else wrong("no_answer")
-        return RIGHT if answer == expected else wrong("wrong_answer", f"{answer}, not {expected}")
+        if answer != expected:
+            return wrong("wrong_answer", f"{answer}, not {expected}")
+        return RIGHT
 
     def key(self, gold: Any, text: str) -> Hashable | None:
         return None if hedged(text) else letter(stated(text))
 
     def examples(self, gold: Any) -> Examples:
-        named = letter(gold) or "A"
-        return Examples("choice", [named, f"({named})", f"\\text{{{named}}}"], [chr(ord("A") + (ord(named) - 64) % 10)])
+        right = letter(gold) or "A"
+        next_letter = chr(ord("A") + (ord(right) - 64) % 10)
+        return Examples("choice", [right, f"({right})", f"\\text{{{right}}}"], [next_letter])
 
 
 def build(config: Config) -> Choice:

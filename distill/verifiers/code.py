@@ -26,28 +26,29 @@ from distill.programs.gold import Asserts, gold, normal, program
 from distill.sandbox import Interactive, Limits, Sandbox
 from distill.types import Outcome, Record, content_id
 
-_MEMORIES = 20_000
-"""Verdicts that are remembered."""
+_MAX_REMEMBERED = 20_000
+"""Outcomes that are remembered."""
 
 
 class Config(Record):
     seconds: float = Field(10.0, gt=0)
     """Wall time of one test by input and output, or of all assert tests together."""
     memory: int = Field(1024, ge=64)
-    """MiB."""
+    """Memory that the program may use, MiB."""
     processes: int = Field(16, ge=3)
+    """Processes and threads that the program may have at once."""
     output: int = Field(4, ge=1)
     """MiB that one test may print, or one call return."""
     tolerance: float | None = Field(None, gt=0)
     """How far numbers in an output may be off, absolutely or relatively; None: not at all."""
     sandbox: dict[str, Any] = {"kind": "bubblewrap"}
-    """Kind and settings; assert tests need one that can be talked to, such as bubblewrap."""
+    """Kind and settings of the sandbox; assert tests need one that can be talked to, such as bubblewrap."""
 
 
 class Code:
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._known: dict[str, Outcome] = {}
+        self._outcomes: dict[str, Outcome] = {}
 
     @cached_property
     def _sandbox(self) -> Sandbox:
@@ -73,7 +74,7 @@ class Code:
         if not code:
             return Outcome(passed=False, reason="no_code", score=0.0)
         key = content_id(gold_answer, code.encode("utf-8", "replace").decode())
-        if key not in self._known:
+        if key not in self._outcomes:
             sandbox = self._sandbox  # a machine without a sandbox is an error, not a verdict
             try:
                 if isinstance(tests, Asserts):
@@ -82,10 +83,10 @@ class Code:
                     outcome = output_tests.outcome(sandbox, code, tests, self._limits(), self._config.tolerance)
             except BackendError as error:
                 return Outcome(passed=None, reason="sandbox_error", detail=error.what[:200])
-            if len(self._known) >= _MEMORIES:
-                self._known.clear()
-            self._known[key] = outcome
-        return self._known[key]
+            if len(self._outcomes) >= _MAX_REMEMBERED:
+                self._outcomes.clear()
+            self._outcomes[key] = outcome
+        return self._outcomes[key]
 
     def key(self, gold_answer: Any, text: str) -> Hashable | None:
         """The program without empty lines and trailing blanks."""
@@ -102,15 +103,16 @@ class Code:
         )
 
     def _by_asserts(self, tests: Asserts, code: str) -> Outcome:
-        text = f"{tests.prompt}\n{code}" if tests.prompt else code
-        report = self._examiner.examine(text, tests.model_dump(), self._limits())
+        source = f"{tests.prompt}\n{code}" if tests.prompt else code
+        report = self._examiner.examine(source, tests.model_dump(), self._limits())
         if report["passed"]:
             return RIGHT
-        undecidable = report["reason"] == "unsupported_tests"
-        share = None if undecidable else min(report["right"] / max(report["total"], 1), 0.99)
-        return Outcome(
-            passed=None if undecidable else False, reason=report["reason"], score=share, detail=report["detail"][:200]
-        )
+        reason = report["reason"]
+        detail = report["detail"][:200]
+        if reason == "unsupported_tests":
+            return Outcome(passed=None, reason=reason, score=None, detail=detail)
+        score = min(report["right"] / max(report["total"], 1), 0.99)
+        return Outcome(passed=False, reason=reason, score=score, detail=detail)
 
 
 def build(config: Config) -> Code:

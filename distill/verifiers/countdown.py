@@ -57,8 +57,9 @@ class Countdown:
             expression = Expression(answer)
         except (ValueError, ZeroDivisionError):
             return "".join(answer.split())
-        valid = Counter(expression.numbers) == Counter(task.numbers)
-        return expression.value if valid else "".join(answer.split())
+        if Counter(expression.numbers) == Counter(task.numbers):
+            return expression.value
+        return "".join(answer.split())
 
 
 def _read(gold: Any) -> Gold:

@@ -32,8 +32,9 @@ class Exact:
         text = " ".join(unicodedata.normalize("NFC", text).split())
         if not self._config.case:
             text = text.casefold()
-        # an answer of nothing but punctuation stays as it is
-        return text if self._config.punctuation else text.strip(_EDGES) or text
+        if self._config.punctuation:
+            return text
+        return text.strip(_EDGES) or text  # an answer of nothing but punctuation stays as it is
 
     def verify(self, gold: Any, text: str) -> Outcome:
         golds = [gold] if isinstance(gold, str) else gold
@@ -44,7 +45,9 @@ class Exact:
         answer = self._normal(stated(text))
         if not answer:
             return wrong("no_answer")
-        return RIGHT if answer in map(self._normal, golds) else wrong("wrong_answer", f"{answer:.80}, not {golds[0]}")
+        if answer in map(self._normal, golds):
+            return RIGHT
+        return wrong("wrong_answer", f"{answer:.80}, not {golds[0]}")
 
     def key(self, gold: Any, text: str) -> Hashable | None:
         return None if hedged(text) else self._normal(stated(text)) or None

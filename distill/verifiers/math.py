@@ -36,8 +36,8 @@ class Math:
         if not text.strip():
             return wrong("no_answer")
         outcomes = []
-        for one in golds:
-            outcomes.append(_compare(one, text))
+        for accepted_gold in golds:
+            outcomes.append(_compare(accepted_gold, text))
             if outcomes[-1].passed:
                 return outcomes[-1]
         return next((outcome for outcome in outcomes if outcome.passed is None), outcomes[0])
@@ -50,93 +50,107 @@ class Math:
         answer = final.answer(text)[0][-latex.LONGEST :]
         answer = latex.unlabelled(answer, "")[0]
         quantity = quantities.split(answer)
-        return _key(latex.normal(quantity.value if quantity and quantity.sure else answer))
+        if quantity and quantity.sure:
+            answer = quantity.value
+        return _key(latex.normal(answer))
 
     def examples(self, gold: Any) -> Examples:
-        return variants.of(_gold(_read(gold)[0]))
+        return variants.of(_gold_answer(_read(gold)[0]))
 
 
-def _key(plain: str) -> Hashable:
-    value = number(plain)
-    shape = structure.read(plain) if value is None else None
+def _key(normalised: str) -> Hashable:
+    value = number(normalised)
+    if value is not None:
+        return value
+    shape = structure.read(normalised)
     if shape and not shape.ordered:
         return frozenset(map(_key, shape.parts))
-    return plain if value is None else value
+    return normalised
 
 
 def _read(gold: Any) -> list[str]:
     golds = gold if isinstance(gold, list | tuple) else [gold]
-    plain = all(isinstance(g, str | int | float) and not isinstance(g, bool) and str(g).strip() for g in golds)
-    if not golds or not plain:
+    well_formed = all(
+        isinstance(gold_answer, str | int | float) and not isinstance(gold_answer, bool) and str(gold_answer).strip()
+        for gold_answer in golds
+    )
+    if not golds or not well_formed:
         raise InputError(f"not a gold of `math`: {gold!r:.100}", fix="give a string or a list of strings")
-    return [str(g) for g in golds]
+    return [str(gold_answer) for gold_answer in golds]
 
 
 @lru_cache(1 << 14)
-def _gold(gold: str) -> str:
+def _gold_answer(gold: str) -> str:
     return final.gold(gold)
 
 
 def _compare(gold: str, text: str) -> Outcome:
-    gold = _gold(gold)
-    answer, alone = final.answer(text, percent=latex.normal(gold).endswith("%"))
-    if alone and len(answer) > latex.LONGEST:
+    gold = _gold_answer(gold)
+    answer, bare = final.answer(text, percent=latex.normal(gold).endswith("%"))
+    if bare and len(answer) > latex.LONGEST:
         return Outcome(passed=None, reason="too_costly", detail=answer[:80])
-    same: bool | Outcome | None = _plainly(gold, answer, alone) if len(answer) <= latex.LONGEST else None
-    if same is None:
-        if unfit := _unfit(gold, answer, alone):
-            return unfit
-        same = _algebraically(gold, answer, alone)
-    if isinstance(same, Outcome):
-        return same
-    return RIGHT if same else wrong("wrong_answer", f"{answer[-80:]}, not {gold:.80}")
+    is_equal: bool | Outcome | None = None
+    if len(answer) <= latex.LONGEST:
+        is_equal = _without_library(gold, answer, bare)
+    if is_equal is None:
+        is_equal = _unfit_for_library(gold, answer, bare) or _by_library(gold, answer, bare)
+    if isinstance(is_equal, Outcome):
+        return is_equal
+    return RIGHT if is_equal else wrong("wrong_answer", f"{answer[-80:]}, not {gold:.80}")
 
 
 @lru_cache(1 << 14)
-def _plainly(gold: str, answer: str, alone: bool) -> bool | None:
+def _without_library(gold: str, answer: str, bare: bool) -> bool | None:
     """The verdict of strings, exact fractions and units; None where it takes algebra."""
-    if not alone:
-        left, right = latex.normal(gold), latex.normal(answer)
-        return left == right or (False if latex.conflict(left, right) else None)
+    if not bare:
+        plain_gold = latex.normal(gold)
+        plain_answer = latex.normal(answer)
+        if plain_gold == plain_answer:
+            return True
+        return False if latex.conflict(plain_gold, plain_answer) else None
     gold, answer = latex.unlabelled(symbols.latex(gold), symbols.latex(answer))
     sides = quantities.without(gold, answer)
     if isinstance(sides, bool):
         return sides
-    left, right = map(latex.normal, sides)
+    plain_gold, plain_answer = map(latex.normal, sides)
     letters = choice.letter(gold), choice.letter(answer)
     if letters[0] and letters[1]:
         return letters[0] == letters[1]
-    if letters[0] and len(left) > 3:  # "(C) Cecile": the option's text will do as well
-        left = re.sub(r"^\(?[A-J][).:]\s*", "", left, flags=re.IGNORECASE)
-    return latex.decide(left, latex.clock(right) if number(left) is not None else right)
+    if letters[0] and len(plain_gold) > 3:  # "(C) Cecile": the option's text will do as well
+        plain_gold = re.sub(r"^\(?[A-J][).:]\s*", "", plain_gold, flags=re.IGNORECASE)
+    if number(plain_gold) is not None:
+        plain_answer = latex.clock(plain_answer)
+    return latex.decide(plain_gold, plain_answer)
 
 
-def _unfit(gold: str, answer: str, alone: bool) -> Outcome | None:
-    """Why a pair is kept from the library: it costs too much, or the library would only guess."""
+def _unfit_for_library(gold: str, answer: str, bare: bool) -> Outcome | None:
+    """The outcome of a pair that is kept from the library: it costs too much, or the library would only guess."""
     if latex.explosive(answer):
         return Outcome(passed=None, reason="too_costly", detail=answer[:80])
-    if not alone and final.CODE.search(answer):
+    if not bare and final.CODE.search(answer):
         return wrong("not_an_answer", answer)
-    if not alone and latex.words(latex.normal(gold)):
+    if not bare and latex.words(latex.normal(gold)):
         return wrong("no_answer", answer[-80:])  # a word that prose does not state as its answer
-    if alone and any(sign in gold + answer for sign in ("...", "dots", "…")):
+    if bare and any(sign in gold + answer for sign in ("...", "dots", "…")):
         return Outcome(passed=None, reason="undecidable", detail=f"ellipsis: {answer:.80}")
     return None
 
 
 @lru_cache(1 << 16)
-def _algebraically(gold: str, answer: str, alone: bool) -> bool | Outcome:
+def _by_library(gold: str, answer: str, bare: bool) -> bool | Outcome:
     """The library's verdict on the whole, or on each part of a list, tuple or matrix."""
     try:
-        if not alone:
-            return _ask(gold, answer.replace("−", "-"), False)
+        if not bare:
+            return _ask_library(gold, answer.replace("−", "-"), False)
         sides = quantities.without(symbols.latex(gold), symbols.latex(answer))
         if not isinstance(sides, bool):
             shapes = [structure.read(latex.normal(side)) for side in sides]
-            if shapes[0] and shapes[1] and (parts := structure.same(shapes[0], shapes[1], _part)) is not None:
-                return parts
-            return _ask(*sides, True)
-        return _ask(gold, answer, alone)
+            if shapes[0] and shapes[1]:
+                equal_by_parts = structure.same(shapes[0], shapes[1], _part)
+                if equal_by_parts is not None:
+                    return equal_by_parts
+            return _ask_library(*sides, True)
+        return _ask_library(gold, answer, bare)
     except killable.Lost as error:
         return Outcome(passed=None, reason="timeout" if isinstance(error, killable.Timeout) else "worker_died")
     except killable.Failed as error:  # the library raises nearly anything on odd LaTeX
@@ -144,13 +158,15 @@ def _algebraically(gold: str, answer: str, alone: bool) -> bool | Outcome:
 
 
 def _part(gold: str, part: str) -> bool:
-    plain = latex.decide(gold, part)
-    return _ask(gold, part, True) if plain is None else plain
+    opinion = latex.decide(gold, part)
+    if opinion is None:
+        return _ask_library(gold, part, True)
+    return opinion
 
 
 @lru_cache(1 << 16)
-def _ask(gold: str, answer: str, alone: bool) -> bool:
-    return bool(killable.shared().call(algebra.equal, gold, answer, alone))
+def _ask_library(gold: str, answer: str, bare: bool) -> bool:
+    return bool(killable.shared().call(algebra.equal, gold, answer, bare))
 
 
 def build(config: Config) -> Math:

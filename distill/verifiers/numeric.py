@@ -22,8 +22,9 @@ from distill.types import Outcome, Record
 
 class Config(Record):
     absolute: float = Field(0.0, ge=0)
+    """How far an answer may be from the gold; an answer within either tolerance passes."""
     relative: float = Field(1e-6, ge=0)
-    """Share of the gold's size; an answer within either tolerance passes."""
+    """How far an answer may be from the gold, as a share of the gold's size."""
 
 
 class Numeric:
@@ -37,16 +38,22 @@ class Numeric:
         answer = number(stated(text))
         if answer is None:
             return wrong("not_a_number", stated(text)) if marked(text) else wrong("no_answer")
-        allowed = max(Fraction(self._config.absolute), abs(expected) * Fraction(self._config.relative))
-        return RIGHT if abs(answer - expected) <= allowed else wrong("wrong_answer", f"{stated(text):.80}, not {gold}")
+        if abs(answer - expected) <= self._tolerance(expected):
+            return RIGHT
+        return wrong("wrong_answer", f"{stated(text):.80}, not {gold}")
+
+    def _tolerance(self, expected: Fraction) -> Fraction:
+        return max(Fraction(self._config.absolute), abs(expected) * Fraction(self._config.relative))
 
     def key(self, gold: Any, text: str) -> Hashable | None:
         return None if hedged(text) else number(stated(text))
 
     def examples(self, gold: Any) -> Examples:
         value = _read(gold)
-        far = 2 * max(Fraction(self._config.absolute), abs(value) * Fraction(self._config.relative)) + 1
-        return Examples(variants.number_type(str(gold)), [str(gold), str(value)], [str(value + far), str(value - far)])
+        clearance = 2 * self._tolerance(value) + 1
+        return Examples(
+            variants.number_type(str(gold)), [str(gold), str(value)], [str(value + clearance), str(value - clearance)]
+        )
 
 
 def _read(gold: Any) -> Fraction:

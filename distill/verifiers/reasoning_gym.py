@@ -31,18 +31,19 @@ from distill.verifiers import countdown, exact
 
 _LONGEST = 20_000
 """Characters of an answer; the longest gold of any task has a few thousand."""
-_START = 60.0
+_IMPORT_SECONDS = 60.0
 """Seconds of wall time that importing reasoning-gym may take on a busy machine."""
-_FOREVER = 1e7
+_NO_LIMIT = 1e7
+"""Wall seconds of a session, which stays open for all answers."""
 
 
 class Config(Record):
     threshold: float = Field(1.0, gt=0, le=1)
     """Least score that passes."""
     seconds: float = Field(5.0, gt=0)
-    """CPU time of one answer."""
+    """CPU seconds that scoring one answer may take."""
     memory: int = Field(2048, ge=256)
-    """MiB."""
+    """Memory that the scorers may use, MiB."""
 
 
 class ReasoningGym:
@@ -66,11 +67,15 @@ class ReasoningGym:
         if entry["task"] == "game_of_life_halting":
             return self._exact.verify(str(entry["answer"]), text)
         answer = stated(text)
-        if hedged(text) or not answer or len(answer) > _LONGEST:
-            return (
-                HEDGED if hedged(text) else wrong("too_long" if answer else "no_answer", f"{len(answer):,} characters")
-            )
+        if hedged(text):
+            return HEDGED
+        if not answer or len(answer) > _LONGEST:
+            return wrong("too_long" if answer else "no_answer", f"{len(answer):,} characters")
         _ = self._sandbox, self._package  # what is missing on this machine is an error, not a verdict
+        return self._scored(entry, answer)
+
+    def _scored(self, entry: dict[str, Any], answer: str) -> Outcome:
+        """The outcome by the task's own scorer."""
         try:
             reply = self._ask(entry, answer)
         except BackendError as error:
@@ -101,12 +106,12 @@ class ReasoningGym:
     @cached_property
     def _package(self) -> str:
         """The folder that holds reasoning-gym; it is never imported here."""
-        found = importlib.util.find_spec("reasoning_gym")
-        if found is None or found.origin is None:
+        spec = importlib.util.find_spec("reasoning_gym")
+        if spec is None or spec.origin is None:
             raise InputError(
                 "needs reasoning-gym", where="verifier reasoning_gym", fix="pip install 'distill[reasoning-gym]'"
             )
-        return str(Path(found.origin).parent.parent)
+        return str(Path(spec.origin).parent.parent)
 
     @cached_property
     def _sandbox(self) -> Interactive:
@@ -117,16 +122,18 @@ class ReasoningGym:
     def _ask(self, entry: dict[str, Any], answer: str) -> dict[str, Any]:
         seconds = ceil(self._config.seconds)
         facts = {name: value for name, value in entry.items() if name != "task"}
-        wanted = {"task": entry["task"], "entry": facts, "answer": answer, "seconds": seconds}
-        told = json.dumps(wanted).encode() + b"\n"
+        request = {"task": entry["task"], "entry": facts, "answer": answer, "seconds": seconds}
+        request_line = json.dumps(request).encode() + b"\n"
         with self._lock:
-            worker, wait = self._worker, 3 * seconds + 5.0  # others may want the processor, too
+            worker = self._worker
+            patience = 3 * seconds + 5.0  # others may want the processor, too
             if worker is None or not worker.alive:
                 files = {"gym.py": Path(gym.__file__).read_bytes()}
-                limits = Limits(seconds=_FOREVER, memory=self._config.memory)
+                limits = Limits(seconds=_NO_LIMIT, memory=self._config.memory)
                 worker = self._sandbox.open(files, ["python", "-I", "gym.py", self._package], limits)
-                self._worker, wait = worker, wait + _START
-            reply: dict[str, Any] = json.loads(worker.ask(told, wait))
+                self._worker = worker
+                patience += _IMPORT_SECONDS
+            reply: dict[str, Any] = json.loads(worker.ask(request_line, patience))
         return reply
 
 

@@ -47,52 +47,57 @@ def refused(source: str, answer: str) -> str:
 def _is_mathematics(name: str) -> bool:
     import sympy  # type: ignore[import-untyped,unused-ignore]
 
-    found = getattr(sympy, name, getattr(builtins, name, None))
-    return found is None or isinstance(found, sympy.FunctionClass | sympy.Basic)
+    symbol = getattr(sympy, name, getattr(builtins, name, None))
+    return symbol is None or isinstance(symbol, sympy.FunctionClass | sympy.Basic)
 
 
 def _tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(map(_tuples, value))
+    return value
 
 
-def _score(scorer: Any, wanted: dict[str, Any]) -> dict[str, Any]:
-    entry = _tuples(wanted["entry"]) if wanted["task"] in _TUPLES else wanted["entry"]
+def _score(scorer: Any, request: dict[str, Any]) -> dict[str, Any]:
+    entry = request["entry"]
+    if request["task"] in _TUPLES:
+        entry = _tuples(entry)
     try:
-        return {"score": float(scorer(wanted["answer"], entry))}
+        return {"score": float(scorer(request["answer"], entry))}
     except Exception as error:  # noqa: BLE001  a named boundary: scorers raise nearly anything on odd answers
-        said = f"{type(error).__name__}: {error}"[:200]
+        message = f"{type(error).__name__}: {error}"[:200]
     try:
         scorer(entry["answer"], entry)
     except Exception:  # noqa: BLE001  as above
-        return {"error": said}
-    return {"unreadable": said}  # it can score the gold, so it is the answer that it could not read
+        return {"error": message}
+    return {"unreadable": message}  # it can score the gold, so it is the answer that it could not read
 
 
-def _forked(told: int, scorer: Any, wanted: dict[str, Any]) -> None:
-    if (child := os.fork()) == 0:
+def _forked(replies_fd: int, scorer: Any, request: dict[str, Any]) -> None:
+    child = os.fork()
+    if child == 0:
         try:
-            resource.setrlimit(resource.RLIMIT_CPU, (wanted["seconds"], wanted["seconds"] + 1))
-            os.write(told, json.dumps(_score(scorer, wanted)).encode() + b"\n")
+            resource.setrlimit(resource.RLIMIT_CPU, (request["seconds"], request["seconds"] + 1))
+            os.write(replies_fd, json.dumps(_score(scorer, request)).encode() + b"\n")
             os._exit(0)
         finally:
             os._exit(1)
     _, status = os.waitpid(child, 0)
     if status:
-        os.write(told, json.dumps({"died": os.waitstatus_to_exitcode(status)}).encode() + b"\n")
+        os.write(replies_fd, json.dumps({"died": os.waitstatus_to_exitcode(status)}).encode() + b"\n")
 
 
 def main() -> None:
-    told = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 1)
+    replies_fd = os.dup(1)
+    null_fd = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null_fd, 1)
     import reasoning_gym
 
     scorers: dict[str, tuple[Any, str]] = {}
-    for line in sys.stdin:
-        wanted = json.loads(line)
-        task = wanted["task"]
+    for request_line in sys.stdin:
+        request = json.loads(request_line)
+        task = request["task"]
         reply: dict[str, Any] = {}
         try:
             if task not in scorers:
@@ -101,12 +106,13 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001  a named boundary: whatever it raises, there is no such scorer
             reply = {"unknown": f"{error}"[:200]}
         else:
-            if why := refused(scorers[task][1], wanted["answer"]):
-                reply = {"refused": why}
+            refusal = refused(scorers[task][1], request["answer"])
+            if refusal:
+                reply = {"refused": refusal}
         if reply:
-            os.write(told, json.dumps(reply).encode() + b"\n")
+            os.write(replies_fd, json.dumps(reply).encode() + b"\n")
         else:
-            _forked(told, scorers[task][0], wanted)
+            _forked(replies_fd, scorers[task][0], request)
 
 
 if __name__ == "__main__":
