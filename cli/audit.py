@@ -28,7 +28,7 @@ def show(audit: Audit, console: Console) -> None:
         # without colours the two parts would look alike
         start = shortened(row.learnt)[:40]
         console.print(Text(f"learnt from {plain(start)!r} on, {row.eos} included"), soft_wrap=True)
-    console.print(Text(f"audit: {audit.words}"), soft_wrap=True)
+    console.print(Text(f"audit: {audit.summary}"), soft_wrap=True)
     for warning in audit.warnings:
         console.print(Text(f"warning: {plain(warning)}", style="yellow"), soft_wrap=True)
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from distill import pipeline
 from distill.errors import InputError, RunError, suggest, writing
 from distill.machine import slurm
-from distill.progress import Lines
-from distill.recipe import ALL, Launcher, Recipe, StageName
+from distill.progress import LogLines
+from distill.recipe import ALL_STAGES, Launcher, Recipe, StageName
 from distill.run import Run
 
 from .stages import resolve
@@ -29,7 +29,7 @@ class Script(NamedTuple):
     """Nodes, GPUs or CPUs, and time that the job asks for, in words."""
 
 
-def wanted(stage: StageName | None, on: str | None, submit: bool, forecast: int | None) -> bool:
+def wants_batch_jobs(stage: StageName | None, on: str | None, submit: bool, forecast: int | None) -> bool:
     """Whether the command is to become batch jobs.
 
     Raises:
@@ -58,7 +58,7 @@ def execute(
     recipe, run = resolve(ref, folder, overrides, options)
     if recipe.study:
         raise InputError(f"the recipe {recipe.name} is a study, which runs here", where="--on slurm")
-    recipe, planned = pipeline.with_scores(run, recipe, (stage,) if stage else recipe.stages)
+    recipe, planned = pipeline.with_grpo_eval(run, recipe, (stage,) if stage else recipe.stages)
     stages = list(planned)
     while stages and is_fresh(run, recipe, stages[0]):
         _say(f"{stages.pop(0)}: unchanged, no job")
@@ -78,19 +78,19 @@ def execute(
 
 def is_done(stage: str, folder: Path) -> bool:
     """Whether the run folder's own recipe has nothing left to do in a stage."""
-    if stage not in ALL:
-        raise InputError(f"unknown stage {stage!r}", fix=suggest(stage, ALL))
+    if stage not in ALL_STAGES:
+        raise InputError(f"unknown stage {stage!r}", fix=suggest(stage, ALL_STAGES))
     recipe, run = resolve(None, folder, [], {})
     return is_fresh(run, recipe, stage)
 
 
 def is_fresh(run: Run, recipe: Recipe, stage: StageName) -> bool:
-    return pipeline.is_fresh(pipeline.job(run, recipe, stage, Lines()), stage)
+    return pipeline.is_fresh(pipeline.job(run, recipe, stage, LogLines()), stage)
 
 
 def _make_script(run: Run, recipe: Recipe, stage: StageName) -> Script:
     """The batch script of a stage; nothing is written."""
-    job = recipe.slurm.of(stage, served=stage == "generate" and _served(recipe.generate.backend))
+    job = recipe.slurm.for_stage(stage, served=stage == "generate" and _served(recipe.generate.backend))
     launcher = recipe.launchers.get(stage, Launcher(python=sys.executable))
     text = slurm.stage_script(stage, recipe.name, run.folder, job, prefix=launcher.prefix, python=launcher.python)
     resources = f"{job.gpus_per_node} GPUs" if job.gpus_per_node else f"{job.cpus} CPUs"
@@ -131,11 +131,11 @@ def _submit(run: Run, scripts: list[Script]) -> None:
     jobs: list[str] = []
     for script in scripts:
         try:
-            jobs.append(slurm.submit(script.path, after=jobs[-1] if jobs else None))
+            jobs.append(slurm.submit(script.path, after_job=jobs[-1] if jobs else None))
         except RunError as error:
             if jobs:
                 raise RunError(
-                    error.what, where=error.where, fix=f"those before it are submitted: scancel {' '.join(jobs)}"
+                    error.message, where=error.where, fix=f"those before it are submitted: scancel {' '.join(jobs)}"
                 ) from error
             raise
         if len(jobs) > 1:

@@ -35,7 +35,7 @@ def execute(folder: Path | None) -> bool:
         if any(finding.status != "ok" for finding in findings):
             note = "; what is missing matters only to who uses it"
         console.print(f"\n`distill run tiny` should work here{note}", highlight=False, markup=False)
-    return doctor.works(findings)
+    return doctor.tiny_should_work(findings)
 
 
 def _row(finding: Finding) -> Table:
@@ -43,7 +43,7 @@ def _row(finding: Finding) -> Table:
     table.add_column(width=13)
     table.add_column(width=7)
     table.add_column(overflow="fold")
-    description = Text(finding.what)
+    description = Text(finding.message)
     if finding.status != "ok" and finding.fix:
         description.append(f"\n→ {finding.fix}", style="bold")
     table.add_row(Text(finding.name, style="bold"), Text(finding.status, style=STYLES[finding.status]), description)

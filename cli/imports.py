@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.console import Console
 
-from distill.progress import Lines, Progress, duration
+from distill.progress import LogLines, Progress, duration
 from distill.run import Run
 from distill.sources import field_maps, imported
 
 from .progress import Bar
-from .stages import messages_to
+from .stages import log_messages_to
 
 
 def execute(source: str, ref: str | None, folder: Path | None, limit: int | None) -> None:
@@ -21,8 +21,8 @@ def execute(source: str, ref: str | None, folder: Path | None, limit: int | None
     run = Run(folder or Path("runs") / field_map.name)
     console = Console()
     error_console = Console(stderr=True)
-    progress: Progress = Bar(error_console) if error_console.is_terminal else Lines()
-    messages_to(run)
+    progress: Progress = Bar(error_console) if error_console.is_terminal else LogLines()
+    log_messages_to(run)
     summary = imported.run(source, field_map, run, limit, progress)
     for line in _lines(summary, field_map.name, run):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

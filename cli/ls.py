@@ -60,7 +60,7 @@ def _students() -> Rows:
 
 
 def _problems() -> Rows:
-    for name in sets.known():
+    for name in sets.shipped_sets():
         problem_set, _, _ = sets.find(name)
         splits = ", ".join(problem_set.splits)
         verifier = problem_set.verifier["kind"]

@@ -138,10 +138,10 @@ def plan(
     def act() -> None:
         from distill.planning.setup import Hardware
 
-        from .plan import Wish, execute
+        from .plan import PlanRequest, execute
 
         hardware = Hardware(nodes=nodes, gpus=gpus, gpu_memory=gpu_memory, host_memory=host_memory, gpu=gpu)
-        wish = Wish(hardware, tokens, run, data, method, price, mfu, out)
+        wish = PlanRequest(hardware, tokens, run, data, method, price, mfu, out)
         execute(wish, set_ or [], {"student": student} if student else {})
 
     guarded(act)

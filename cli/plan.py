@@ -18,7 +18,7 @@ from distill.models import presets
 from distill.models.presets import Student
 from distill.models.shapes import Shape
 from distill.planning import choose, files, launch
-from distill.planning.choose import METHODS, Job, Option
+from distill.planning.choose import METHODS, Option, Workload
 from distill.planning.duration import MFU, Duration, duration
 from distill.planning.memory import GIB, memory
 from distill.planning.setup import Hardware
@@ -30,7 +30,7 @@ from distill.training import config as settings
 from .stages import resolve
 
 
-class Wish(NamedTuple):
+class PlanRequest(NamedTuple):
     """The options of the command."""
 
     hardware: Hardware
@@ -48,14 +48,16 @@ class Wish(NamedTuple):
     out_folder: Path | None = None
 
 
-def execute(request: Wish, changes: list[str], option_changes: dict[str, Any]) -> None:
+def execute(request: PlanRequest, changes: list[str], option_changes: dict[str, Any]) -> None:
     """Print the plan; with `out` write its files there, else print them too.
 
     Raises:
         InputError: nothing fits.
     """
     # without --run nothing that lies in a default run folder counts: a plan is made before there is one
-    recipe_ref = presets.student(option_changes["student"]).recipe if "student" in option_changes else recipes.DEFAULT
+    recipe_ref = (
+        presets.student(option_changes["student"]).recipe if "student" in option_changes else recipes.DEFAULT_RECIPE
+    )
     recipe, run = resolve(None if request.folder else recipe_ref, request.folder, changes, option_changes)
     student = presets.student(recipe.student)
     config = recipe.sft
@@ -66,13 +68,16 @@ def execute(request: Wish, changes: list[str], option_changes: dict[str, Any]) -
     if request.method not in (None, "auto"):
         config = config.model_copy(update={"method": request.method})
     shape = presets.shape(student)
-    machine = settings.taken(config, request.hardware)
+    machine = settings.hardware_taken(config, request.hardware)
     # where this machine has no GPU, nothing says what is installed on the one that is planned for
     flash_guessed = machine.gpus > 0 and config.attention == "auto" and not hardware.gpus()
-    attention = settings.attention_on(
-        config, settings.length(config, student), machine.gpus, flash=flash_guessed or hardware.installed("flash_attn")
+    attention = settings.attention_for(
+        config,
+        settings.max_row_length(config, student),
+        machine.gpus,
+        flash=flash_guessed or hardware.installed("flash_attn"),
     )
-    job = settings.asked(config, student, attention, settings.batching(config.batching, attention))
+    job = settings.workload_of(config, student, attention, settings.batching(config.batching, attention))
     console = Console()
     attention_note = f"{attention}, taken to be installed there" if flash_guessed else attention
     _print_head(console, student, shape, machine, job, attention_note)
@@ -90,7 +95,9 @@ def execute(request: Wish, changes: list[str], option_changes: dict[str, Any]) -
     _print_files(console, chosen, request, run, attention)
 
 
-def _print_head(console: Console, student: Student, shape: Shape, machine: Hardware, job: Job, attention: str) -> None:
+def _print_head(
+    console: Console, student: Student, shape: Shape, machine: Hardware, job: Workload, attention: str
+) -> None:
     revision = f" at {student.revision}" if student.revision else ""
     if shape.parameters >= 1e8:
         size = f"{shape.parameters / 1e9:,.2f}B"
@@ -119,33 +126,33 @@ def _print_options(console: Console, weighed: list[Option], chosen: Option | Non
         style = "" if option.fits else "dim"
         if option == chosen:
             style = "bold"
-        table.add_row(mark + choose.words(option.setup), peak, _room(option), _host_memory(option), style=style)
+        table.add_row(mark + choose.describe(option.setup), peak, _room(option), _host_memory(option), style=style)
         if chosen is not None and option == chosen:
             break
     console.print("weighed, fastest first:" if len(weighed) > 1 else "taken:", highlight=False)
     console.print(table)
     fastest = next((option for option in weighed if option.fits), None)
     if chosen is not None and fastest is not None and fastest != chosen:
-        layout = choose.words(fastest.setup)
+        layout = choose.describe(fastest.setup)
         _print(console, f"{layout} would make {fastest.setup.batch} rows per step, this one keeps the batch")
 
 
 def _room(option: Option) -> str:
-    if option.setup.cpu and not option.room:  # a CPU whose memory is not known
+    if option.setup.cpu and not option.spare_bytes:  # a CPU whose memory is not known
         return ""
-    if option.room < 0:
-        return f"lacks {-option.room / GIB:,.1f}"
-    return f"{option.room / GIB:,.1f}"
+    if option.spare_bytes < 0:
+        return f"lacks {-option.spare_bytes / GIB:,.1f}"
+    return f"{option.spare_bytes / GIB:,.1f}"
 
 
 def _host_memory(option: Option) -> str:
     text = f"{option.memory.host / GIB:,.0f}" if option.memory.host else ""
-    if option.host_room is not None and option.host_room < 0:
-        text += f", lacks {-option.host_room / GIB:,.0f}"
+    if option.spare_host_bytes is not None and option.spare_host_bytes < 0:
+        text += f", lacks {-option.spare_host_bytes / GIB:,.0f}"
     return text
 
 
-def _print_memory(console: Console, shape: Shape, chosen: Option, job: Job) -> None:
+def _print_memory(console: Console, shape: Shape, chosen: Option, job: Workload) -> None:
     sizes = chosen.memory
     setup = chosen.setup
     unfused = memory(shape, setup, rank=job.rank, flash=job.flash, packed=job.packed, fused=False)
@@ -159,8 +166,8 @@ def _print_memory(console: Console, shape: Shape, chosen: Option, job: Job) -> N
         ("weights", sizes.weights, ""),
         ("gradients", sizes.gradients, gradients_note),
         ("optimizer", sizes.optimizer, optimizer_note),
-        ("activations", sizes.kept, kept_note),
-        ("  the layer at work", sizes.layer, ""),
+        ("activations", sizes.saved_activations, kept_note),
+        ("  the layer at work", sizes.layer_activations, ""),
         ("  or the logits", sizes.logits, logits_note),
     ]
     if sizes.casts:
@@ -168,7 +175,7 @@ def _print_memory(console: Console, shape: Shape, chosen: Option, job: Job) -> N
     rows += [
         ("  or the update", sizes.update, "with no activations then"),
         ("buffers", sizes.buffers, "gathered weights, communication, CUDA"),
-        ("at the fullest", sizes.peak, f"{chosen.room / GIB:,.1f} left" if chosen.room else ""),
+        ("at the fullest", sizes.peak, f"{chosen.spare_bytes / GIB:,.1f} left" if chosen.spare_bytes else ""),
     ]
     heading = "GiB" if setup.cpu else "GiB on each GPU"
     table = Table(heading, "", "", box=None, pad_edge=False, show_edge=False)
@@ -183,8 +190,8 @@ def _print_time(
     console: Console,
     shape: Shape,
     chosen: Option,
-    job: Job,
-    request: Wish,
+    job: Workload,
+    request: PlanRequest,
     config: SftConfig,
     student: Student,
     run: Run,
@@ -214,7 +221,7 @@ def _print_time(
     _print(console, _hours_line(estimate, request))
 
 
-def _hours_line(estimate: Duration, request: Wish) -> str:
+def _hours_line(estimate: Duration, request: PlanRequest) -> str:
     if estimate.hours is None:
         if not request.hardware.gpus:
             return "hours: not estimated for a CPU"
@@ -226,7 +233,7 @@ def _hours_line(estimate: Duration, request: Wish) -> str:
     return line
 
 
-def _tokens_and_rows(request: Wish, run: Run) -> tuple[float | None, int | None]:
+def _tokens_and_rows(request: PlanRequest, run: Run) -> tuple[float | None, int | None]:
     """Tokens and rows of the set at hand; the set counts the assistant's turns, so prompts are not in them."""
     if request.tokens is not None:
         return request.tokens, None
@@ -243,7 +250,7 @@ def _tokens_and_rows(request: Wish, run: Run) -> tuple[float | None, int | None]
     return float(pc.sum(tokens).as_py() or 0), len(tokens)
 
 
-def _print_files(console: Console, chosen: Option, request: Wish, run: Run, attention: str) -> None:
+def _print_files(console: Console, chosen: Option, request: PlanRequest, run: Run, attention: str) -> None:
     setup = chosen.setup
     job = str(run.folder / "training" / "job.json")
     _print(console, "")

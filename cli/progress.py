@@ -51,7 +51,7 @@ class Bar:
         if self._bar:
             self._bar.advance(self._task, count)
 
-    def tell(self, facts: Mapping[str, str]) -> None:
+    def show_facts(self, facts: Mapping[str, str]) -> None:
         if not self._bar or not self._live:
             return
         table = Table.grid(padding=(0, 2))

@@ -14,7 +14,7 @@ from distill.errors import InputError
 from distill.progress import LOG
 from distill.run import Run
 from distill.stages import publish
-from distill.stages.publish import Config, Prepared
+from distill.stages.publish import Config, Publication
 
 from . import settings
 
@@ -45,7 +45,7 @@ def execute(folder: Path | None, options: dict[str, Any], changes: list[str], dr
     console.print(f"provenance {receipt['provenance']}; {verification}", highlight=False, markup=False)
 
 
-def show(console: Console, prepared: Prepared, config: Config) -> None:
+def show(console: Console, prepared: Publication, config: Config) -> None:
     """What would go where, and what the licences say."""
     file_table = Table(title=f"{prepared.folder}: what would be published", title_justify="left")
     file_table.add_column("file")
@@ -60,7 +60,7 @@ def show(console: Console, prepared: Prepared, config: Config) -> None:
         for finding in prepared.findings:
             stops = finding in prepared.stopping
             mark = "done" if finding.level == "note" else "known"
-            message = finding.what
+            message = finding.message
             if stops:
                 mark = "stops"
                 if finding.fix:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from distill import recipe as recipes
-from distill.progress import LOG, Lines, Progress
+from distill.progress import LOG, LogLines, Progress
 from distill.run import Run
 from distill.stages import report
 from distill.stages.report import Config
@@ -27,10 +27,10 @@ def execute(ref: str | None, folders: Sequence[Path], page_path: Path | None, ch
     """
     config = settings.build(Config, "report", {"out": page_path}, changes)
     if not folders:
-        name = recipes.load(ref).name if ref else recipes.DEFAULT
+        name = recipes.load(ref).name if ref else recipes.DEFAULT_RECIPE
         folders = [Path("runs") / name]
     stderr_console = Console(stderr=True)
-    progress: Progress = Bar(stderr_console) if stderr_console.is_terminal else Lines()
+    progress: Progress = Bar(stderr_console) if stderr_console.is_terminal else LogLines()
     LOG.setLevel(logging.INFO)
     LOG.handlers = [logging.StreamHandler()]
     result = report.run([Run(folder) for folder in folders], config, progress)

@@ -30,7 +30,7 @@ from distill.serving.fleet import Fleet
 from distill.serving.layout import Layout, advice
 from distill.serving.server_process import vllm_command
 
-PLACES = ("here", "ray", "slurm")
+LAUNCHERS = ("here", "ray", "slurm")
 OUT = Console()
 
 
@@ -55,8 +55,8 @@ def execute(
     dry_run: bool,
     submit: bool,
 ) -> None:
-    if launcher not in PLACES:
-        raise InputError(f"cannot serve on {launcher!r}", where="--on", fix=suggest(launcher, PLACES))
+    if launcher not in LAUNCHERS:
+        raise InputError(f"cannot serve on {launcher!r}", where="--on", fix=suggest(launcher, LAUNCHERS))
     preset = presets.teacher(teacher)
     folder = run or Path("runs") / preset.recipe
     request = ServeRequest(teacher, launcher, folder, (endpoints or folder / "endpoints.txt").absolute(), changes)
@@ -99,7 +99,7 @@ def _options(option_changes: dict[str, Any], changes: list[str]) -> tuple[Servin
         input_error = from_validation(error, "--set", "slurm" if model_class is Slurm else "")
         unknown = [str(item["loc"][-1]) for item in error.errors() if item["type"] == "extra_forbidden"]
         fix = suggest(unknown[0], model_class.model_fields) if unknown else None
-        raise InputError(input_error.what, where="--set", fix=fix) from error
+        raise InputError(input_error.message, where="--set", fix=fix) from error
 
 
 def _show_plan(request: ServeRequest, model: Model, options: Serving) -> None:
@@ -108,7 +108,7 @@ def _show_plan(request: ServeRequest, model: Model, options: Serving) -> None:
         cluster.connect(options.nodes)
         try:
             gpus = cluster.gpus()
-            layout, replicas, sized = cluster.place(model, options, gpus)
+            layout, replicas, sized = cluster.plan_replicas(model, options, gpus)
         finally:
             cluster.disconnect()
         _headline(model, layout, replicas, request.launcher)
@@ -125,7 +125,7 @@ def _show_plan(request: ServeRequest, model: Model, options: Serving) -> None:
 
 
 def _headline(model: Model, layout: Layout, replicas: int, launcher: str) -> None:
-    headline = f"{model.name}: {replicas} replica{'s' * (replicas > 1)}, {layout.words} each, on {launcher}"
+    headline = f"{model.name}: {replicas} replica{'s' * (replicas > 1)}, {layout.description} each, on {launcher}"
     if layout.gpus == 1:
         headline = headline.replace("one GPU each, ", "")
     OUT.print(headline, highlight=False, markup=False)
@@ -197,7 +197,7 @@ def _write_script(
     request: ServeRequest, model: Model, options: Serving, batch: Slurm, dry_run: bool, submit: bool
 ) -> None:
     """DIR/serve.sbatch, and the line that submits it."""
-    job = slurm.shape(model, options, batch)
+    job = slurm.plan_array(model, options, batch)
     text = slurm.script(job, model.name, _task_command(request, job, options), batch, request.folder)
     _headline(model, job.layout, job.replicas * job.tasks, request.launcher)
     tasks = f"{job.tasks} job{'s' * (job.tasks > 1)} of {job.nodes} node{'s' * (job.nodes > 1)} × {job.gpus} GPUs"
@@ -216,7 +216,7 @@ def _write_script(
         OUT.print(f"submitted: job {submit_script(path)}", highlight=False, markup=False)
 
 
-def _task_command(request: ServeRequest, job: slurm.Job, options: Serving) -> list[str]:
+def _task_command(request: ServeRequest, job: slurm.JobArray, options: Serving) -> list[str]:
     """The `distill serve` that each task runs."""
     command = [sys.executable, "-m", "distill.cli", "serve", "--teacher", _absolute_preset(request.teacher)]
     command += ["--on", "ray" if job.nodes > 1 else "here", "--replicas", str(job.replicas), "--port", "0"]

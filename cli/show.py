@@ -61,7 +61,7 @@ def _last(log: Path, matches: Callable[[jsonl.Head], bool]) -> dict[str, jsonl.H
 
 
 def _read(head: jsonl.Head) -> Trace:
-    return Trace.model_validate_json(jsonl.line_at(head.path, head.at))
+    return Trace.model_validate_json(jsonl.line_at(head.path, head.offset))
 
 
 def _problems(run: Run) -> dict[str, Problem]:

@@ -206,7 +206,7 @@ def _run_stages(
         if launcher or submit:
             from . import batch
 
-            if batch.wanted(stage, launcher, submit, pilot):
+            if batch.wants_batch_jobs(stage, launcher, submit, pilot):
                 batch.execute(stage, recipe, run, changes or [], given_options, dry_run, submit)
                 return
         from .stages import execute

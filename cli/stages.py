@@ -14,7 +14,7 @@ from distill import pipeline
 from distill import recipe as recipes
 from distill.errors import InputError, closest
 from distill.models import presets
-from distill.progress import LOG, Lines, Progress, log_to
+from distill.progress import LOG, LogLines, Progress, log_to
 from distill.recipe import Recipe, StageName
 from distill.run import Run
 from distill.stages import publish
@@ -22,12 +22,12 @@ from distill.stages import publish
 from . import study, tables, training
 from .progress import Bar
 
-NEXT: dict[StageName, str] = {
+NEXT_COMMAND: dict[StageName, str] = {
     "generate": "distill filter",
     "filter": "distill sft",
     "sft": "distill eval",
 }
-SHOW: dict[StageName | None, Callable[[Console, dict[str, Any]], None]] = {
+PREVIEWS: dict[StageName | None, Callable[[Console, dict[str, Any]], None]] = {
     "filter": tables.funnel,
     "sft": training.preview,
     "grpo": training.preview_grpo,
@@ -48,9 +48,9 @@ def execute(
     recipe, run = resolve(ref, folder, changes, option_changes)
     stages = (stage,) if stage else recipe.stages
     if not force_here:
-        recipe, stages = pipeline.with_scores(run, recipe, stages)
+        recipe, stages = pipeline.with_grpo_eval(run, recipe, stages)
     console = Console()
-    progress: Progress = Bar(Console(stderr=True)) if Console(stderr=True).is_terminal else Lines()
+    progress: Progress = Bar(Console(stderr=True)) if Console(stderr=True).is_terminal else LogLines()
     if recipe.study:
         if stage:
             raise InputError(
@@ -59,7 +59,7 @@ def execute(
                 fix=f"distill run {ref or recipe.name}",
             )
         if not dry_run:
-            messages_to(run)
+            log_messages_to(run)
         study.execute(recipe, run.folder, progress, dry_run)
         return
     if dry_run:
@@ -68,7 +68,7 @@ def execute(
             _print_preview(console, run, recipe, stage, progress)
         return
     similar_run = _run_of_similar_name(run, stage)
-    messages_to(run)
+    log_messages_to(run)
     if similar_run:
         LOG.warning("%s is a new run folder; did you mean %s?", run.folder, similar_run)
     if "generate" in stages:
@@ -86,7 +86,7 @@ def execute(
 def _print_preview(console: Console, run: Run, recipe: Recipe, stage: StageName, progress: Progress) -> None:
     preview = pipeline.preview(run, recipe, stage, progress)
     if preview is not None:
-        SHOW[stage](console, preview)
+        PREVIEWS[stage](console, preview)
 
 
 def _run_of_similar_name(run: Run, stage: StageName | None) -> Path | None:
@@ -102,7 +102,7 @@ def _run_of_similar_name(run: Run, stage: StageName | None) -> Path | None:
 def _warn_of_licences(recipe: Recipe) -> None:
     """What the licences of teacher and base will ask of whoever publishes, while nothing is spent yet."""
     for finding in publish.before_sampling(recipe.teacher, recipe.student):
-        LOG.warning("%s %s (%s): %s", finding.part, finding.source, finding.licence, finding.what)
+        LOG.warning("%s %s (%s): %s", finding.part, finding.source, finding.licence, finding.message)
 
 
 def resolve(
@@ -114,7 +114,7 @@ def resolve(
     recipe that the named preset belongs to, else the default.
     """
     if ref is None:
-        recipe_name = _recipe_of_preset(option_changes) or recipes.DEFAULT
+        recipe_name = _recipe_of_preset(option_changes) or recipes.DEFAULT_RECIPE
         run = Run(folder or Path("runs") / recipe_name)
         stored = run.state().get("recipe")
         if stored:
@@ -133,7 +133,7 @@ def _recipe_of_preset(option_changes: dict[str, Any]) -> str | None:
     return None
 
 
-def messages_to(run: Run) -> None:
+def log_messages_to(run: Run) -> None:
     """Messages go to the terminal and, with times, to log.txt in the run folder."""
     LOG.setLevel(logging.DEBUG)
     for handler in list(LOG.handlers):
@@ -160,9 +160,9 @@ def _print_next_step(console: Console, stage: StageName | None, recipe: Recipe, 
         console.print(
             "next: read what the teacher wrote and why some of it was left out; or all on one page:", highlight=False
         )
-        for line in (f"show {tables.a_rejected(run)}", "report"):
+        for line in (f"show {tables.rejected_trace_id(run)}", "report"):
             console.print(f"  distill {line} --run {run.folder}", highlight=False, markup=False)
         if recipe.name == "tiny":
             console.print("or ask what the filter is worth (README, “Does a filter pay?”)", highlight=False)
     elif stage:
-        console.print(f"next: {NEXT[stage]} --run {run.folder}", highlight=False, markup=False)
+        console.print(f"next: {NEXT_COMMAND[stage]} --run {run.folder}", highlight=False, markup=False)

@@ -9,11 +9,11 @@ from rich.table import Table
 
 from distill.errors import RunError, writing
 from distill.evaluation import arms
-from distill.evaluation.arms import Gap, Row, SeedGap
+from distill.evaluation.arms import ArmRow, Gap, SeedGap
 from distill.progress import Progress, duration
 from distill.recipe import Recipe
 from distill.study import compare, plan
-from distill.study.plan import One
+from distill.study.plan import StudyRun
 from distill.types import Metric
 
 
@@ -21,7 +21,7 @@ def execute(recipe: Recipe, folder: Path, progress: Progress, dry_run: bool) -> 
     """Run a study and show its tables, or show only what it would run."""
     console = Console()
     if dry_run:
-        _plan(console, plan.runs(recipe, folder), folder, plan.of(recipe).at_once)
+        _plan(console, plan.runs(recipe, folder), folder, plan.study_of(recipe).at_once)
         return
     result = compare.run(recipe, folder, progress)
     path = folder / "study.md"
@@ -42,8 +42,8 @@ def execute(recipe: Recipe, folder: Path, progress: Progress, dry_run: bool) -> 
     )
 
 
-def _plan(console: Console, arm_runs: list[One], folder: Path, at_once: int) -> None:
-    runs_by_arm: dict[str, list[One]] = {}
+def _plan(console: Console, arm_runs: list[StudyRun], folder: Path, at_once: int) -> None:
+    runs_by_arm: dict[str, list[StudyRun]] = {}
     for arm_run in arm_runs:
         runs_by_arm.setdefault(arm_run.arm, []).append(arm_run)
     seeds = ", ".join(str(arm_run.seed) for arm_run in next(iter(runs_by_arm.values())))
@@ -58,7 +58,7 @@ def _plan(console: Console, arm_runs: list[One], folder: Path, at_once: int) -> 
     unmeasured_stages: set[str] = set()
     for arm_name, runs_of_arm in runs_by_arm.items():
         stages_left = [(arm_run, stage) for arm_run in runs_of_arm for stage in todo[arm_run.name]]
-        durations = [plan.expected(arm_run, stage, arm_runs) for arm_run, stage in stages_left]
+        durations = [plan.expected_seconds(arm_run, stage, arm_runs) for arm_run, stage in stages_left]
         for (_, stage), seconds in zip(stages_left, durations, strict=True):
             if seconds is None:
                 unmeasured_stages.add(stage)
@@ -88,7 +88,7 @@ def _plan(console: Console, arm_runs: list[One], folder: Path, at_once: int) -> 
         console.print(f"not known yet, as none was done: {', '.join(sorted(unmeasured_stages))}", highlight=False)
 
 
-def _sources(arm_run: One) -> str:
+def _sources(arm_run: StudyRun) -> str:
     """Which arms a run reads, and what of them."""
     recipe = arm_run.recipe
     folders: list[tuple[str, str]] = []
@@ -106,7 +106,7 @@ def _sources(arm_run: One) -> str:
 _HEADINGS = {"tokens": "tokens", arms.PER_TOKENS: "right per 1,000 tokens", "truncated": "cut"}
 
 
-def _cells(row: Row, baselines: list[str]) -> list[str]:
+def _cells(row: ArmRow, baselines: list[str]) -> list[str]:
     gaps_by_arm = {gap.against: gap for gap in row.differences}
     return [
         row.arm,
@@ -122,7 +122,7 @@ def _headings(baselines: list[str]) -> list[str]:
     return ["arm", "pass@1", *(f"− {baseline}" for baseline in baselines), *_HEADINGS.values()]
 
 
-def _seed_cells(row: Row, baselines: list[str]) -> list[list[str]]:
+def _seed_cells(row: ArmRow, baselines: list[str]) -> list[list[str]]:
     """The cells of each seed of an arm by itself."""
     gaps_by_arm = {gap.against: gap.seeds for gap in row.differences}
     cells = []
@@ -132,17 +132,17 @@ def _seed_cells(row: Row, baselines: list[str]) -> list[list[str]]:
     return cells
 
 
-def _baselines(arm_table: arms.Table) -> list[str]:
+def _baselines(arm_table: arms.ArmTable) -> list[str]:
     """The arms that the others are compared with, in their order."""
     rows = sorted(arm_table.rows, key=lambda row: -len(row.differences))  # an arm that is no baseline has them all
     return list(dict.fromkeys(gap.against for row in rows for gap in row.differences))
 
 
-def _title(arm_table: arms.Table) -> str:
+def _title(arm_table: arms.ArmTable) -> str:
     return f"{arm_table.set}: {arm_table.problems:,} problems × {arm_table.samples} samples, percent, 95 % intervals"
 
 
-def _show(console: Console, arm_table: arms.Table) -> None:
+def _show(console: Console, arm_table: arms.ArmTable) -> None:
     for title, headings, rows in _tables(arm_table):
         table = Table(title=title, title_justify="left")
         table.add_column(headings[0], no_wrap=True, min_width=max(len(cells[0]) for cells in rows))
@@ -153,7 +153,7 @@ def _show(console: Console, arm_table: arms.Table) -> None:
         console.print(table)
 
 
-def _tables(arm_table: arms.Table) -> list[tuple[str, list[str], list[list[str]]]]:
+def _tables(arm_table: arms.ArmTable) -> list[tuple[str, list[str], list[list[str]]]]:
     """Title, headings and rows of each table."""
     baselines = _baselines(arm_table)
     headings = _headings(baselines)
@@ -168,16 +168,16 @@ def _tables(arm_table: arms.Table) -> list[tuple[str, list[str], list[list[str]]
     return tables
 
 
-def _curve(row: Row) -> list[str]:
+def _curve(row: ArmRow) -> list[str]:
     return [row.arm, *(f"{100 * row.budget[index].metrics['pass@1'].value:.1f}" for index in _budget_indices(row))]
 
 
-def _budget_indices(row: Row) -> list[int]:
+def _budget_indices(row: ArmRow) -> list[int]:
     """Indices of every second point of the curve: the budget halved and halved again."""
     return list(range(len(row.budget)))[::-2][::-1]
 
 
-def _markdown(arm_table: arms.Table) -> str:
+def _markdown(arm_table: arms.ArmTable) -> str:
     parts = [f"{title}\n\n{_grid(headings, rows)}" for title, headings, rows in _tables(arm_table)]
     parts.append("\n".join(f"- {row.arm}: {row.description}" for row in arm_table.rows if row.description))
     parts.append("\n".join(f"- {name}: {meaning}" for name, meaning in arms.ABOUT.items()))

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from distill import pipeline
 from distill.models import presets
-from distill.pipeline import Done
-from distill.progress import Lines, duration
+from distill.pipeline import StageResult
+from distill.progress import LogLines, duration
 from distill.recipe import Recipe, StageName
 from distill.run import Run
 from distill.sampling.forecast import Forecast
@@ -21,7 +21,7 @@ from distill.store import jsonl
 from .scores import scores
 
 
-def stage(console: Console, done: Done, run: Run) -> None:
+def stage(console: Console, done: StageResult, run: Run) -> None:
     """Show one line on a stage, and its table where it has one."""
     status = "unchanged" if done.fresh else f"done in {duration(done.seconds)}"
     console.print(f"[bold]{done.stage}[/bold] {status}: {_line(done)}", highlight=False)
@@ -31,7 +31,7 @@ def stage(console: Console, done: Done, run: Run) -> None:
         scores(console, run)
 
 
-def _line(done: Done) -> str:
+def _line(done: StageResult) -> str:
     summary = done.summary
     if done.stage == "generate":
         return _generate_line(summary)
@@ -161,14 +161,14 @@ def plan(console: Console, run: Run, recipe: Recipe, stages: tuple[StageName, ..
     )
     stale = False
     for name in stages:
-        stale = stale or not pipeline.is_fresh(pipeline.job(run, recipe, name, Lines()), name)
+        stale = stale or not pipeline.is_fresh(pipeline.job(run, recipe, name, LogLines()), name)
         console.print(f"  {name}: {'would run' if stale else 'unchanged, would be skipped'}", highlight=False)
         settings = getattr(recipe, name).model_dump(mode="json", exclude_defaults=True)
         if settings:
             console.print(f"    {orjson.dumps(settings).decode()}", highlight=False, markup=False)
 
 
-def a_rejected(run: Run) -> str:
+def rejected_trace_id(run: Run) -> str:
     """Id prefix of some rejected trace, for the hint at the end."""
     if run.verdicts.exists():
         for _, row in jsonl.rows(run.verdicts):

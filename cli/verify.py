@@ -14,7 +14,7 @@ from rich.console import Console
 
 from distill.errors import InputError, RunError, writing
 from distill.evaluation import answer_pairs
-from distill.progress import LOG, Lines, Progress
+from distill.progress import LOG, LogLines, Progress
 
 from .progress import Bar
 
@@ -28,14 +28,14 @@ def execute(source: Path, out_path: Path | None, kind: str) -> None:
     stderr_console = Console(stderr=True)
     LOG.setLevel(logging.INFO)
     LOG.handlers = [logging.StreamHandler()]
-    progress: Progress = Bar(stderr_console) if stderr_console.is_terminal else Lines()
+    progress: Progress = Bar(stderr_console) if stderr_console.is_terminal else LogLines()
     summary = answer_pairs.Summary()
     progress.start("verify", _rows(source), unit="pairs")
     try:
         with _replacing(out_path) if out_path else _stdout() as file:
             for judged in answer_pairs.verify(source, kind):
                 with writing(out_path) if out_path else nullcontext():  # a closed stdout is no error
-                    file.write(judged.json)
+                    file.write(judged.verdict_line)
                 summary.add(judged)
                 progress.advance()
     except KeyboardInterrupt as interrupt:

@@ -22,11 +22,11 @@ class DistillError(Exception):
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
-        self.what = what
+    def __init__(self, message: str, *, where: str | None = None, fix: str | None = None) -> None:
+        self.message = message
         self.where = where
         self.fix = fix
-        parts = [f"{where}: {what}" if where else what]
+        parts = [f"{where}: {message}" if where else message]
         if fix:
             parts.append(f"  → {fix}")
         super().__init__("\n".join(parts))

@@ -20,7 +20,7 @@ from distill.progress import Progress, duration
 from distill.recipe import Launcher, Recipe, StageName
 from distill.run import Run, stamp
 from distill.sampling.forecast import Forecast
-from distill.stages import Job, Summary, evaluate, filter, generate, grpo, sft
+from distill.stages import StageJob, Summary, evaluate, filter, generate, grpo, sft
 from distill.training import launch
 from distill.types import content_id
 
@@ -36,7 +36,7 @@ MODULES: dict[StageName, ModuleType] = {
 
 
 @dataclass(frozen=True)
-class Done:
+class StageResult:
     """How a stage of a run ended."""
 
     stage: StageName
@@ -46,19 +46,19 @@ class Done:
     summary: Summary
 
 
-def job(run: Run, recipe: Recipe, stage: StageName, progress: Progress) -> Job[Any]:
+def job(run: Run, recipe: Recipe, stage: StageName, progress: Progress) -> StageJob[Any]:
     teacher = presets.teacher(recipe.teacher)
-    return Job(
+    return StageJob(
         run=run,
         config=getattr(recipe, stage),
         teacher=teacher,
         student=recipes.student(recipe),
         progress=progress,
-        benchmarks=evaluate.sets(recipe.eval, teacher.problems),
+        benchmarks=evaluate.set_names(recipe.eval, teacher.problems),
     )
 
 
-def with_scores(run: Run, recipe: Recipe, stages: tuple[StageName, ...]) -> tuple[Recipe, tuple[StageName, ...]]:
+def with_grpo_eval(run: Run, recipe: Recipe, stages: tuple[StageName, ...]) -> tuple[Recipe, tuple[StageName, ...]]:
     """GRPO is measured where it is done: an eval has the student before it and after it, paired by problem.
 
     Where `stages` have none, one follows, which keeps the rows that scores.json has already: their samples are there.
@@ -76,7 +76,7 @@ def with_scores(run: Run, recipe: Recipe, stages: tuple[StageName, ...]) -> tupl
     return recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"models": models})}), stages
 
 
-def is_fresh(stage_job: Job[Any], stage: StageName) -> bool:
+def is_fresh(stage_job: StageJob[Any], stage: StageName) -> bool:
     """Whether a stage has finished with this config on these inputs and its outputs are as it left them."""
     record = stage_job.run.stage(stage)
     if not record or record["fingerprint"] != _fingerprint(stage_job, stage, record.get("inputs", {})):
@@ -113,11 +113,11 @@ def forecast(run: Run, recipe: Recipe, count: int, progress: Progress, force_her
     return generate.forecast(job(run, recipe, "generate", progress), count)
 
 
-def _stamps(stage_job: Job[Any], stage: StageName, earlier: dict[str, Any]) -> dict[str, Any]:
+def _stamps(stage_job: StageJob[Any], stage: StageName, earlier: dict[str, Any]) -> dict[str, Any]:
     return {name: stamp(path, earlier.get(name)) for name, path in MODULES[stage].inputs(stage_job).items()}
 
 
-def _fingerprint(stage_job: Job[Any], stage: StageName, earlier: dict[str, Any]) -> str:
+def _fingerprint(stage_job: StageJob[Any], stage: StageName, earlier: dict[str, Any]) -> str:
     """Hash of the stage's config, the models' facts and the content of its inputs, wherever they lie."""
     stamps = _stamps(stage_job, stage, earlier)
     contents = [stamps[name] and stamps[name]["hash"] for name in sorted(stamps)]
@@ -126,7 +126,7 @@ def _fingerprint(stage_job: Job[Any], stage: StageName, earlier: dict[str, Any])
     return content_id(stage, config, _preset_facts(stage_job), contents, stage_facts)
 
 
-def _preset_facts(stage_job: Job[Any]) -> list[dict[str, Any]]:
+def _preset_facts(stage_job: StageJob[Any]) -> list[dict[str, Any]]:
     """The facts of both presets without the folders of their files: a moved checkout is not a change."""
     return [
         preset.model_dump(mode="json", exclude={"model", "description", "hardware"})
@@ -137,7 +137,7 @@ def _preset_facts(stage_job: Job[Any]) -> list[dict[str, Any]]:
 
 def run_stages(
     run: Run, recipe: Recipe, stages: tuple[StageName, ...], progress: Progress, force_here: bool = False
-) -> Iterator[Done]:
+) -> Iterator[StageResult]:
     """Run stages in order, skipping the fresh; yields as each ends.
 
     Args:
@@ -147,7 +147,7 @@ def run_stages(
         InputError: several processes were started where one does the work.
         DistillError: from a stage; what earlier stages did stays.
     """
-    if launch.node([stage for stage in stages if not hasattr(MODULES[stage], "follow")]):
+    if launch.node_rank([stage for stage in stages if not hasattr(MODULES[stage], "follow")]):
         # a further node of a job: the first one decides, and keeps run.json
         for stage in stages:
             MODULES[stage].follow(job(run, recipe, stage, progress))
@@ -159,7 +159,7 @@ def run_stages(
         record = run.stage(stage)
         if is_fresh(stage_job, stage):
             LOG.info("%s: unchanged, nothing to do", stage)
-            yield Done(stage, True, 0.0, record["summary"])
+            yield StageResult(stage, True, 0.0, record["summary"])
             continue
         run.forget(stage)
         launcher = None if force_here else recipe.launchers.get(stage)
@@ -169,11 +169,11 @@ def run_stages(
         else:
             LOG.info("%s: starts", stage)
             summary = _run_here(stage_job, stage, started_at, MODULES[stage].run)
-        yield Done(stage, False, time.monotonic() - started_at, summary)
+        yield StageResult(stage, False, time.monotonic() - started_at, summary)
 
 
 def _run_here(
-    stage_job: Job[Any], stage: StageName, started_at: float, run_stage: Callable[[Job[Any]], Summary]
+    stage_job: StageJob[Any], stage: StageName, started_at: float, run_stage: Callable[[StageJob[Any]], Summary]
 ) -> Summary:
     # inputs are stamped before the work: a file that changes meanwhile makes the stage stale, not wrongly fresh
     input_stamps = _stamps(stage_job, stage, {})

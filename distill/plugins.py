@@ -78,9 +78,9 @@ def configure(family: str, options: Mapping[str, Any], *, name: str | None = Non
         fields = load(family, kind).Config.model_fields
         unknown_fields = [str(item["loc"][-1]) for item in error.errors() if item["type"] == "extra_forbidden"]
         invalid = from_validation(error, "", where)
-        raise InputError(invalid.what, fix=suggest(unknown_fields[0], fields) if unknown_fields else None) from error
+        raise InputError(invalid.message, fix=suggest(unknown_fields[0], fields) if unknown_fields else None) from error
     except InputError as error:
-        raise InputError(error.what, where=where or None, fix=error.fix) from error
+        raise InputError(error.message, where=where or None, fix=error.fix) from error
     return config
 
 

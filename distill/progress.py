@@ -34,14 +34,14 @@ class Progress(Protocol):
         """`count` more units are done; `note` replaces the text beside the bar."""
         ...
 
-    def tell(self, facts: Mapping[str, str]) -> None:
+    def show_facts(self, facts: Mapping[str, str]) -> None:
         """Show further facts of the moment, heading to text; they replace the facts shown before."""
         ...
 
     def stop(self) -> None: ...
 
 
-class Lines:
+class LogLines:
     """Writes a log line at the start, every ten seconds and at the end, with rate and ETA."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Lines:
         if self._label and time.monotonic() - self._logged_at >= EVERY_SECONDS:
             self._log_line()
 
-    def tell(self, facts: Mapping[str, str]) -> None:
+    def show_facts(self, facts: Mapping[str, str]) -> None:
         self._note = "; ".join(f"{heading}: {text}" for heading, text in facts.items())
         if self._label and time.monotonic() - self._logged_at >= EVERY_SECONDS:
             self._log_line()

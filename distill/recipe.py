@@ -24,11 +24,11 @@ from distill.stages.sft import Config as SftConfig
 from distill.types import Record
 
 StageName = Literal["generate", "filter", "sft", "grpo", "eval"]
-ALL: tuple[StageName, ...] = ("generate", "filter", "sft", "grpo", "eval")
+ALL_STAGES: tuple[StageName, ...] = ("generate", "filter", "sft", "grpo", "eval")
 """All stages, in their order."""
-STAGES: tuple[StageName, ...] = ("generate", "filter", "sft", "eval")
+DEFAULT_STAGES: tuple[StageName, ...] = ("generate", "filter", "sft", "eval")
 """The stages of a recipe that names none."""
-DEFAULT = "r1-distill"
+DEFAULT_RECIPE = "r1-distill"
 
 
 class Launcher(Record):
@@ -92,7 +92,7 @@ class Recipe(Record):
     """The student: a preset, a Hub id, a local folder or a preset's .yaml."""
     student_facts: dict[str, Any] = {}
     """Facts that replace those of the student's preset in this recipe, such as its chat `template`."""
-    stages: tuple[StageName, ...] = STAGES
+    stages: tuple[StageName, ...] = DEFAULT_STAGES
     """Stages that `distill run` goes through."""
     generate: GenerateConfig = GenerateConfig()
     filter: FilterConfig = FilterConfig()
@@ -111,7 +111,7 @@ def names() -> list[str]:
     return resources.names("recipes")
 
 
-def load(ref: str, changes: Sequence[str] = (), named: Mapping[str, Any] | None = None) -> Recipe:
+def load(ref: str, changes: Sequence[str] = (), option_changes: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe of a shipped name or a .yaml path, with `a.b=value` changes.
 
     Args:
@@ -121,7 +121,7 @@ def load(ref: str, changes: Sequence[str] = (), named: Mapping[str, Any] | None 
         InputError: unknown recipe, field, kind or wrong type; names the place and the choices.
     """
     path = resources.find("recipes", ref, "recipe")
-    return build(_read_yaml(path), changes, named, where=str(path))
+    return build(_read_yaml(path), changes, option_changes, where=str(path))
 
 
 def _read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -148,10 +148,13 @@ def _merged(changes: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
 
 
 def build(
-    raw: dict[str, Any], changes: Sequence[str] = (), named: Mapping[str, Any] | None = None, where: str = "recipe"
+    raw: dict[str, Any],
+    changes: Sequence[str] = (),
+    option_changes: Mapping[str, Any] | None = None,
+    where: str = "recipe",
 ) -> Recipe:
     """A checked recipe from plain data, such as run.json keeps."""
-    for name, value in (named or {}).items():
+    for name, value in (option_changes or {}).items():
         _set_field(raw, name, value)
     for change in changes:
         name, equals, text = change.partition("=")
@@ -174,9 +177,9 @@ def build(
         if options.get("kind", "auto") != "auto":
             plugins.configure("backends", options, where=location)
     for stage in recipe.slurm.stages:
-        if stage not in ALL:
-            raise InputError(f"slurm.stages.{stage}: no such stage", where=where, fix=suggest(stage, ALL))
-        recipe.slurm.of(stage)
+        if stage not in ALL_STAGES:
+            raise InputError(f"slurm.stages.{stage}: no such stage", where=where, fix=suggest(stage, ALL_STAGES))
+        recipe.slurm.for_stage(stage)
     return recipe
 
 
@@ -210,7 +213,7 @@ def _with_choices(error: ValidationError, where: str) -> InputError:
     for item in error.errors():
         if item["type"] == "extra_forbidden":
             choices = _fields_at(item["loc"][:-1])
-            return InputError(invalid.what, where=where, fix=suggest(str(item["loc"][-1]), choices))
+            return InputError(invalid.message, where=where, fix=suggest(str(item["loc"][-1]), choices))
     return invalid
 
 

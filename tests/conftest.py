@@ -16,7 +16,7 @@ from distill.models.chat import Tags, split
 from distill.types import Message, Problem, Record, Sampling, Segment, Trace, Usage, content_id
 
 if TYPE_CHECKING:
-    from distill.stages import Job
+    from distill.stages import StageJob
 
 C = TypeVar("C", bound=Record)
 
@@ -68,15 +68,15 @@ def make_trace(completion: str = GOOD, prefill: str = "<think>\n", **fields: Any
     return Trace(**{**base, **fields})
 
 
-def make_job(folder: Path, config: C) -> Job[C]:
+def make_job(folder: Path, config: C) -> StageJob[C]:
     """A stage's job on the tiny models."""
     from distill.models import presets
-    from distill.progress import Lines
+    from distill.progress import LogLines
     from distill.run import Run
-    from distill.stages import Job
+    from distill.stages import StageJob
 
     teacher, student = presets.teacher("tiny"), presets.student("tiny")
-    return Job(run=Run(folder), config=config, teacher=teacher, student=student, progress=Lines())
+    return StageJob(run=Run(folder), config=config, teacher=teacher, student=student, progress=LogLines())
 
 
 @pytest.fixture

@@ -31,16 +31,16 @@ def test_a_probe_that_breaks_or_hangs_is_a_finding() -> None:
     def breaks(folder: Path) -> list[Finding]:
         raise RuntimeError("no luck\nat all")
 
-    assert trial(breaks) == Finding(name="it", status="broken", what="RuntimeError: no luck")
+    assert trial(breaks) == Finding(name="it", status="broken", message="RuntimeError: no luck")
     began = time.monotonic()
-    assert trial(lambda folder: time.sleep(3) or [], 0.2).what == "gave no answer in 0.2 s"
+    assert trial(lambda folder: time.sleep(3) or [], 0.2).message == "gave no answer in 0.2 s"
     assert time.monotonic() - began < 2
 
 
 def test_only_what_tiny_needs_counts() -> None:
-    missing = Finding(name="ray", status="missing", what="")
-    assert doctor.works([missing, Finding(name="torch", status="ok", what="", needed=True)])
-    assert not doctor.works([missing, Finding(name="torch", status="broken", what="", needed=True)])
+    missing = Finding(name="ray", status="missing", message="")
+    assert doctor.tiny_should_work([missing, Finding(name="torch", status="ok", message="", needed=True)])
+    assert not doctor.tiny_should_work([missing, Finding(name="torch", status="broken", message="", needed=True)])
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("broken")
 def test_a_package_that_kills_the_interpreter_is_told_and_the_rest_is_tried() -> None:
-    told = child.told(["dies_here", "leaves_here", "no_such_thing", "json"])
+    told = child.try_steps(["dies_here", "leaves_here", "no_such_thing", "json"])
     assert told["dies_here"]["error"] == "the interpreter died (status 3)"
     assert told["leaves_here"]["error"] == "SystemExit: gone"
     assert told["no_such_thing"]["error"].startswith("ModuleNotFoundError")
@@ -84,7 +84,7 @@ def test_a_package_that_kills_the_interpreter_is_told_and_the_rest_is_tried() ->
 @pytest.mark.slow
 @pytest.mark.usefixtures("broken")
 def test_a_package_that_hangs_is_given_up() -> None:
-    told = child.told(["json", "hangs_here"], 4)
+    told = child.try_steps(["json", "hangs_here"], 4)
     assert told["json"] == {}
     assert told["hangs_here"] == {"error": "no answer within 4 s: is the machine busy?", "late": True}
 
@@ -101,7 +101,7 @@ def test_packages_are_compared_with_what_distill_asks_for(tmp_path: Path, monkey
     monkeypatch.syspath_prepend(tmp_path)
     old = only(packages.probe(Path()), "typer")
     assert (old.status, old.needed, old.fix) == ("broken", True, "pip install 'typer>=0.20'")
-    assert old.what == "0.1 is installed, >=0.20 is needed"
+    assert old.message == "0.1 is installed, >=0.20 is needed"
 
 
 CPU = {"version": "2.13.0+cpu", "built": "", "devices": 0}
@@ -109,11 +109,11 @@ CUDA = {"version": "2.13.0", "built": "CUDA 13.0", "devices": 2}
 
 
 def test_torch_has_to_fit_the_gpus() -> None:
-    assert engines.torch(0, CPU).what == "2.13.0+cpu, built for CPUs"
-    assert engines.torch(2, CUDA).what == "2.13.0, built for CUDA 13.0, sees 2 GPUs"
+    assert engines.torch(0, CPU).message == "2.13.0+cpu, built for CPUs"
+    assert engines.torch(2, CUDA).message == "2.13.0, built for CUDA 13.0, sees 2 GPUs"
     idle = engines.torch(2, CPU)
     assert (idle.status, idle.needed) == ("broken", False)
-    assert "beside 2 GPUs" in idle.what
+    assert "beside 2 GPUs" in idle.message
     assert "driver" in engines.torch(2, {**CUDA, "devices": 0}).fix
     assert engines.torch(0, {"error": "OSError: libgomp"}).needed
 
@@ -159,11 +159,11 @@ def test_limits_of_a_container_are_read(version: str, tmp_path: Path) -> None:
 def test_the_machine_is_described_and_nothing_is_left_behind(tmp_path: Path) -> None:
     folder = tmp_path / "runs/not/yet"
     for probe in (machine.compilers, machine.cores, machine.memory):
-        assert only(probe(folder)).what
-    disk = {finding.name: finding.what for finding in machine.disk(folder)}
+        assert only(probe(folder)).message
+    disk = {finding.name: finding.message for finding in machine.disk(folder)}
     assert "228 GB" in disk["disk"], "2 checkpoints of 14 bytes and a student of 2, for 7.6e9 parameters"
     assert "671 GB" in disk["Hub cache"]
-    assert only(machine.locks(folder)).what == f"a second writer in {tmp_path} is kept out"
+    assert only(machine.locks(folder)).message == f"a second writer in {tmp_path} is kept out"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -175,7 +175,7 @@ def test_a_terminal_without_utf_8_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_hub_is_not_asked_offline_nor_without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "offline" in only(access.hub(Path())).what
+    assert "offline" in only(access.hub(Path())).message
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/nowhere/token")
     monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -201,7 +201,7 @@ def test_the_hub_says_who_one_is(token: str, up: bool, status: str, text: str, m
         monkeypatch.setenv("HF_ENDPOINT", url)
         monkeypatch.setattr(constants, "ENDPOINT", url)
         found = only(access.hub(Path()))
-    assert (found.status, text in found.what, url in found.what) == (status, True, True)
+    assert (found.status, text in found.message, url in found.message) == (status, True, True)
     assert token not in str(found)
 
 

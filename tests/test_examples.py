@@ -197,7 +197,7 @@ def test_a_recipe_in_the_guides_is_one(block: str, tmp_path: Path, monkeypatch: 
 def test_a_problem_set_in_the_guide_is_one() -> None:
     first, *others = (yaml.safe_load(block) for block in yamls(ROOT / "data/README.md"))
     for fields in ({}, *others):
-        sets.Set.model_validate({**first, **fields})
+        sets.ProblemSet.model_validate({**first, **fields})
 
 
 def test_links_between_the_guides_lead_somewhere() -> None:

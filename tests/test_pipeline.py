@@ -14,7 +14,7 @@ from distill import pipeline
 from distill import recipe as recipes
 from distill.errors import InputError, RunError
 from distill.models import presets
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.recipe import StageName
 from distill.run import Run
 from distill.store import jsonl
@@ -27,7 +27,7 @@ TWO: tuple[StageName, ...] = ("generate", "filter")
 def go(run: Run, recipe: dict[str, Any], *changes: str, stages: tuple[StageName, ...] = TWO) -> list[bool]:
     """Runs stages and says which did something."""
     copy = json.loads(json.dumps(recipe))
-    done = pipeline.run_stages(run, recipes.build(copy, changes), stages, Lines())
+    done = pipeline.run_stages(run, recipes.build(copy, changes), stages, LogLines())
     return [not each.fresh for each in done]
 
 
@@ -89,7 +89,7 @@ def test_broken_problem_rows_are_set_aside(tmp_path: Path, scripted_recipe: Buil
     recipe = scripted_recipe([GOOD])
     recipe["generate"]["problems"] = str(rows)
     recipe["filter"] = {"checks": {"finish": {}}}
-    list_of = list(pipeline.run_stages(run, recipes.build(recipe), TWO, Lines()))
+    list_of = list(pipeline.run_stages(run, recipes.build(recipe), TWO, LogLines()))
     assert list_of[0].summary["rejected_problems"] == 1
     assert list_of[0].summary["first_rejected"] == [{"line": 2, "reason": "is not a JSON object"}]
     assert [row["line"] for _, row in jsonl.rows(run.rejected)] == [2]

@@ -14,7 +14,7 @@ import pytest
 
 from distill import plugins
 from distill.filters import Context
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.run import Run
 from distill.sources import field_maps, imported
 from distill.store import jsonl
@@ -42,7 +42,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     if not source.is_file():
         pytest.skip(f"no real_traces.jsonl in {folder} (set DISTILL_SHARED_DATA)")
     run = Run(tmp_path_factory.mktemp("run"))
-    summary = imported.run(str(source), field_maps.find("real-traces"), run, None, Lines())
+    summary = imported.run(str(source), field_maps.find("real-traces"), run, None, LogLines())
     assert (summary["rows"], summary["traces"], summary["problems"], summary["rejected"]) == (463, 463, 333, 0)
     problems = {problem.id: problem for problem in jsonl.read(run.problems, Problem)}
     context = Context(student="none is needed")
@@ -121,6 +121,6 @@ def test_none_of_the_labels_reaches_the_run(judged: Judged, tmp_path: Path) -> N
         folder.mkdir()
         (folder / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
         run = Run(folder / "run")
-        imported.run(str(folder / "x.jsonl"), field_maps.find("real-traces"), run, None, Lines())
+        imported.run(str(folder / "x.jsonl"), field_maps.find("real-traces"), run, None, LogLines())
         contents.append(run.problems.read_bytes() + run.traces.read_bytes())
     assert contents[0] == contents[1]

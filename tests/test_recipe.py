@@ -117,12 +117,12 @@ def test_presets_resolve_ids_paths_and_typos(tiny: Path) -> None:
         presets.teacher(str(tiny))
 
 
-@pytest.mark.parametrize("name", sets.known())
+@pytest.mark.parametrize("name", sets.shipped_sets())
 def test_every_problem_set_is_well_formed(name: str) -> None:
     found, _, folder = sets.find(name)
     assert found.name == name
     plugins.configure("verifiers", found.verifier)
-    for path in sets.files(name, "train"):
+    for path in sets.local_files(name, "train"):
         assert path.is_file(), folder
 
 

@@ -13,7 +13,7 @@ import yaml
 from distill import pipeline
 from distill import recipe as recipes
 from distill.errors import InputError
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.recipe import Recipe
 from distill.run import Run
 from distill.store import jsonl
@@ -49,7 +49,7 @@ def small(scripted_recipe: Build, tmp_path: Path) -> Callable[..., Recipe]:
 @pytest.mark.slow
 def test_a_study_runs_compares_and_is_then_done(small: Callable[..., Recipe], tmp_path: Path) -> None:
     folder = tmp_path / "study"
-    found = compare.run(small(), folder, Lines())
+    found = compare.run(small(), folder, LogLines())
     (table,) = found.tables
     assert [(row.arm, row.description) for row in table.rows] == [("teacher", ""), ("base", "as it came")]
     assert (table.set, table.problems, table.samples) == ("sums", 6, 4)
@@ -75,7 +75,7 @@ def test_a_study_runs_compares_and_is_then_done(small: Callable[..., Recipe], tm
     assert kept["traces"] == 8, "the teacher's, with the same seed"
 
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    assert compare.run(small(), folder, Lines()) == found
+    assert compare.run(small(), folder, LogLines()) == found
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
     assert not any(plan.todo(plan.runs(small(), folder)).values())
 
@@ -85,7 +85,7 @@ def test_an_arm_that_fails_costs_only_what_comes_after_it(small: Callable[..., R
     never = {"stages": ["filter"], "after": "teacher", "set": {"filter.checks.length": {"max_tokens": 1}}}
     more = {"stages": ["filter", "eval"], "after": "never"}
     recipe = small(arms={**ARMS, "never": never, "more": more})
-    found = compare.run(recipe, tmp_path / "study", Lines())
+    found = compare.run(recipe, tmp_path / "study", LogLines())
     assert [row.arm for row in found.tables[0].rows] == ["teacher", "base"]
     assert set(found.failed) == {"never-1", "never-2", "more-1", "more-2"}
     assert "no trace of 8 was accepted" in found.failed["never-1"]
@@ -95,14 +95,14 @@ def test_an_arm_that_fails_costs_only_what_comes_after_it(small: Callable[..., R
 @pytest.mark.slow
 def test_what_changed_is_done_again_and_all_that_comes_after_it(small: Callable[..., Recipe], tmp_path: Path) -> None:
     folder = tmp_path / "study"
-    compare.run(small(), folder, Lines())
+    compare.run(small(), folder, LogLines())
     more = plan.runs(small("generate.samples=3", "study.seeds=[1, 2, 3]"), folder)
     todo = plan.todo(more)
     assert (todo["teacher-1"], todo["base-1"], todo["kept-1"]) == (("generate", "eval"), (), ("filter",))
     assert todo["base-3"] == ("eval",)
-    (known,) = {plan.expected(one, "eval", more) for one in more if one.name == "base-3"}
+    (known,) = {plan.expected_seconds(one, "eval", more) for one in more if one.name == "base-3"}
     assert known == Run(folder / "base-1").stage("eval")["seconds"]
-    assert plan.expected(more[0], "sft", more) is None
+    assert plan.expected_seconds(more[0], "sft", more) is None
 
 
 def test_the_shipped_study_is_the_papers_comparison(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_student_of_another_arm_is_a_link(tmp_path: Path) -> None:
     both.student.mkdir(parents=True)
     (both.student / "config.json").write_text("{}")
     assert (both.run.student / "config.json").read_text() == "{}"
-    assert pipeline.MODULES["grpo"].inputs(pipeline.job(both.run, both.recipe, "grpo", Lines()))
+    assert pipeline.MODULES["grpo"].inputs(pipeline.job(both.run, both.recipe, "grpo", LogLines()))
     moved = tmp_path.rename(tmp_path.with_name("moved"))
     assert (moved / "sft-grpo-1" / "student" / "config.json").is_file(), "a moved study keeps its links"
     other = plan.runs(recipes.load("tiny-study"), tmp_path / "own")[5]
@@ -190,7 +190,7 @@ def test_an_arm_that_cannot_be_is_told_before_anything_runs(
     small: Callable[..., Recipe], tmp_path: Path, arm: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(InputError, match=said):
-        compare.run(small(arms={**ARMS, "x": arm}), tmp_path / "study", Lines())
+        compare.run(small(arms={**ARMS, "x": arm}), tmp_path / "study", LogLines())
     assert not (tmp_path / "study").exists()
 
 
@@ -208,10 +208,10 @@ def test_a_recipe_extends_another(tmp_path: Path) -> None:
 
 def test_grpo_is_followed_by_an_eval_before_and_after(tmp_path: Path) -> None:
     run, tiny = Run(tmp_path), recipes.load("tiny")
-    recipe, stages = pipeline.with_scores(run, tiny, ("grpo",))
+    recipe, stages = pipeline.with_grpo_eval(run, tiny, ("grpo",))
     assert (stages, recipe.eval.models) == (("grpo", "eval"), ("sft", "grpo"))
     run.scores.write_text('[{"role": "teacher"}, {"role": "sft"}]')
-    assert pipeline.with_scores(run, tiny, ("grpo",))[0].eval.models == ("teacher", "sft", "grpo")
-    zero, stages = pipeline.with_scores(run, recipes.load("r1-zero"), ("grpo", "eval"))
+    assert pipeline.with_grpo_eval(run, tiny, ("grpo",))[0].eval.models == ("teacher", "sft", "grpo")
+    zero, stages = pipeline.with_grpo_eval(run, recipes.load("r1-zero"), ("grpo", "eval"))
     assert (stages, zero.eval.models) == (("grpo", "eval"), ("base", "grpo"))
-    assert pipeline.with_scores(run, tiny, ("sft", "eval")) == (tiny, ("sft", "eval"))
+    assert pipeline.with_grpo_eval(run, tiny, ("sft", "eval")) == (tiny, ("sft", "eval"))

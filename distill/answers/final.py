@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from distill.answers import quantities, symbols
-from distill.models.chat import last_boxed, tagged
+from distill.models.chat import last_boxed, tagged_answers
 
 _PERCENT = re.compile(r"[\s$]*(?:\\?%|pct\b|percent\b)")
 _CLOSING_STATEMENT = re.compile(
@@ -28,7 +28,7 @@ _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _LONE_NUMBER = re.compile(
     r"(?<![A-Za-z0-9_.,/^{}\\+=*-])([-+]?\\?\$?(?:\d{1,3}(?:,(?:\\!)?\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?\s?(?:\\?%)?)(?![A-Za-z0-9_]|[.,/:^]\d)"
 )
-CODE = re.compile(r"__\w+__")  # Python's innards, from which the library would still pick a number
+PYTHON_INTERNALS = re.compile(r"__\w+__")  # Python's innards, from which the library would still pick a number
 _TAIL_LENGTH = 4000
 _LONG_GOLD = 120
 
@@ -39,7 +39,7 @@ def answer(text: str, percent: bool = False) -> tuple[str, bool]:
     Of a tag that holds a box it is the box. Boxes that only "and" or a comma joins are one answer. With `percent`
     a percent sign behind the box belongs to it.
     """
-    tags = tagged(text) if "<answer>" in text else []
+    tags = tagged_answers(text) if "<answer>" in text else []
     source = tags[-1] if tags else text
     box = last_boxed(source) if "boxed" in source else None
     if box is not None:
@@ -50,7 +50,7 @@ def answer(text: str, percent: bool = False) -> tuple[str, bool]:
     match = _CLOSING_STATEMENT.search(tail[-100:])
     statement = match[1] if match else ""
     for candidate in (statement, tail if len(tail) <= 200 else ""):
-        if candidate and (formula(candidate) or quantities.split(candidate)):
+        if candidate and (is_formula(candidate) or quantities.read_quantity(candidate)):
             return candidate.strip(), True
     concluding = conclusion(tail)
     if concluding:
@@ -107,7 +107,7 @@ def _exact(text: str) -> str:
     return re.split(r"\\approx\b|≈", text)[0].strip() or text.strip()
 
 
-def formula(text: str) -> bool:
+def is_formula(text: str) -> bool:
     r"""Whether a bare text is one formula: short and without words other than LaTeX commands and function names."""
     if len(text) > 200 or "\n" in text:
         return False
@@ -123,10 +123,10 @@ def conclusion(text: str) -> str | None:
     if _ANSWER_LABEL.match(line):
         line = _ANSWER_LABEL.sub("", line, count=1)
     bold = [phrase.strip() for phrase in _BOLD.findall(line) if not phrase.rstrip().endswith((":", "："))]
-    if CODE.search(line) or len(bold) > 1:
+    if PYTHON_INTERNALS.search(line) or len(bold) > 1:
         return None
     if bold:
-        return bold[0].rstrip(".") if formula(bold[0]) else _only_number(bold[0])
+        return bold[0].rstrip(".") if is_formula(bold[0]) else _only_number(bold[0])
     sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z])|(?<=[。！？])(?=.)", line)[-1]
     formulas = [match[2] or match[3] for match in _MATH.finditer(sentence)]
     if not formulas:

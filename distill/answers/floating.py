@@ -21,7 +21,7 @@ _DEEPEST = 30
 _HUGE = 1e100
 
 
-def different(formula: str, other_formula: str) -> bool:
+def surely_differ(formula: str, other_formula: str) -> bool:
     """Whether two normalised formulas surely have different values."""
     values = value(formula), value(other_formula)
     if values[0] is None or values[1] is None:

@@ -38,7 +38,7 @@ _BOMB = re.compile(r"\^\s*\{?\s*\(?\s*\d+\s*\}?\s*\)?\s*\^|\^\s*\{?\s*\d{7,}|\d{
 
 
 @lru_cache(1 << 14)
-def normal(text: str) -> str:
+def normalised(text: str) -> str:
     """LaTeX without what changes only its looks, without blanks, and bare words without their case."""
     plain = symbols.latex(text)
     plain = _GROUP_COMMA.sub(",", plain)
@@ -73,9 +73,9 @@ def decide(left: str, right: str) -> bool | None:
         return False
     shapes = structure.read(left), structure.read(right)
     if shapes[0] and shapes[1]:
-        return structure.same(shapes[0], shapes[1], decide)
+        return structure.same_parts(shapes[0], shapes[1], decide)
     verdict = _one_sided(left, right) if shapes[0] or shapes[1] else None
-    if verdict is None and floating.different(left, right):
+    if verdict is None and floating.surely_differ(left, right):
         verdict = False
     return verdict
 
@@ -98,7 +98,7 @@ def _right_hand_side(equation: str) -> str:
 
 def _one_sided(left: str, right: str) -> bool | None:
     """The verdict where one side has parts: an inequality may be an interval, but no number is several."""
-    intervals = structure.interval(left), structure.interval(right)
+    intervals = structure.as_interval(left), structure.as_interval(right)
     if intervals != (left, right):
         return decide(*intervals)
     several = any(shape and len(shape.parts) > 1 for shape in (structure.read(left), structure.read(right)))
@@ -107,7 +107,7 @@ def _one_sided(left: str, right: str) -> bool | None:
     return None
 
 
-def words(text: str) -> bool:
+def is_words(text: str) -> bool:
     """Whether a text is words and no formula."""
     return bool(_WORDS.fullmatch(text))
 
@@ -122,12 +122,12 @@ def conflict(gold: str, answer: str) -> str:
     return ""
 
 
-def clock(text: str) -> str:
+def full_hour_number(text: str) -> str:
     """A full hour as its number, `5:00` as 5; other text as it is."""
     full_hour = _CLOCK.fullmatch(text)
     return full_hour[1] if full_hour else text
 
 
-def explosive(text: str) -> bool:
+def is_explosive(text: str) -> bool:
     """Whether evaluating the text may take for ever."""
     return bool(_BOMB.search(text))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill.models.chat import final_answer, tagged
+from distill.models.chat import final_answer, tagged_answers
 from distill.types import Outcome
 
 
@@ -14,7 +14,7 @@ RIGHT = Outcome(passed=True, score=1.0)
 HEDGED = wrong("several_answers", "the <answer> tags differ")
 
 
-def after_thought(text: str) -> str:
+def without_reasoning(text: str) -> str:
     """The text without its reasoning, should the caller have left it in; nothing of it where that never ended."""
     if "</think>" in text:
         return text.rpartition("</think>")[2]
@@ -23,23 +23,25 @@ def after_thought(text: str) -> str:
     return text
 
 
-def hedged(text: str) -> bool:
+def is_hedged(text: str) -> bool:
     """Whether several closed <answer> tags differ: whoever states two answers has not decided, so none counts."""
-    return "<answer>" in text and len({"".join(answer.split()) for answer in tagged(after_thought(text))}) > 1
+    return (
+        "<answer>" in text and len({"".join(answer.split()) for answer in tagged_answers(without_reasoning(text))}) > 1
+    )
 
 
-def stated(text: str) -> str:
+def stated_answer(text: str) -> str:
     """The last tagged or boxed answer, else the text itself: an answer file may hold the bare answer and no more.
 
     Verifiers read the result as a whole, so prose without a tag or a box never passes for an answer.
     """
-    text = after_thought(text)
+    text = without_reasoning(text)
     answer = final_answer(text)
     if answer is None:
         return text.strip()
     return answer
 
 
-def marked(text: str) -> bool:
+def is_marked(text: str) -> bool:
     """Whether a tag or a box says which part of the text is the answer."""
-    return final_answer(after_thought(text)) is not None
+    return final_answer(without_reasoning(text)) is not None

@@ -62,11 +62,11 @@ class Quantity(NamedTuple):
     """Dimensions and their powers, sorted."""
     size: Fraction
     """How many base units the unit is."""
-    sure: bool
+    is_certain: bool
     """Whether it is a unit for certain; not for a single letter outside of `\\text{}`, as `12 m` may be a product."""
 
 
-def split(text: str) -> Quantity | None:
+def read_quantity(text: str) -> Quantity | None:
     """The quantity that is the whole text; None without a unit of measure."""
     if len(text) > _LONGEST or text.isdecimal():
         return None
@@ -120,10 +120,10 @@ def _power(power_word: str) -> int:
     return 2 if power_word.strip().startswith(("sq", "平")) else 3
 
 
-def without(gold: str, answer: str) -> tuple[str, str] | bool:
+def without_units(gold: str, answer: str) -> tuple[str, str] | bool:
     """Both sides without their units where those say nothing, or the verdict where they decide it."""
-    gold_quantity = split(gold)
-    answer_quantity = split(answer)
+    gold_quantity = read_quantity(gold)
+    answer_quantity = read_quantity(answer)
     if gold_quantity and answer_quantity:
         if gold_quantity.unit != answer_quantity.unit:
             return False
@@ -137,7 +137,7 @@ def without(gold: str, answer: str) -> tuple[str, str] | bool:
 
 
 def _bare_value(text: str, quantity: Quantity | None) -> str:
-    if quantity and quantity.sure:
+    if quantity and quantity.is_certain:
         return quantity.value
     return _without_measure_word(text)
 

@@ -23,7 +23,7 @@ _RELATION = re.compile(r"(\\(?:leq?|geq?|lt|gt)(?![a-zA-Z])|[<>]=?)")
 _MAX_PARTS = 24
 
 
-class Shape(NamedTuple):
+class AnswerShape(NamedTuple):
     kind: str
     """`list`, `set`, `union`, `matrix R` with R rows, or the two brackets of a tuple or interval."""
     parts: tuple[str, ...]
@@ -34,7 +34,7 @@ class Shape(NamedTuple):
         return self.kind not in ("list", "set", "union")
 
 
-def read(text: str) -> Shape | None:
+def read(text: str) -> AnswerShape | None:
     """The shape of a normalised answer; None for a single value, and for more parts than an answer has."""
     member = _MEMBER.fullmatch(text)
     shape = _read(member[1] if member else text)
@@ -43,18 +43,18 @@ def read(text: str) -> Shape | None:
     return None
 
 
-def _read(text: str) -> Shape | None:
+def _read(text: str) -> AnswerShape | None:
     if matrix := _MATRIX.fullmatch(text):
         rows = [row for row in re.split(r"\\\\(?:\[\w+\])?", matrix[2]) if row]
-        return Shape(f"matrix {len(rows)}", tuple(cell for row in rows for cell in row.split("&")))
+        return AnswerShape(f"matrix {len(rows)}", tuple(cell for row in rows for cell in row.split("&")))
     parts = _split(text, "\\cup")
     if len(parts) > 1:
-        return Shape("union", tuple(parts))
+        return AnswerShape("union", tuple(parts))
     inner, brackets = _bracketed(text)
     if brackets == "{}":
-        return Shape("set", _items(inner))
+        return AnswerShape("set", _items(inner))
     members = tuple(_split(inner, ",;")) if brackets else _items(text)
-    return Shape(brackets or "list", members) if len(members) > 1 else None
+    return AnswerShape(brackets or "list", members) if len(members) > 1 else None
 
 
 def _bracketed(text: str) -> tuple[str, str]:
@@ -108,7 +108,7 @@ def _items(text: str) -> tuple[str, ...]:
     return tuple(items)
 
 
-def interval(text: str) -> str:
+def as_interval(text: str) -> str:
     r"""An inequality for one letter as the interval that it says: `x\le3` is `(-\infty,3]`; other text as it is."""
     parts = _RELATION.split(text)
     if len(parts) == 3 and _LETTER.fullmatch(parts[2]) and not _LETTER.fullmatch(parts[0]):
@@ -126,7 +126,7 @@ def interval(text: str) -> str:
     return text
 
 
-def same(gold: Shape, answer: Shape, equal: PartComparison) -> bool | None:
+def same_parts(gold: AnswerShape, answer: AnswerShape, equal: PartComparison) -> bool | None:
     """Whether two shapes hold the same parts; None where that is not for parts to say."""
     if gold.kind != answer.kind and (gold.ordered or answer.ordered):
         return _same_across_kinds(gold, answer, equal)
@@ -149,7 +149,7 @@ def same(gold: Shape, answer: Shape, equal: PartComparison) -> bool | None:
     return all_equal
 
 
-def _same_across_kinds(gold: Shape, answer: Shape, equal: PartComparison) -> bool | None:
+def _same_across_kinds(gold: AnswerShape, answer: AnswerShape, equal: PartComparison) -> bool | None:
     """A column in round brackets is that vector; a list that someone put in brackets is still that list, in order."""
     kinds = {gold.kind, answer.kind}
     if kinds & {"set", "union"} or not kinds & {"list", f"matrix {len(gold.parts)}", "matrix 1"}:

@@ -25,10 +25,10 @@ class Examples(NamedTuple):
     """Answers that differ from the gold; none where refusing takes algebra."""
 
 
-def of(gold: str) -> Examples:
+def for_gold(gold: str) -> Examples:
     """Examples for a gold of `math`; all are decided without the library, so that they cost microseconds."""
-    quantity = quantities.split(symbols.latex(gold))
-    plain = latex.normal(quantity.value if quantity else gold)
+    quantity = quantities.read_quantity(symbols.latex(gold))
+    plain = latex.normalised(quantity.value if quantity else gold)
     value = number(plain)
     if value is not None:
         type_name = "quantity" if quantity else number_type(gold)
@@ -40,13 +40,13 @@ def of(gold: str) -> Examples:
         return Examples("choice", [gold, letter, f"({letter})"], [next_letter])
     if len(_WORD.findall(gold)) > _LONGEST_TEXT:
         return Examples("prose", [gold], [])
-    if latex.words(plain):
+    if latex.is_words(plain):
         shouted = gold if "{" in gold else gold.upper()
         return Examples("text", [gold, f" {shouted}."], [f"not{plain}"])
     return _formula(gold, plain, structure.read(plain), "quantity" if quantity else "expression")
 
 
-def _formula(gold: str, plain: str, shape: structure.Shape | None, type_name: str) -> Examples:
+def _formula(gold: str, plain: str, shape: structure.AnswerShape | None, type_name: str) -> Examples:
     spellings = [gold, _spaced(gold), gold.replace("\\frac", "\\dfrac"), gold.replace("\\dfrac", "\\frac")]
     if shape and shape.ordered:
         return Examples(_ordered_type(shape.kind), [*spellings, _sized(gold)], _changed(plain, shape))
@@ -115,7 +115,7 @@ def _sized(gold: str) -> str:
     return gold
 
 
-def _changed(plain: str, shape: structure.Shape) -> list[str]:
+def _changed(plain: str, shape: structure.AnswerShape) -> list[str]:
     """The answer with its first number one larger; nothing without a number among its parts."""
     for part in shape.parts:
         value = number(part)

@@ -18,19 +18,19 @@ from distill.types import Finish, content_id
 
 
 @dataclass(eq=False)
-class Row:
+class PendingRequest:
     """A request on its way."""
 
     request: Request
     answer: asyncio.Future[Completion]
-    end: int
+    max_length: int
     """Length of `ids` at which the budget is used up."""
     ids: list[int]
     """The prompt, then what was generated."""
-    start: float = field(default_factory=time.monotonic)
+    started_at: float = field(default_factory=time.monotonic)
 
     @property
-    def made(self) -> list[int]:
+    def generated(self) -> list[int]:
         return self.ids[len(self.request.ids) :]
 
 
@@ -85,7 +85,9 @@ class Generator:
         self.stopped = True
         torch.set_num_threads(self._threads)
 
-    def run(self, rows: list[Row], max_leftover: int, on_done: Callable[[Row, Completion], object]) -> list[Row]:
+    def run(
+        self, rows: list[PendingRequest], max_leftover: int, on_done: Callable[[PendingRequest, Completion], object]
+    ) -> list[PendingRequest]:
         """Generate until at most `max_leftover` rows are left and return those; `on_done` takes the others as they end.
 
         Whenever half of the rows have ended, the rest goes on in a smaller batch with its share of the cache.
@@ -106,7 +108,7 @@ class Generator:
                     ids,
                     attention_mask=mask,
                     past_key_values=cache,
-                    max_new_tokens=max(row.end - len(row.ids) for row in rows),
+                    max_new_tokens=max(row.max_length - len(row.ids) for row in rows),
                     stopping_criteria=[_Halt(self, rows, self._eos, device)],
                     **_sampling_options(rows[0].request),
                 )
@@ -124,16 +126,16 @@ class Generator:
                 cache.batch_select_indices(indices)
         return rows
 
-    def _has_ended(self, row: Row) -> bool:
-        return len(row.ids) >= row.end or (row.made[-1:] != [] and row.ids[-1] in self._eos)
+    def _has_ended(self, row: PendingRequest) -> bool:
+        return len(row.ids) >= row.max_length or (row.generated[-1:] != [] and row.ids[-1] in self._eos)
 
-    def _extend(self, row: Row, tokens: list[int]) -> None:
+    def _extend(self, row: PendingRequest, tokens: list[int]) -> None:
         """Add new tokens, without the padding that follows a row's end."""
         own_length = next((i + 1 for i, token in enumerate(tokens) if token in self._eos), len(tokens))
-        row.ids += tokens[: min(row.end - len(row.ids), own_length)]
+        row.ids += tokens[: min(row.max_length - len(row.ids), own_length)]
 
-    def _completion(self, row: Row) -> Completion:
-        generated = row.made
+    def _completion(self, row: PendingRequest) -> Completion:
+        generated = row.generated
         finish: Finish = "length"
         if generated[-1] in self._eos:
             finish = "stop"
@@ -145,20 +147,20 @@ class Generator:
             finish=finish,
             seed=None,
             endpoint=self.endpoint,
-            seconds=time.monotonic() - row.start,
+            seconds=time.monotonic() - row.started_at,
         )
 
 
 class _Halt:
     """Stopping criterion: a row ends with EOS, its own budget or its caller; the batch, once half its rows have."""
 
-    def __init__(self, generator: Generator, rows: list[Row], eos: list[int], device: Any) -> None:
+    def __init__(self, generator: Generator, rows: list[PendingRequest], eos: list[int], device: Any) -> None:
         import torch
 
         self._generator = generator
         self._rows = rows
         self._eos = torch.tensor(eos, device=device)
-        self._remaining = torch.tensor([row.end - len(row.ids) for row in rows], device=device)
+        self._remaining = torch.tensor([row.max_length - len(row.ids) for row in rows], device=device)
         self._ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
 
     def __call__(self, ids: Any, scores: Any, **kwargs: Any) -> Any:

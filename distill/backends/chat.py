@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from distill.backends import Backend, Completion, Journal, Model, Request
-from distill.endpoints.failures import Failure
-from distill.endpoints.hosted import Hosted, Terms
+from distill.endpoints.failures import RequestFailure
+from distill.endpoints.hosted import ApiTerms, Hosted
 from distill.endpoints.http import Gateway, allow_sockets
 from distill.endpoints.pool import Pool
 from distill.errors import BackendError
@@ -95,10 +95,10 @@ class _Chat:
         allow_sockets(self.config.concurrency)
         try:
             errors = await self._pool.join([self._endpoint()])
-            if errors and isinstance(errors[0], Failure) and not errors[0].busy:
+            if errors and isinstance(errors[0], RequestFailure) and not errors[0].busy:
                 fix = "is the address right, and does it need `proxy` or `ca`?"
                 raise BackendError(str(errors[0]), where=self.config.base_url, fix=fix)
-            if errors and not isinstance(errors[0], Failure):
+            if errors and not isinstance(errors[0], RequestFailure):
                 raise errors[0]
         except BaseException:
             await self.close()
@@ -114,9 +114,9 @@ class _Chat:
 
     def _endpoint(self) -> Hosted:
         config = self.config
-        terms = Terms(
-            served=config.model or self.model.name,
-            limit=config.budget_field,
+        terms = ApiTerms(
+            model_name=config.model or self.model.name,
+            budget_field=config.budget_field,
             extra=config.extra,
             stream=config.stream,
             timeout=config.timeout,

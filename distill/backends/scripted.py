@@ -36,7 +36,7 @@ class Config(Record):
     """Requests in flight."""
 
 
-class Row(Record):
+class ScriptLine(Record):
     contains: str = ""
     replies: tuple[str, ...] = Field(min_length=1)
 
@@ -52,7 +52,7 @@ class _Scripted:
         self.config = config
         self.model = model
         self.concurrency = config.concurrency
-        self._rows: list[Row] = []
+        self._rows: list[ScriptLine] = []
         self._tokenizer: Tokenizer | None = None
         self._failures_left = config.fail_first
         self._replies = 0
@@ -62,7 +62,7 @@ class _Scripted:
             raise InputError("has nothing to say", where="scripted", fix="give `replies` or a `file`")
         self._rows = _read_script(self.config.file) if self.config.file else []
         if self.config.replies:
-            self._rows.append(Row(replies=self.config.replies))
+            self._rows.append(ScriptLine(replies=self.config.replies))
         self._tokenizer = Tokenizer(self.model.path, self.model.revision, self.model.template)
 
     async def complete(self, request: Request) -> Completion:
@@ -105,7 +105,7 @@ def _overlap(reply: list[int], ids: tuple[int, ...]) -> int:
     return next((n for n in range(len(reply), 0, -1) if ids[-n:] == tuple(reply[:n])), 0)
 
 
-def _read_script(path: Path) -> list[Row]:
+def _read_script(path: Path) -> list[ScriptLine]:
     if not path.is_file():
         raise InputError("no such file", where=str(path), fix="paths are relative to the working directory")
     rows = []
@@ -113,7 +113,7 @@ def _read_script(path: Path) -> list[Row]:
         where = f"{path}:{number}"
         try:
             if line.strip():
-                rows.append(Row.model_validate(orjson.loads(line)))
+                rows.append(ScriptLine.model_validate(orjson.loads(line)))
         except orjson.JSONDecodeError as error:
             raise InputError(f"is not JSON: {error}", where=where) from error
         except ValidationError as error:

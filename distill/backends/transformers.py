@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import Field
 
 from distill.backends import Backend, Completion, Model, Request, budget
-from distill.backends._generate import Generator, Row
+from distill.backends._generate import Generator, PendingRequest
 from distill.errors import BackendError
 from distill.types import Record
 
@@ -38,7 +38,7 @@ class _Transformers:
         self.config = config
         self.model = model
         self.concurrency = 2 * config.batch
-        self._waiting: list[Row] = []
+        self._waiting: list[PendingRequest] = []
         self._wake = asyncio.Event()
         self._generator: Generator | None = None
         self._workers: list[asyncio.Task[None]] = []
@@ -52,7 +52,7 @@ class _Transformers:
     async def complete(self, request: Request) -> Completion:
         assert self._workers, "open() first"
         max_length = len(request.ids) + budget(self.model, request)
-        row = Row(request, asyncio.get_running_loop().create_future(), max_length, list(request.ids))
+        row = PendingRequest(request, asyncio.get_running_loop().create_future(), max_length, list(request.ids))
         self._waiting.append(row)
         self._wake.set()
         return await row.answer
@@ -89,7 +89,7 @@ class _Transformers:
             if self._waiting:
                 self._wake.set()
 
-    def _next_batch(self) -> list[Row]:
+    def _next_batch(self) -> list[PendingRequest]:
         """Take the rows that are sampled like the first one, up to a batch; abandoned ones are dropped."""
         waiting = [row for row in self._waiting if not row.answer.done()]
         batch = [row for row in waiting if row.request.sampling.identity() == waiting[0].request.sampling.identity()]
@@ -99,7 +99,7 @@ class _Transformers:
         return batch
 
 
-def _answer(row: Row, answer: Completion | Exception) -> None:
+def _answer(row: PendingRequest, answer: Completion | Exception) -> None:
     if row.answer.done():  # its caller has gone
         return
     if isinstance(answer, Exception):

@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from distill.backends import Backend, Completion, Journal, Model, Request
-from distill.endpoints.addresses import Roster, address
-from distill.endpoints.failures import Failure
+from distill.endpoints.addresses import Roster, checked_address
+from distill.endpoints.failures import RequestFailure
 from distill.endpoints.http import Gateway, allow_sockets
 from distill.endpoints.pool import Pool
 from distill.endpoints.vllm_server import Endpoint
@@ -64,7 +64,7 @@ class Config(Gateway):
     @field_validator("endpoints")
     @classmethod
     def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(address(url) for url in urls))
+        return tuple(dict.fromkeys(checked_address(url) for url in urls))
 
 
 def build(config: Config, model: Model, log: Path) -> Backend:
@@ -104,7 +104,7 @@ class _Vllm:
             if wrong_input := next((error for error in errors if isinstance(error, InputError)), None):
                 raise wrong_input
             if errors and not self._pool.limit and not self._roster:
-                raise BackendError(str(errors[0])) if isinstance(errors[0], Failure) else errors[0]
+                raise BackendError(str(errors[0])) if isinstance(errors[0], RequestFailure) else errors[0]
             if self._roster:
                 await self._wait_for_first(self._roster.read, str(self.config.endpoints_file))
             elif not self.config.endpoints:
@@ -154,7 +154,7 @@ class _Vllm:
 
     async def _update(self, read_urls: Callable[[], Sequence[str]]) -> None:
         urls = {*self.config.endpoints, *await asyncio.to_thread(read_urls)}
-        new_urls = self._pool.keep(urls)
+        new_urls = self._pool.retain_only(urls)
         await self._pool.join(self._endpoint(url) for url in sorted(new_urls))
 
     def _fatal_error(self) -> BackendError | None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from distill.doctor.finding import Finding, Found, line
+from distill.doctor.finding import Finding, Findings, first_line
 
 PROBES = (
     ("packages", "packages.probe", 20),
@@ -30,7 +30,7 @@ PROBES = (
 """Name of each probe, the function of a module of this folder that it calls, and its time limit in seconds."""
 
 
-def works(findings: Found) -> bool:
+def tiny_should_work(findings: Findings) -> bool:
     """Whether `distill run tiny` should work here."""
     return all(finding.status == "ok" or not finding.needed for finding in findings)
 
@@ -46,12 +46,12 @@ def examine(folder: Path) -> Iterator[Finding]:
         yield from probe.findings()
 
 
-def _lazy_probe(location: str) -> Callable[[Path], Found]:
+def _lazy_probe(location: str) -> Callable[[Path], Findings]:
     """A probe that is imported when it is called: a package that is missing is its own finding, not all of them."""
 
-    def probe(folder: Path) -> Found:
+    def probe(folder: Path) -> Findings:
         module, _, function = location.partition(".")
-        findings: Found = getattr(importlib.import_module(f"distill.doctor.{module}"), function)(folder)
+        findings: Findings = getattr(importlib.import_module(f"distill.doctor.{module}"), function)(folder)
         return findings
 
     return probe
@@ -60,7 +60,7 @@ def _lazy_probe(location: str) -> Callable[[Path], Found]:
 class _RunningProbe(threading.Thread):
     """One probe under way. A daemon: a file system that hangs shall not keep the command from ending."""
 
-    def __init__(self, name: str, probe: Callable[[Path], Found], folder: Path, seconds: float) -> None:
+    def __init__(self, name: str, probe: Callable[[Path], Findings], folder: Path, seconds: float) -> None:
         super().__init__(name=name, daemon=True)
         self._probe = probe
         self._folder = folder
@@ -73,10 +73,10 @@ class _RunningProbe(threading.Thread):
         try:
             self._findings = list(self._probe(self._folder))
         except Exception as error:  # noqa: BLE001  the boundary: whatever a package does, the others are told
-            self._findings = [Finding(name=self.name, status="broken", what=line(error))]
+            self._findings = [Finding(name=self.name, status="broken", message=first_line(error))]
 
     def findings(self) -> list[Finding]:
         self.join(max(0.0, self._deadline - time.monotonic()))
         if self._findings is None:
-            return [Finding(name=self.name, status="broken", what=f"gave no answer in {self._seconds:g} s")]
+            return [Finding(name=self.name, status="broken", message=f"gave no answer in {self._seconds:g} s")]
         return self._findings

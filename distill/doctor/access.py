@@ -16,14 +16,14 @@ def hub(_: Path) -> Iterator[Finding]:
 
     if constants.HF_HUB_OFFLINE:
         message = "offline: HF_HUB_OFFLINE is set, so only what is in the cache can be loaded"
-        yield Finding(name="Hub", status="missing", what=message, fix="unset HF_HUB_OFFLINE")
+        yield Finding(name="Hub", status="missing", message=message, fix="unset HF_HUB_OFFLINE")
     elif not (token := get_token()):
         message = f"no login at {constants.ENDPOINT}: public models load, gated ones and publishing need one"
-        yield Finding(name="Hub", status="missing", what=message, fix="hf auth login, or HF_TOKEN")
+        yield Finding(name="Hub", status="missing", message=message, fix="hf auth login, or HF_TOKEN")
     else:
-        answer = child.told(["hub"], 20)["hub"]
+        answer = child.try_steps(["hub"], 20)["hub"]
         if "error" not in answer:
-            yield Finding(name="Hub", status="ok", what=f"logged in at {constants.ENDPOINT} as {answer['user']}")
+            yield Finding(name="Hub", status="ok", message=f"logged in at {constants.ENDPOINT} as {answer['user']}")
             return
         if answer.get("status") in (401, 403):
             message = f"{constants.ENDPOINT} refuses the token: {answer['error']}"
@@ -31,7 +31,7 @@ def hub(_: Path) -> Iterator[Finding]:
         else:
             message = f"{constants.ENDPOINT} cannot be asked: {answer['error']}"
             fix = "offline? Look at the network, the proxy, HF_ENDPOINT"
-        yield Finding(name="Hub", status="broken", what=message.replace(token, "(the token)"), fix=fix)
+        yield Finding(name="Hub", status="broken", message=message.replace(token, "(the token)"), fix=fix)
 
 
 def sandbox(_: Path) -> Iterator[Finding]:
@@ -41,6 +41,8 @@ def sandbox(_: Path) -> Iterator[Finding]:
         bubblewrap.build(bubblewrap.Config())
     except DistillError as error:
         status: Status = "broken" if shutil.which("bwrap") else "missing"
-        yield Finding(name="sandbox", status=status, what=f"code cannot be judged: {error.what}", fix=error.fix or "")
+        yield Finding(
+            name="sandbox", status=status, message=f"code cannot be judged: {error.message}", fix=error.fix or ""
+        )
         return
-    yield Finding(name="sandbox", status="ok", what="bubblewrap isolates: a program tried to get out and could not")
+    yield Finding(name="sandbox", status="ok", message="bubblewrap isolates: a program tried to get out and could not")

@@ -11,10 +11,10 @@ import tempfile
 import time
 from typing import Any
 
-from distill.doctor.finding import line
+from distill.doctor.finding import first_line
 
 
-def told(steps: list[str], seconds: float = 150) -> dict[str, dict[str, Any]]:
+def try_steps(steps: list[str], seconds: float = 150) -> dict[str, dict[str, Any]]:
     """Try the steps in a child process and return what came of each; where one kills the child, the next child goes on.
 
     An `error` says what was wrong; with `late`, that there was no time left, which on a busy machine proves nothing.
@@ -81,7 +81,7 @@ def _child(steps: list[str]) -> None:
             result = _try(step)
         except BaseException as error:  # noqa: BLE001  a package that calls exit() is broken, too
             status = getattr(getattr(error, "response", None), "status_code", None)
-            result = {"error": line(error), "status": status}
+            result = {"error": first_line(error), "status": status}
         print(json.dumps({"step": step, **result}), file=results, flush=True)
 
 

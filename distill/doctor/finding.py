@@ -13,7 +13,7 @@ Status = Literal["ok", "missing", "broken"]
 class Finding(Record):
     name: str
     status: Status
-    what: str
+    message: str
     """The finding in one line."""
     fix: str = ""
     """The remedy; empty where there is nothing to do."""
@@ -21,10 +21,10 @@ class Finding(Record):
     """Whether `distill run tiny` fails where the status is not ok."""
 
 
-Found = Iterable[Finding]
+Findings = Iterable[Finding]
 
 
-def line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of what an error says."""
     text = str(error).strip()
     if not text:

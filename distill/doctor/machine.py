@@ -34,25 +34,25 @@ def compilers(_: Path) -> Iterator[Finding]:
     absent = [name for name in apt_packages if not shutil.which(name, path=path)]
     purpose = "DeepSpeed builds its own operations with them (offload; any ZeRO on a CPU)"
     if not absent:
-        yield Finding(name="compilers", status="ok", what=f"{', '.join(apt_packages)}: {purpose}")
+        yield Finding(name="compilers", status="ok", message=f"{', '.join(apt_packages)}: {purpose}")
         return
     fix = f"apt-get install {' '.join(apt_packages[name] for name in absent)}"
     if "nvcc" in absent:
         fix += ", or CUDA_HOME=…, of the version that torch was built for"
-    yield Finding(name="compilers", status="missing", what=f"no {', '.join(absent)}: {purpose}", fix=fix)
+    yield Finding(name="compilers", status="missing", message=f"no {', '.join(absent)}: {purpose}", fix=fix)
 
 
 def slurm(_: Path) -> Iterator[Finding]:
     if not shutil.which("sbatch"):
         message = "no sbatch: `--on slurm` writes scripts here, but cannot submit them"
-        yield Finding(name="slurm", status="missing", what=message, fix="give --submit on the cluster's login node")
+        yield Finding(name="slurm", status="missing", message=message, fix="give --submit on the cluster's login node")
         return
     process = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, check=False, timeout=10)
     message = ((process.stdout or process.stderr).strip().splitlines() or ["sbatch says nothing"])[0][:160]
     if process.returncode:
-        yield Finding(name="slurm", status="broken", what=message, fix="is slurm configured here (SLURM_CONF)?")
+        yield Finding(name="slurm", status="broken", message=message, fix="is slurm configured here (SLURM_CONF)?")
     else:
-        yield Finding(name="slurm", status="ok", what=message)
+        yield Finding(name="slurm", status="ok", message=message)
 
 
 def disk(folder: Path) -> Iterator[Finding]:
@@ -65,15 +65,15 @@ def disk(folder: Path) -> Iterator[Finding]:
 
     from distill import recipe
     from distill.models import presets
-    from distill.serving.layout import BYTES
+    from distill.serving.layout import BYTES_PER_PARAMETER
 
-    default = recipe.load(recipe.DEFAULT)
+    default = recipe.load(recipe.DEFAULT_RECIPE)
     student = presets.student(default.student)
     teacher = presets.teacher(default.teacher)
     parameters = presets.shape(student).parameters
     run_size = (2 * 14 + 2) * parameters / GB
     base_size = 2 * parameters / GB
-    teacher_size = (teacher.parameters or 0) * BYTES[teacher.precision or "bf16"] / GB
+    teacher_size = (teacher.parameters or 0) * BYTES_PER_PARAMETER[teacher.precision or "bf16"] / GB
     training = f"training {student.name} by {default.name} takes some {run_size:,.0f} GB"
     bases = f"{student.name} takes {base_size:,.0f} GB, and {teacher.name}, where it is served, {teacher_size:,.0f} GB"
     free = {path: shutil.disk_usage(_existing(path)).free for path in (folder, Path(constants.HF_HUB_CACHE))}
@@ -82,11 +82,11 @@ def disk(folder: Path) -> Iterator[Finding]:
     yield Finding(
         name="disk",
         status="broken" if too_small else "ok",
-        what=f"{room[folder]}; {training} and the traces (generate --forecast)",
+        message=f"{room[folder]}; {training} and the traces (generate --forecast)",
         fix="free some, or give another folder with --run" if too_small else "",
         needed=True,
     )
-    yield Finding(name="Hub cache", status="ok", what=f"{room[Path(constants.HF_HUB_CACHE)]}; {bases}")
+    yield Finding(name="Hub cache", status="ok", message=f"{room[Path(constants.HF_HUB_CACHE)]}; {bases}")
 
 
 def _existing(path: Path) -> Path:
@@ -101,7 +101,7 @@ def cores(_: Path) -> Iterator[Finding]:
     granted = limits.cores()
     if granted is not None and granted < count:
         message += f", of which the cgroup grants the time of {granted:g}"
-    yield Finding(name="cores", status="ok", what=message)
+    yield Finding(name="cores", status="ok", message=message)
 
 
 def memory(_: Path) -> Iterator[Finding]:
@@ -113,9 +113,9 @@ def memory(_: Path) -> Iterator[Finding]:
         message += f"; the cgroup allows {limit / 2**30:,.1f} GiB"
     if min(size for size in (limit, free, sys.maxsize) if size) < _TINY_MEMORY:
         fix = "end other programs, or raise the limit of the container or job"
-        yield Finding(name="memory", status="broken", what=message, fix=fix, needed=True)
+        yield Finding(name="memory", status="broken", message=message, fix=fix, needed=True)
     else:
-        yield Finding(name="memory", status="ok", what=message, needed=True)
+        yield Finding(name="memory", status="ok", message=message, needed=True)
 
 
 def _meminfo(field: str) -> int | None:
@@ -135,13 +135,15 @@ def locks(folder: Path) -> Iterator[Finding]:
     try:
         lock = WriterLock(log)
     except (InputError, RunError) as error:
-        yield Finding(name="file locks", status="broken", what=f"{parent}: {error.what}", fix=fix, needed=True)
+        yield Finding(name="file locks", status="broken", message=f"{parent}: {error.message}", fix=fix, needed=True)
         return
     try:
         WriterLock(log).release()
-        yield Finding(name="file locks", status="broken", what=f"{parent}: two writers at once", fix=fix, needed=True)
+        yield Finding(
+            name="file locks", status="broken", message=f"{parent}: two writers at once", fix=fix, needed=True
+        )
     except RunError:
-        yield Finding(name="file locks", status="ok", what=f"a second writer in {parent} is kept out", needed=True)
+        yield Finding(name="file locks", status="ok", message=f"a second writer in {parent} is kept out", needed=True)
     finally:
         lock.release()
 
@@ -150,7 +152,7 @@ def terminal(_: Path) -> Iterator[Finding]:
     encoding = getattr(sys.stdout, "encoding", None) or "unknown"
     message = f"{encoding} (locale {locale.setlocale(locale.LC_CTYPE)})"
     if encoding.lower().replace("-", "") == "utf8":
-        yield Finding(name="terminal", status="ok", what=message, needed=True)
+        yield Finding(name="terminal", status="ok", message=message, needed=True)
     else:
         fix = "export LANG=C.UTF-8 PYTHONUTF8=1"
-        yield Finding(name="terminal", status="broken", what=message, fix=fix, needed=True)
+        yield Finding(name="terminal", status="broken", message=message, fix=fix, needed=True)

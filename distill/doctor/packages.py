@@ -30,7 +30,7 @@ _EXTRAS = {
 
 
 def probe(_: Path) -> Iterator[Finding]:
-    yield Finding(name="python", status="ok", what=f"{platform.python_version()}, {sys.executable}")
+    yield Finding(name="python", status="ok", message=f"{platform.python_version()}, {sys.executable}")
     requirements = _requirements()
     core = requirements[""]
     unfit = [requirement for requirement in core if not _fits(requirement)]
@@ -41,17 +41,19 @@ def probe(_: Path) -> Iterator[Finding]:
             status = "broken"
             message = f"{installed} is installed, {requirement.specifier} is needed"
         fix = f"pip install '{requirement}'"
-        yield Finding(name=requirement.name, status=status, what=message, fix=fix, needed=True)
+        yield Finding(name=requirement.name, status=status, message=message, fix=fix, needed=True)
     if not unfit:
-        yield Finding(name="packages", status="ok", what=f"all {len(core)} that distill needs{_untested(requirements)}")
+        yield Finding(
+            name="packages", status="ok", message=f"all {len(core)} that distill needs{_untested(requirements)}"
+        )
     for extra, purpose in _EXTRAS.items():
         extra_requirements = requirements.get(extra, [])
         if all(map(_fits, extra_requirements)):
             versions = ", ".join(f"{package.name} {version(package.name)}" for package in extra_requirements)
-            yield Finding(name=extra, status="ok", what=f"{versions}, for {purpose}")
+            yield Finding(name=extra, status="ok", message=f"{versions}, for {purpose}")
         else:
             fix = f"pip install 'distill[{extra}]'"
-            yield Finding(name=extra, status="missing", what=f"for {purpose}", fix=fix)
+            yield Finding(name=extra, status="missing", message=f"for {purpose}", fix=fix)
 
 
 def _requirements() -> dict[str, list[Requirement]]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 LOG = logging.getLogger(__name__)
 
 
-def address(url: str) -> str:
+def checked_address(url: str) -> str:
     """Check a server's address and return it without a closing slash or `/v1`.
 
     Raises:
@@ -45,7 +45,7 @@ class Roster:
             entry = line.split("#", 1)[0].strip()
             if entry:
                 try:
-                    urls.append(address(entry))
+                    urls.append(checked_address(entry))
                 except ValueError as error:
                     self._warn(f"{self._path}: {error}")
         self._last_urls = list(dict.fromkeys(urls))

@@ -9,7 +9,7 @@ import orjson
 from pydantic import ValidationError
 
 from distill.backends import Completion, Refused, Request
-from distill.endpoints.failures import Failure
+from distill.endpoints.failures import RequestFailure
 from distill.models.chat import Tags
 
 
@@ -31,10 +31,10 @@ class Turn:
         self.pieces = 0
         """How many pieces held text: about as many as there are tokens."""
 
-    def whole(self, raw: bytes) -> None:
+    def read_reply(self, raw: bytes) -> None:
         self._read(raw, "message")
 
-    def piece(self, raw: bytes) -> None:
+    def read_piece(self, raw: bytes) -> None:
         self._read(raw, "delta")
 
     def _read(self, raw: bytes, key: str) -> None:
@@ -42,7 +42,7 @@ class Turn:
             reply = orjson.loads(raw)
             if error := reply.get("error"):
                 explanation = error.get("message") if isinstance(error, dict) else error
-                raise Failure(f"broke off with: {str(explanation)[:200]}")
+                raise RequestFailure(f"broke off with: {str(explanation)[:200]}")
             self._usage = reply.get("usage") or self._usage
             for choice in reply["choices"][:1]:
                 message = choice.get(key) or {}
@@ -56,7 +56,7 @@ class Turn:
                 self._calls_tool = self._calls_tool or bool(message.get("tool_calls"))
                 self._finish = choice.get("finish_reason") or self._finish
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise Failure(f"sent no completion but {raw[:80]!r}") from error
+            raise RequestFailure(f"sent no completion but {raw[:80]!r}") from error
 
     @property
     def text(self) -> str:
@@ -86,15 +86,15 @@ class Turn:
             Refused: the API will not have this request answered, or the model called a tool.
         """
         if self._finish is None:
-            raise Failure("broke off before the end", gone=True)
+            raise RequestFailure("broke off before the end", gone=True)
         if self._finish == "content_filter":
             raise Refused("was stopped by the API's content filter")
         if self._calls_tool or self._finish in ("tool_calls", "function_call"):
             raise Refused("calls a tool, which has no place in a trace")
         if self._finish == "insufficient_system_resource":  # DeepSeek's word for too much load
-            raise Failure("gave the request up for lack of resources", counts=False, busy=True)
+            raise RequestFailure("gave the request up for lack of resources", blames_request=False, busy=True)
         if self._finish not in ("stop", "length", "repetition"):
-            raise Failure(f"gave the request up ({str(self._finish)[:40]})")
+            raise RequestFailure(f"gave the request up ({str(self._finish)[:40]})")
         try:
             details = self._usage.get("completion_tokens_details") or {}
             tokens = self._usage.get("completion_tokens")
@@ -111,4 +111,4 @@ class Turn:
                 reasoning_tokens=details.get("reasoning_tokens"),
             )
         except (AttributeError, ValidationError) as error:
-            raise Failure(f"sent a strange usage: {str(self._usage)[:80]}") from error
+            raise RequestFailure(f"sent a strange usage: {str(self._usage)[:80]}") from error

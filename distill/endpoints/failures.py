@@ -18,7 +18,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-class Failure(Exception):
+class RequestFailure(Exception):
     """A request failed in a way that makes it worth repeating.
 
     Args:
@@ -33,27 +33,29 @@ class Failure(Exception):
         self,
         message: str,
         *,
-        counts: bool = True,
+        blames_request: bool = True,
         busy: bool = False,
         gone: bool = False,
-        after: float = 0.0,
-        wasted: int = 0,
+        retry_after: float = 0.0,
+        wasted_tokens: int = 0,
     ) -> None:
         super().__init__(message)
-        self.counts = counts
+        self.blames_request = blames_request
         self.busy = busy
         self.gone = gone
-        self.after = after
-        self.wasted = wasted
+        self.retry_after = retry_after
+        self.wasted_tokens = wasted_tokens
 
 
 def rejection(url: str, status: int, raw: bytes, headers: Mapping[str, str]) -> Exception:
     """What an error status means for the request: RequestFailure, Refused or BackendError."""
     message = f"answered {status}: {_message(raw)}"
     if status in _OVERLOADED:
-        return Failure(message, counts=False, busy=True, gone=status >= 500, after=rest(headers))
+        return RequestFailure(
+            message, blames_request=False, busy=True, gone=status >= 500, retry_after=retry_after(headers)
+        )
     if status >= 500:
-        return Failure(message)
+        return RequestFailure(message)
     if status in (401, 403):
         return BackendError(message, where=url, fix="name the variable that holds its key in `api_key_env`")
     if status == 402:
@@ -63,7 +65,7 @@ def rejection(url: str, status: int, raw: bytes, headers: Mapping[str, str]) -> 
     return Refused(message)
 
 
-def rest(headers: Mapping[str, str]) -> float:
+def retry_after(headers: Mapping[str, str]) -> float:
     """Seconds for which a server wants to be left alone.
 
     `Retry-After` in seconds or as a date (RFC 9110, 10.2.3), `retry-after-ms`, else `x-ratelimit-reset-requests` and

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from distill.endpoints.failures import Failure
-from distill.endpoints.state import Member, Served
-from distill.endpoints.waiting import Line
+from distill.endpoints.failures import RequestFailure
+from distill.endpoints.state import Member, PooledServer
+from distill.endpoints.waiting import RequestLine
 from distill.errors import BackendError, DistillError
 
 _POLL_INTERVAL = 2.0  # seconds between two looks at an endpoint
@@ -35,7 +35,7 @@ class Warden:
     """
 
     def __init__(
-        self, members: list[Member], line: Line, patience: float, fatal_error: Callable[[], BackendError | None]
+        self, members: list[Member], line: RequestLine, patience: float, fatal_error: Callable[[], BackendError | None]
     ) -> None:
         self._members = members
         self._line = line
@@ -44,7 +44,7 @@ class Warden:
         self._tasks: dict[Member, asyncio.Task[None]] = {}
         self._last_up = time.monotonic()
 
-    async def join(self, endpoints: Iterable[Served], ceiling: int) -> list[DistillError | Failure]:
+    async def join(self, endpoints: Iterable[PooledServer], ceiling: int) -> list[DistillError | RequestFailure]:
         """Take endpoints in, each for `ceiling` requests at most; return what is wrong with those that do not work."""
         new_members = [Member(endpoint, ceiling) for endpoint in endpoints]
         self._members += new_members
@@ -53,7 +53,7 @@ class Warden:
             self._tasks[member] = asyncio.create_task(self._watch(member), name=f"watch {member.url}")
         return [error for error in errors if error]
 
-    def keep(self, urls: set[str]) -> set[str]:
+    def retain_only(self, urls: set[str]) -> set[str]:
         """Mark all endpoints but these as leaving; return those of these that have not joined yet."""
         for member in self._members:
             if member.leaving is (member.url in urls):
@@ -85,7 +85,7 @@ class Warden:
                 await self._poll(member)
                 interval = _POLL_INTERVAL
             elif await self._check(member):
-                self.despair()
+                self.give_up_if_hopeless()
                 interval = min(_LONGEST_RETRY, 2 * interval) if interval < _POLL_INTERVAL else _FIRST_RETRY
             else:
                 interval = _POLL_INTERVAL
@@ -97,20 +97,20 @@ class Warden:
         held = member.in_flight
         try:
             member.learn(await member.endpoint.pulse(), held)
-        except Failure as failure:
+        except RequestFailure as failure:
             member.missed(failure)
         else:
             self._last_up = time.monotonic()
             self._line.wake()
 
-    async def _check(self, member: Member) -> DistillError | Failure | None:
+    async def _check(self, member: Member) -> DistillError | RequestFailure | None:
         """See whether a new, suspect or ejected endpoint can be used; return what is wrong with it."""
         was_ejected = member.state == "ejected"
         try:
             await member.endpoint.check()
             gauge = await member.endpoint.pulse()
-        except (Failure, DistillError) as error:
-            reason = error.what if isinstance(error, DistillError) else str(error)
+        except (RequestFailure, DistillError) as error:
+            reason = error.message if isinstance(error, DistillError) else str(error)
             if member.eject(reason):
                 LOG.warning("%s %s; it gets no requests until it serves again", member.url, member.reason)
             if member.in_flight and time.monotonic() - member.ejected_at > _MAX_SILENCE:
@@ -125,7 +125,7 @@ class Warden:
         self._line.open()
         return None
 
-    def despair(self) -> None:
+    def give_up_if_hopeless(self) -> None:
         """Give everything up if there is no hope, or no endpoint that works for too long."""
         idle_seconds = time.monotonic() - self._last_up
         if error := self._fatal_error():

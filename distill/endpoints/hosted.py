@@ -10,9 +10,9 @@ import orjson
 
 from distill.backends import Completion, Journal, Model, Refused, Request, budget
 from distill.endpoints.assistant_turn import Turn
-from distill.endpoints.failures import Failure, rejection
+from distill.endpoints.failures import RequestFailure, rejection
 from distill.endpoints.http import Gateway, Http
-from distill.endpoints.rate_limit import Rate
+from distill.endpoints.rate_limit import RateLimit
 from distill.endpoints.window import Gauge
 from distill.errors import BackendError, InputError
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 _LIST_TIMEOUT = 30.0  # seconds for what an API answers at once
 
 
-class Terms(NamedTuple):
+class ApiTerms(NamedTuple):
     """How an API is to be asked."""
 
-    served: str
+    model_name: str
     """The model's name at the API."""
-    limit: str
+    budget_field: str
     """The request's field that holds the token budget."""
     extra: dict[str, Any]
     """Further fields of every request; a value None leaves its field out."""
@@ -48,7 +48,7 @@ class Hosted:
     version = ""
 
     def __init__(
-        self, url: str, model: Model, gateway: Gateway, terms: Terms, journal: Journal, count_tokens: TokenCounter
+        self, url: str, model: Model, gateway: Gateway, terms: ApiTerms, journal: Journal, count_tokens: TokenCounter
     ) -> None:
         self.url = url
         self._model = model
@@ -56,8 +56,8 @@ class Hosted:
         self._journal = journal
         self._count_tokens = count_tokens
         self._http = Http(url, gateway)
-        self._request_rate = Rate(terms.requests_per_minute)
-        self._token_rate = Rate(terms.tokens_per_minute)
+        self._request_rate = RateLimit(terms.requests_per_minute)
+        self._token_rate = RateLimit(terms.tokens_per_minute)
         self._was_let_in = False
         self._mean_tokens: float | None = None
         """Tokens of a reply, averaged over the latest ones."""
@@ -69,7 +69,7 @@ class Hosted:
             RequestFailure, BackendError: it cannot be used now.
             InputError: it serves other models.
         """
-        async with self._http.ask("GET", "/models", within=_LIST_TIMEOUT) as response:
+        async with self._http.ask("GET", "/models", timeout=_LIST_TIMEOUT) as response:
             status = response.status
             raw = await response.read()
         if status in (404, 405, 501):  # not every gateway lists its models
@@ -80,11 +80,11 @@ class Hosted:
             model_names = [str(card["id"]) for card in orjson.loads(raw)["data"]]
         except (ValueError, LookupError, TypeError):
             return
-        if model_names and self._terms.served not in model_names:
+        if model_names and self._terms.model_name not in model_names:
             shown = ", ".join(model_names[:8])
             if len(model_names) > 8:
                 shown += ", …"
-            message = f"serves {shown}, not {self._terms.served}"
+            message = f"serves {shown}, not {self._terms.model_name}"
             raise InputError(message, where=self.url, fix="name one of them: `backend: {kind: chat, model: …}`")
 
     async def pulse(self) -> Gauge | None:
@@ -102,7 +102,7 @@ class Hosted:
         sampling = request.sampling
         token_budget = budget(self._model, request)
         body = {
-            "model": terms.served,
+            "model": terms.model_name,
             "messages": [message.model_dump(exclude_none=True) for message in request.messages],
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -111,7 +111,7 @@ class Hosted:
             "tools": request.tools,
             "stream": terms.stream,
             "stream_options": {"include_usage": True} if terms.stream else None,
-            terms.limit: token_budget,
+            terms.budget_field: token_budget,
             **terms.extra,
         }
         body = {name: value for name, value in body.items() if value is not None}
@@ -125,8 +125,8 @@ class Hosted:
             await self._send(request, body, turn)
             seconds = time.monotonic() - started_at
             completion = turn.completion(request, self.url, seconds, "seed" in body, self._count_tokens)
-        except Failure as failure:
-            failure.wasted = failure.wasted or turn.pieces
+        except RequestFailure as failure:
+            failure.wasted_tokens = failure.wasted_tokens or turn.pieces
             self._token_rate.correct(turn.pieces - expected_tokens)
             raise
         if self._mean_tokens is None:
@@ -139,7 +139,9 @@ class Hosted:
     async def _send(self, request: Request, body: dict[str, Any], turn: Turn) -> None:
         terms = self._terms
         silence = terms.silence if terms.stream else None
-        async with self._http.ask("POST", "/chat/completions", body, within=terms.timeout, silence=silence) as response:
+        async with self._http.ask(
+            "POST", "/chat/completions", body, timeout=terms.timeout, silence=silence
+        ) as response:
             if response.status != 200:
                 raise self._rejection(response, await response.read())
             if response.content_type == "text/event-stream":
@@ -148,14 +150,14 @@ class Hosted:
             else:
                 raw = await response.read()
                 self._journal(request, raw)
-                turn.whole(raw)
+                turn.read_reply(raw)
         self._was_let_in = True
 
     def _rejection(self, response: ClientResponse, raw: bytes) -> Exception:
         error = rejection(self.url, response.status, raw, response.headers)
         # who was let in before is not turned away for the key: it is about what was asked, as of moderation
         if response.status == 403 and self._was_let_in and isinstance(error, BackendError):
-            return Refused(error.what)
+            return Refused(error.message)
         return error
 
     async def reset(self) -> None:
@@ -172,6 +174,6 @@ async def _read_events(response: ClientResponse, turn: Turn) -> None:
             if line.startswith(b"data:"):
                 if (data := line[5:].strip()) == b"[DONE]":
                     return
-                turn.piece(data)
+                turn.read_piece(data)
     except ValueError as error:  # aiohttp's word for a line that does not end
-        raise Failure("sent no completion but one endless line") from error
+        raise RequestFailure("sent no completion but one endless line") from error

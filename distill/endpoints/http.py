@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from distill.endpoints.failures import Failure
+from distill.endpoints.failures import RequestFailure
 from distill.errors import InputError
 from distill.types import Record
 
@@ -85,7 +85,7 @@ class Http:
 
     @asynccontextmanager
     async def ask(
-        self, method: str, path: str, body: object = None, *, within: float, silence: float | None = None
+        self, method: str, path: str, body: object = None, *, timeout: float, silence: float | None = None
     ) -> AsyncIterator[ClientResponse]:
         """Send a request and yield the response.
 
@@ -98,16 +98,18 @@ class Http:
         from aiohttp import ClientConnectorError, ClientError, ClientTimeout, ConnectionTimeoutError
 
         data = None if body is None else orjson.dumps(body)
-        client_timeout = ClientTimeout(total=within, sock_connect=30, sock_read=silence)
+        client_timeout = ClientTimeout(total=timeout, sock_connect=30, sock_read=silence)
         try:
             async with self._client.request(method, self.url + path, data=data, timeout=client_timeout) as response:
                 yield response
         except (ClientConnectorError, ConnectionTimeoutError) as error:
-            raise Failure(f"cannot be reached: {error.__cause__ or error}", counts=False, gone=True) from error
+            raise RequestFailure(
+                f"cannot be reached: {error.__cause__ or error}", blames_request=False, gone=True
+            ) from error
         except TimeoutError as error:
-            raise Failure(f"gave no reply in {min(within, silence or within):g} s", gone=True) from error
+            raise RequestFailure(f"gave no reply in {min(timeout, silence or timeout):g} s", gone=True) from error
         except (ClientError, OSError) as error:
-            raise Failure(f"broke off: {error or type(error).__name__}", gone=True) from error
+            raise RequestFailure(f"broke off: {error or type(error).__name__}", gone=True) from error
 
     async def reset(self) -> None:
         """Drop all connections: whoever waits for a reply sees it break off."""

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from distill.backends import Completion, Refused, Request
-from distill.endpoints.failures import Failure
+from distill.endpoints.failures import RequestFailure
 from distill.endpoints.health import RESUME, Warden
-from distill.endpoints.state import Member, Served
-from distill.endpoints.waiting import Line
+from distill.endpoints.state import Member, PooledServer
+from distill.endpoints.waiting import RequestLine
 from distill.errors import BackendError, DistillError
 
 _MAX_FAILURES = 6  # failures of one request while others succeed, after which it is given up
@@ -37,7 +37,7 @@ class Pool:
         self._ceiling = ceiling
         self._patience = patience
         self._members: list[Member] = []
-        self._line = Line(self._members, ceiling)
+        self._line = RequestLine(self._members, ceiling)
         self._warden = Warden(self._members, self._line, patience, fatal_error)
         self._retries = 0
         self._wasted_tokens = 0
@@ -67,17 +67,17 @@ class Pool:
             "each": member_reports,
         }
 
-    async def join(self, endpoints: Iterable[Served]) -> list[DistillError | Failure]:
+    async def join(self, endpoints: Iterable[PooledServer]) -> list[DistillError | RequestFailure]:
         """Take endpoints in and return what is wrong with those that do not work, which are tried again and again."""
         return await self._warden.join(endpoints, self._ceiling)
 
-    def keep(self, urls: set[str]) -> set[str]:
+    def retain_only(self, urls: set[str]) -> set[str]:
         """Let go of all endpoints but these, and return those of them that have not joined yet.
 
         Gives everything up if there is no hope.
         """
-        new_urls = self._warden.keep(urls)
-        self._warden.despair()
+        new_urls = self._warden.retain_only(urls)
+        self._warden.give_up_if_hopeless()
         return new_urls
 
     async def close(self) -> None:
@@ -101,19 +101,19 @@ class Pool:
                 member.succeeded(completion)
                 self._last_success = time.monotonic()
                 return completion
-            except Failure as caught:
+            except RequestFailure as caught:
                 failure = caught
                 self._count(failure, member)
             except BackendError as error:
                 if not any(peer.usable for peer in self._members if peer is not member):
                     raise
-                failure = Failure(str(error), counts=False)
+                failure = RequestFailure(str(error), blames_request=False)
                 member.failed(failure)
-                member.suspect(error.what)
+                member.suspect(error.message)
             finally:
                 self._line.give(member)
             first_failure_at = first_failure_at or time.monotonic()
-            if failure.counts:
+            if failure.blames_request:
                 await asyncio.sleep(min(30.0, 0.25 * 2 ** min(failures, 8)) * random.uniform(0.5, 1.5))  # noqa: S311
                 await member.settled.wait()
                 if member.deaths > deaths_before:
@@ -129,8 +129,8 @@ class Pool:
                 message = f"no request has worked for {waited:.0f} s; this one {failure}"
                 raise BackendError(message, where=member.url, fix=RESUME) from failure
 
-    def _count(self, failure: Failure, member: Member) -> None:
+    def _count(self, failure: RequestFailure, member: Member) -> None:
         self._retries += 1
-        self._wasted_tokens += failure.wasted
+        self._wasted_tokens += failure.wasted_tokens
         if pause := member.failed(failure):
             asyncio.get_running_loop().call_later(pause, self._line.wake)

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 
-class Rate:
+class RateLimit:
     """Lets `per_minute` units through; None is no limit.
 
     What was spent can be corrected later, which libraries for this lack.

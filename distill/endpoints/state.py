@@ -7,14 +7,14 @@ import time
 from typing import Any, Literal, Protocol
 
 from distill.backends import Completion, Request
-from distill.endpoints.failures import Failure
+from distill.endpoints.failures import RequestFailure
 from distill.endpoints.window import Gauge, Window
 
 _MAX_PAUSE = 10.0  # seconds of rest that we choose ourselves
 _SUSPECT_AFTER = 5  # failures in a row, or signs of life missed
 
 
-class Served(Protocol):
+class PooledServer(Protocol):
     """A server that the pool can use."""
 
     url: str
@@ -46,7 +46,7 @@ class Member:
     suspicion costs one round trip. `leaving` (its line is gone from the file) means finish, but begin nothing.
     """
 
-    def __init__(self, endpoint: Served, ceiling: int) -> None:
+    def __init__(self, endpoint: PooledServer, ceiling: int) -> None:
         self.endpoint = endpoint
         self.url = endpoint.url
         self.window = Window(ceiling)
@@ -58,7 +58,7 @@ class Member:
         self.requests = 0
         self.tokens = 0
         self.failures = 0
-        self.wasted = 0
+        self.wasted_tokens = 0
         self.deaths = 0
         """How often a suspicion turned out right; a request that was there then is not to blame for its failure."""
         self.ejected_at = 0.0
@@ -75,7 +75,7 @@ class Member:
     def usable(self) -> bool:
         return self.state == "up" and not self.leaving
 
-    def free(self, now: float) -> bool:
+    def has_room(self, now: float) -> bool:
         return self.usable and self.in_flight < self.window.size and self._rests_until <= now
 
     @property
@@ -89,11 +89,11 @@ class Member:
         self.tokens += completion.tokens
         self._failures_in_row = 0
 
-    def failed(self, failure: Failure) -> float:
+    def failed(self, failure: RequestFailure) -> float:
         """Take note of a failed attempt; return the seconds for which it is to be left alone from now on."""
         now = time.monotonic()
         self.failures += 1
-        self.wasted += failure.wasted
+        self.wasted_tokens += failure.wasted_tokens
         if failure.busy:
             self.window.refused(self.in_flight)
         if now < self._rests_until:  # the rest of a volley that was noted already
@@ -102,9 +102,9 @@ class Member:
         repeatedly = self._failures_in_row >= _SUSPECT_AFTER
         if failure.gone or repeatedly:
             self.suspect(str(failure))
-        if not (failure.busy or repeatedly or not failure.counts):
+        if not (failure.busy or repeatedly or not failure.blames_request):
             return 0.0
-        pause = max(failure.after, min(_MAX_PAUSE, 0.05 * 2.0 ** min(self._failures_in_row, 8)))
+        pause = max(failure.retry_after, min(_MAX_PAUSE, 0.05 * 2.0 ** min(self._failures_in_row, 8)))
         self._rests_until = now + pause
         return pause
 
@@ -122,10 +122,10 @@ class Member:
         self._foreign_requests = max(0, gauge.running + gauge.waiting - held) if gauge else 0
         self.window.learn(gauge, held)
 
-    def missed(self, failure: Failure) -> None:
+    def missed(self, failure: RequestFailure) -> None:
         """Take note of a missing sign of life; one may be lost on a busy machine."""
         self._missed_signs += 1
-        if self._missed_signs >= _SUSPECT_AFTER or failure.counts is False:
+        if self._missed_signs >= _SUSPECT_AFTER or failure.blames_request is False:
             self.suspect(str(failure))
 
     def admit(self) -> None:
@@ -163,7 +163,7 @@ class Member:
             "requests": self.requests,
             "tokens": self.tokens,
             "failures": self.failures,
-            "wasted_tokens": self.wasted,
+            "wasted_tokens": self.wasted_tokens,
         }
         if self.gauge:
             report |= {"running": self.gauge.running, "queued": self.gauge.waiting, "cache": round(self.gauge.cache, 3)}

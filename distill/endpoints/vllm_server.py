@@ -9,7 +9,7 @@ import orjson
 from pydantic import ValidationError
 
 from distill.backends import Completion, Journal, Model, Refused, Request, budget
-from distill.endpoints.failures import Failure, rejection
+from distill.endpoints.failures import RequestFailure, rejection
 from distill.endpoints.http import Gateway, Http
 from distill.endpoints.window import Gauge, read_gauge
 from distill.errors import BackendError, InputError
@@ -41,7 +41,7 @@ class Endpoint:
     async def healthy(self) -> bool:
         try:
             status, _ = await self._get("/health")
-        except Failure:
+        except RequestFailure:
             return False
         return status == 200
 
@@ -58,7 +58,7 @@ class Endpoint:
                 return gauge
             self._shows_load = False
         if not await self.healthy():
-            raise Failure("is not healthy")
+            raise RequestFailure("is not healthy")
         return None
 
     async def check(self) -> None:
@@ -73,16 +73,16 @@ class Endpoint:
         try:
             status, _ = await self._get("/health")
             if status not in (200, 404):  # a gateway may not pass it on
-                raise Failure(f"answered {status} at /health")
+                raise RequestFailure(f"answered {status} at /health")
             status, raw = await self._get("/v1/models")
             if status != 200:
                 raise rejection(self.url, status, raw, {})
             contexts = {str(card["id"]): card.get("max_model_len") for card in orjson.loads(raw)["data"]}
             status, raw = await self._get("/version")
             self.version = str(orjson.loads(raw)["version"]) if status == 200 else ""
-        except (Failure, Refused, ValueError, LookupError, TypeError) as error:
+        except (RequestFailure, Refused, ValueError, LookupError, TypeError) as error:
             message = "does not answer like an OpenAI-compatible server"
-            if isinstance(error, Failure | Refused):
+            if isinstance(error, RequestFailure | Refused):
                 message = str(error)
             fix = "is it running, and is the address right? Without `endpoints`, distill starts a server itself"
             raise BackendError(message, where=self.url, fix=fix) from error
@@ -127,7 +127,7 @@ class Endpoint:
             **self._extra,
         }
         started_at = time.monotonic()
-        async with self._http.ask("POST", "/v1/completions", body, within=self._timeout) as response:
+        async with self._http.ask("POST", "/v1/completions", body, timeout=self._timeout) as response:
             raw = await response.read()
         if response.status != 200:
             raise rejection(self.url, response.status, raw, response.headers)
@@ -143,7 +143,7 @@ class Endpoint:
             ids = choice.get("token_ids")
             prompt_ids = choice.get("prompt_token_ids")
             if finish not in ("stop", "length", "repetition"):
-                raise Failure(f"gave the request up ({finish})", wasted=tokens)
+                raise RequestFailure(f"gave the request up ({finish})", wasted_tokens=tokens)
             ended_by_eos = finish == "stop"  # vLLM counts and lists the EOS, which is no part of the text
             if ids and ended_by_eos:
                 del ids[-1]
@@ -162,13 +162,15 @@ class Endpoint:
                 fix = "does it, or a gateway before it, truncate or rewrite prompts?"
                 raise BackendError(message, where=self.url, fix=fix)
         except (ValueError, OverflowError, LookupError, TypeError, AttributeError, ValidationError) as error:
-            raise Failure(f"sent no completion but {raw[:80]!r}") from error
+            raise RequestFailure(f"sent no completion but {raw[:80]!r}") from error
         if completion.ids is not None and len(completion.ids) != completion.tokens:
-            raise Failure(f"sent {len(completion.ids)} token ids and counts {completion.tokens}", wasted=tokens)
+            raise RequestFailure(
+                f"sent {len(completion.ids)} token ids and counts {completion.tokens}", wasted_tokens=tokens
+            )
         return completion
 
     async def _get(self, path: str) -> tuple[int, bytes]:
-        async with self._http.ask("GET", path, within=_PROBE_TIMEOUT) as response:
+        async with self._http.ask("GET", path, timeout=_PROBE_TIMEOUT) as response:
             return response.status, await response.read()
 
     async def reset(self) -> None:

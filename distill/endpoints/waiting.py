@@ -12,7 +12,7 @@ from distill.errors import BackendError
 _AFFINITY_MARGIN = 0.25  # more load than the least loaded that an endpoint may have to be kept for its cached prefix
 
 
-class Line:
+class RequestLine:
     """Hands out places at `members`, a list that others change.
 
     It gives at most `ceiling` places, first come, first served.
@@ -83,7 +83,7 @@ class Line:
         if self.in_flight >= self._ceiling:
             return None
         now = time.monotonic()
-        free_members = [member for member in self._members if member.free(now)]
+        free_members = [member for member in self._members if member.has_room(now)]
         if not free_members:
             return None
         least_loaded = min(free_members, key=lambda member: member.load)

@@ -10,7 +10,7 @@ import re
 import time
 from typing import NamedTuple
 
-START = 256
+START_SIZE = 256
 """Requests at first for an engine that shows its queue: what one GPU runs at once by vLLM's defaults, or a quarter."""
 _MIN_SIZE = 4
 _FULL = 0.9  # of the window, from which on it is what limits; of the cache, from which on more requests would preempt
@@ -54,13 +54,13 @@ class Window:
     def restart(self) -> None:
         """Begin anew: a restarted engine has an empty cache and no requests."""
         self._searching = True
-        self.size = min(self.ceiling, START) if self._has_gauge else self.ceiling
+        self.size = min(self.ceiling, START_SIZE) if self._has_gauge else self.ceiling
 
     def learn(self, gauge: Gauge | None, held: int) -> None:
         """Adjust to a reading, taken when `held` requests of ours were there; None: the engine shows nothing."""
         if gauge and not self._has_gauge:
             self._has_gauge = True
-            self.size = max(min(self.ceiling, START), held)
+            self.size = max(min(self.ceiling, START_SIZE), held)
         if gauge:
             # a small queue keeps the engine busy while replies and new requests are on their way
             excess = gauge.waiting - max(8, gauge.running // 16)

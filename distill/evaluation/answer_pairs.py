@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from distill import plugins
 from distill.errors import DistillError, InputError
 from distill.machine import hardware
-from distill.machine.workers import Workers, one_by_one
+from distill.machine.workers import Workers, single_items
 from distill.models.chat import Tags
 from distill.types import Outcome
 from distill.verifiers import Verifier
@@ -27,15 +27,15 @@ from distill.verifiers import Verifier
 _CHUNK_ROWS = 200  # that a worker takes at a time; more are fewer trips, fewer spread slow rows better
 _CHUNK_BYTES = 1 << 20  # of long rows it takes fewer
 
-Line = tuple[int, bytes]
+NumberedLine = tuple[int, bytes]
 
 
-class Judged(NamedTuple):
+class JudgedPair(NamedTuple):
     """A row's verdict, and what the summary needs of it."""
 
-    line: int
+    line_number: int
     """Line number in the file, from 1."""
-    json: bytes
+    verdict_line: bytes
     """The verdict as a line of JSON."""
     passed: bool | None
     reason: str
@@ -47,7 +47,7 @@ class BadRow(Exception):
     pass
 
 
-def verify(path: Path, kind: str = "math", workers: int | None = None) -> Iterator[Judged]:
+def verify(path: Path, kind: str = "math", workers: int | None = None) -> Iterator[JudgedPair]:
     """Verdicts on the rows of a JSONL file, in their order; reads no further ahead than the workers need.
 
     Args:
@@ -79,20 +79,20 @@ class Summary:
         self.disagreed: list[int] = []
         """Line numbers of the first labelled rows whose verdict is another."""
 
-    def add(self, judged: Judged) -> None:
+    def add(self, judged: JudgedPair) -> None:
         self.total += 1
         self.reasons[judged.passed][judged.reason] += 1
         if judged.expected is not None:
             self.labelled += 1
             self.agreed += judged.passed is judged.expected
             if judged.passed is not judged.expected and len(self.disagreed) < 20:
-                self.disagreed.append(judged.line)
+                self.disagreed.append(judged.line_number)
 
     def count(self, passed: bool | None) -> int:
         return self.reasons[passed].total()
 
 
-def _lines(path: Path) -> Iterator[Line]:
+def _lines(path: Path) -> Iterator[NumberedLine]:
     try:
         file = path.open("rb")
     except OSError as error:
@@ -101,8 +101,8 @@ def _lines(path: Path) -> Iterator[Line]:
         yield from ((number, line) for number, line in enumerate(file, 1) if not line.isspace())
 
 
-def _chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
-    chunk: list[Line] = []
+def _chunks(lines: Iterable[NumberedLine]) -> Iterator[list[NumberedLine]]:
+    chunk: list[NumberedLine] = []
     size = 0
     for line in lines:
         chunk.append(line)
@@ -115,18 +115,18 @@ def _chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
         yield chunk
 
 
-def _all_judged(chunks: Iterator[list[Line]], kind: str, workers: int) -> Iterator[Judged]:
+def _all_judged(chunks: Iterator[list[NumberedLine]], kind: str, workers: int) -> Iterator[JudgedPair]:
     first_chunks = list(itertools.islice(chunks, 2))
     if workers == 1 or len(first_chunks) < 2:  # too little to be worth starting processes
         for chunk in itertools.chain(first_chunks, chunks):
-            yield from judge(chunk, kind)
+            yield from judge_lines(chunk, kind)
         return
-    with Workers(partial(judge, kind=kind), workers, parts=one_by_one, dead=_worker_died) as crew:
+    with Workers(partial(judge_lines, kind=kind), workers, split=single_items, on_death=_worker_died) as crew:
         for judged in crew.each(itertools.chain(first_chunks, chunks)):
             yield from judged
 
 
-def _worker_died(chunk: list[Line]) -> list[Judged]:
+def _worker_died(chunk: list[NumberedLine]) -> list[JudgedPair]:
     """The verdict on a row that killed its worker."""
     [(number, line)] = chunk
     row: dict[str, Any] = {}
@@ -135,18 +135,18 @@ def _worker_died(chunk: list[Line]) -> list[Judged]:
     return [_judged_row(number, row, Outcome(passed=None, reason="worker_died"))]
 
 
-def judge(lines: list[Line], kind: str) -> list[Judged]:
+def judge_lines(lines: list[NumberedLine], kind: str) -> list[JudgedPair]:
     """Verdicts on some rows, in a worker."""
     return [_judge_line(number, line, kind) for number, line in lines]
 
 
-def _judge_line(number: int, line: bytes, kind: str) -> Judged:
+def _judge_line(number: int, line: bytes, kind: str) -> JudgedPair:
     row: dict[str, Any] = {}
     try:
         row = _read(line)
         outcome = _outcome(row, kind)
     except (BadRow, InputError) as error:
-        message = error.what if isinstance(error, InputError) else str(error)
+        message = error.message if isinstance(error, InputError) else str(error)
         outcome = Outcome(passed=None, reason="bad_row", detail=f"line {number}: {message}"[:300])
     return _judged_row(number, row, outcome)
 
@@ -207,13 +207,13 @@ def after_reasoning(reply: str) -> str:
     return reply.rpartition(tags.close)[2].partition(tags.open)[0]
 
 
-def _judged_row(number: int, row: dict[str, Any], outcome: Outcome) -> Judged:
+def _judged_row(number: int, row: dict[str, Any], outcome: Outcome) -> JudgedPair:
     fields = {"id": row["id"]} if "id" in row else {}
     text = json.dumps(fields | outcome.model_dump(), ensure_ascii=False, separators=(",", ":")) + "\n"
     expected = row.get("expected")
-    return Judged(
-        line=number,
-        json=text.encode(errors="backslashreplace"),  # half a surrogate pair stays the escape that it was
+    return JudgedPair(
+        line_number=number,
+        verdict_line=text.encode(errors="backslashreplace"),  # half a surrogate pair stays the escape that it was
         passed=outcome.passed,
         reason=outcome.reason,
         expected=expected if isinstance(expected, bool) else None,

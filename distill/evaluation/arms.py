@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from distill.errors import RunError
 from distill.evaluation import report, scoring, seeds
-from distill.evaluation.attempts import Attempt, Attempts
-from distill.evaluation.metrics import Values
+from distill.evaluation.attempts import AttemptsByProblem, JudgedAttempt
+from distill.evaluation.metrics import MetricValues
 from distill.evaluation.report import Point
 from distill.types import Metric, Record
 
@@ -32,20 +32,20 @@ ABOUT = {
 
 
 @dataclass(frozen=True)
-class Measured:
+class ArmRun:
     """One run of an arm on one set."""
 
     seed: int
     run: str
     samples: int
     """Attempts per problem."""
-    most: int
+    max_tokens: int
     """Completion tokens that a sample may have."""
-    attempts: Attempts
-    values: Values
+    attempts: AttemptsByProblem
+    values: MetricValues
 
 
-class Seed(Record):
+class SeedScores(Record):
     seed: int
     run: str
     metrics: dict[str, Metric]
@@ -66,27 +66,27 @@ class Gap(Record):
     seeds: tuple[SeedGap, ...]
 
 
-class Row(Record):
+class ArmRow(Record):
     arm: str
     description: str
     metrics: dict[str, Metric]
-    seeds: tuple[Seed, ...]
+    seeds: tuple[SeedScores, ...]
     differences: tuple[Gap, ...]
     budget: tuple[Point, ...]
 
 
-class Table(Record):
+class ArmTable(Record):
     set: str
     problems: int
     """Number of problems that all runs have."""
     samples: int
     """Attempts per problem; the fewest where arms differ."""
-    rows: tuple[Row, ...]
+    rows: tuple[ArmRow, ...]
 
 
-def table(
-    set_name: str, arms: Mapping[str, Sequence[Measured]], descriptions: Mapping[str, str], baselines: Sequence[str]
-) -> Table:
+def compare_arms(
+    set_name: str, arms: Mapping[str, Sequence[ArmRun]], descriptions: Mapping[str, str], baselines: Sequence[str]
+) -> ArmTable:
     """Compare the arms of a study on one problem set.
 
     Args:
@@ -107,7 +107,7 @@ def table(
     for arm, arm_runs in arms.items():
         gaps = [_gap(baseline, arm_runs, arms[baseline], shared_ids) for baseline in baselines if baseline != arm]
         rows.append(
-            Row(
+            ArmRow(
                 arm=arm,
                 description=descriptions.get(arm, ""),
                 metrics=_metrics(arm_runs, shared_ids),
@@ -117,10 +117,10 @@ def table(
             )
         )
     fewest_samples = min(arm_run.samples for arm_run in runs)
-    return Table(set=set_name, problems=len(shared_ids), samples=fewest_samples, rows=tuple(rows))
+    return ArmTable(set=set_name, problems=len(shared_ids), samples=fewest_samples, rows=tuple(rows))
 
 
-def _names(arm_runs: Sequence[Measured], shared_ids: Sequence[str]) -> list[str]:
+def _names(arm_runs: Sequence[ArmRun], shared_ids: Sequence[str]) -> list[str]:
     """The metrics that all runs have on all problems."""
     return [
         name
@@ -130,12 +130,12 @@ def _names(arm_runs: Sequence[Measured], shared_ids: Sequence[str]) -> list[str]
     ]
 
 
-def _matrix(arm_runs: Sequence[Measured], name: str, shared_ids: Sequence[str]) -> list[list[float]]:
+def _matrix(arm_runs: Sequence[ArmRun], name: str, shared_ids: Sequence[str]) -> list[list[float]]:
     """A metric's values, [S][Q]."""
     return [[arm_run.values[name][id] for id in shared_ids] for arm_run in arm_runs]
 
 
-def _metrics(arm_runs: Sequence[Measured], shared_ids: Sequence[str]) -> dict[str, Metric]:
+def _metrics(arm_runs: Sequence[ArmRun], shared_ids: Sequence[str]) -> dict[str, Metric]:
     metrics = {}
     for name in _names(arm_runs, shared_ids):
         mean = seeds.pooled(_matrix(arm_runs, name, shared_ids)).mean
@@ -144,22 +144,20 @@ def _metrics(arm_runs: Sequence[Measured], shared_ids: Sequence[str]) -> dict[st
     return metrics | {PER_TOKENS: _correct_per_kilotoken(arm_runs, shared_ids)}
 
 
-def _seed(arm_run: Measured, shared_ids: Sequence[str]) -> Seed:
+def _seed(arm_run: ArmRun, shared_ids: Sequence[str]) -> SeedScores:
     metrics = {
         name: scoring.mean([arm_run.values[name][id] for id in shared_ids]) for name in _names([arm_run], shared_ids)
     }
     metrics[PER_TOKENS] = _correct_per_kilotoken([arm_run], shared_ids)
-    return Seed(seed=arm_run.seed, run=arm_run.run, metrics=metrics)
+    return SeedScores(seed=arm_run.seed, run=arm_run.run, metrics=metrics)
 
 
-def _correct_per_kilotoken(arm_runs: Sequence[Measured], shared_ids: Sequence[str]) -> Metric:
+def _correct_per_kilotoken(arm_runs: Sequence[ArmRun], shared_ids: Sequence[str]) -> Metric:
     kilotokens = [[tokens / 1000 for tokens in row] for row in _matrix(arm_runs, "tokens", shared_ids)]
     return _within(seeds.ratio(_matrix(arm_runs, "pass@1", shared_ids), kilotokens), 0, math.inf)
 
 
-def _gap(
-    baseline: str, arm_runs: Sequence[Measured], baseline_runs: Sequence[Measured], shared_ids: Sequence[str]
-) -> Gap:
+def _gap(baseline: str, arm_runs: Sequence[ArmRun], baseline_runs: Sequence[ArmRun], shared_ids: Sequence[str]) -> Gap:
     pairs = zip(_matrix(arm_runs, "pass@1", shared_ids), _matrix(baseline_runs, "pass@1", shared_ids), strict=True)
     gaps = [[ours - theirs for ours, theirs in zip(first, second, strict=True)] for first, second in pairs]  # [S][Q]
     seed_gaps = [
@@ -170,21 +168,21 @@ def _gap(
     return Gap(against=baseline, value=_within(pooled_gap.mean, -1, 1), p=pooled_gap.p, seeds=tuple(seed_gaps))
 
 
-def _budget(arm_runs: Sequence[Measured], shared_ids: Sequence[str]) -> tuple[Point, ...]:
+def _budget(arm_runs: Sequence[ArmRun], shared_ids: Sequence[str]) -> tuple[Point, ...]:
     """pass@1 and mean thinking tokens had the budget been smaller, over all seeds."""
 
-    def pooled_mean(measure: Callable[[Attempt], float]) -> Metric:
+    def pooled_mean(measure: Callable[[JudgedAttempt], float]) -> Metric:
         return seeds.pooled([[_mean(arm_run.attempts[id], measure) for id in shared_ids] for arm_run in arm_runs]).mean
 
     points = []
-    for budget in report.budgets(max(arm_run.most for arm_run in arm_runs)):
+    for budget in report.budgets(max(arm_run.max_tokens for arm_run in arm_runs)):
         right = pooled_mean(lambda attempt, budget=budget: float(bool(attempt.passed) and attempt.tokens <= budget))  # type: ignore[misc]
         thinking = pooled_mean(lambda attempt, budget=budget: float(min(attempt.thinking, budget)))  # type: ignore[misc]
         points.append(Point(at=budget, metrics={"pass@1": _within(right, 0, 1), "thinking": thinking}))
     return tuple(points)
 
 
-def _mean(group: Sequence[Attempt], measure: Callable[[Attempt], float]) -> float:
+def _mean(group: Sequence[JudgedAttempt], measure: Callable[[JudgedAttempt], float]) -> float:
     values = [measure(attempt) for attempt in group if attempt.passed is not None]
     return sum(values) / len(values)
 

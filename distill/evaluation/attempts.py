@@ -13,7 +13,7 @@ from distill import plugins
 from distill.errors import InputError
 from distill.filters import Context, Filter, language, repetition
 from distill.machine import hardware
-from distill.machine.workers import Workers, one_by_one
+from distill.machine.workers import Workers, single_items
 from distill.models import chat
 from distill.progress import Progress
 from distill.sampling import Identity
@@ -32,10 +32,10 @@ _SECONDS_WITHOUT_WORKERS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class JudgedAttempt:
     passed: bool | None
     """The verifier's verdict; None is undecidable. False for what was not complete within the budget."""
-    key: Hashable | None
+    vote_key: Hashable | None
     """What the answer amounts to, for votes; None without one."""
     tokens: int
     """Tokens of the completion: thinking and answer."""
@@ -55,18 +55,18 @@ class Attempt:
 
 SampledTrace = tuple[Problem, int, Trace]
 """A problem, the index of a sample and its trace."""
-JudgedSample = tuple[str, int, Attempt]
+JudgedSample = tuple[str, int, JudgedAttempt]
 """A problem's id, the index of a sample and what was made of it."""
-Attempts = Mapping[str, Sequence[Attempt]]
+AttemptsByProblem = Mapping[str, Sequence[JudgedAttempt]]
 """Attempts by problem id, in the order of the samples."""
 
 
-def votes(problems: Sequence[Problem]) -> bool:
+def votable(problems: Sequence[Problem]) -> bool:
     """Whether answers to these problems can be counted as votes."""
     return not any(problem.verifier.get("kind") in _KINDS_WITHOUT_VOTES for problem in problems)
 
 
-def latest(log: Path, problems: Sequence[Problem]) -> Identity:
+def latest_identity(log: Path, problems: Sequence[Problem]) -> Identity:
     """What the newest traces of these problems in a log were sampled from; needs no model.
 
     Raises:
@@ -83,18 +83,18 @@ def latest(log: Path, problems: Sequence[Problem]) -> Identity:
     return Identity(newest.model, newest.revision, newest.template, newest.sampling)
 
 
-def judged(
+def judge_log(
     log: Path, problems: Sequence[Problem], identity: Identity, samples: int, budget: int, progress: Progress
-) -> Attempts:
+) -> AttemptsByProblem:
     """The attempts of one model in a log: the last row of an id, samples below `samples`.
 
     Earlier runs with a larger budget left longer traces: beyond `budget` tokens an attempt counts as cut and wrong, as
     it would have been.
     """
     samples_by_id = {
-        identity.of(problem.id, sample): (problem, sample) for problem in problems for sample in range(samples)
+        identity.attempt_id(problem.id, sample): (problem, sample) for problem in problems for sample in range(samples)
     }
-    attempts_by_problem: dict[str, dict[int, Attempt]] = {problem.id: {} for problem in problems}
+    attempts_by_problem: dict[str, dict[int, JudgedAttempt]] = {problem.id: {} for problem in problems}
 
     def sampled_traces() -> Iterator[SampledTrace]:
         for trace in jsonl.read(log, Trace):
@@ -137,7 +137,7 @@ def _on_all_cores(chunks: Iterator[list[SampledTrace]], budget: int) -> Iterator
         yield judge(chunk)
         if processes > 1 and time.monotonic() > switch_time:
             break
-    with Workers(judge, processes, parts=one_by_one, dead=partial(judge, dead=True)) as workers:
+    with Workers(judge, processes, split=single_items, on_death=partial(judge, dead=True)) as workers:
         yield from workers.each(chunks)
 
 
@@ -160,9 +160,9 @@ def _judge_chunk(chunk: list[SampledTrace], budget: int, dead: bool = False) -> 
         can_vote = passed is not None and not over_budget and problem.verifier.get("kind") not in _KINDS_WITHOUT_VOTES
         key = verifiers.key(problem, trace) if can_vote else None
         drift = drifts(problem, trace).passed
-        attempt = Attempt(
+        attempt = JudgedAttempt(
             passed=passed,
-            key=key,
+            vote_key=key,
             tokens=min(trace.usage.completion, budget),
             thinking=min(trace.usage.reasoning, budget),
             cut=over_budget or trace.finish == "length",
@@ -175,7 +175,7 @@ def _judge_chunk(chunk: list[SampledTrace], budget: int, dead: bool = False) -> 
     return judged_samples
 
 
-def basis(kinds: Iterable[str]) -> str:
+def verifiers_fingerprint(kinds: Iterable[str]) -> str:
     """Hash of what verdicts depend on besides the gold answers: the verifiers' code and math-verify's version.
 
     Args:

@@ -81,16 +81,16 @@ def measure(config: Config, model: Model, role: Role, url: str, sampling: Sampli
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         last_line = lines[-1][:200] if lines else "it said nothing"
         raise RunError(f"lighteval ended with status {process.returncode}: {last_line}", where=str(log))
-    return read(new_results[-1], model.name, role)
+    return read_scores(new_results[-1], model.name, role)
 
 
-def earlier(role: Role, folder: Path) -> list[Score]:
+def earlier_scores(role: Role, folder: Path) -> list[Score]:
     """The scores of the newest results that an earlier run left, if any."""
     newest = max(folder.glob(f"{role}-*/out/results/**/results_*.json"), key=lambda path: path.name, default=None)
     if newest is None:
         return []
     model = yaml.safe_load((folder / newest.relative_to(folder).parts[0] / "model.yaml").read_text())
-    return read(newest, str(model["model_parameters"]["model_name"]).removeprefix(_OPENAI_PREFIX), role)
+    return read_scores(newest, str(model["model_parameters"]["model_name"]).removeprefix(_OPENAI_PREFIX), role)
 
 
 def settings(config: Config, model: Model, url: str, sampling: Sampling, work: Path) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _results(work: Path) -> list[Path]:
     return sorted((work / "out" / "results").rglob("results_*.json"))
 
 
-def read(path: Path, model: str, role: Role) -> list[Score]:
+def read_scores(path: Path, model: str, role: Role) -> list[Score]:
     """Scores of a results file: a set `lighteval:TASK|SHOTS` each, with lighteval's own metrics under their own names.
 
     An interval is ± 1.96 of lighteval's standard error, which is over problems. Averages over tasks are left out.

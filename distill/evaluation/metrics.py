@@ -21,13 +21,13 @@ from collections.abc import Callable, Sequence
 
 from distill.errors import RunError
 from distill.evaluation import scoring
-from distill.evaluation.attempts import Attempt, Attempts
+from distill.evaluation.attempts import AttemptsByProblem, JudgedAttempt
 from distill.types import Metric
 
-Values = dict[str, dict[str, float]]
+MetricValues = dict[str, dict[str, float]]
 """Metric to problem id to value; a problem that has none is left out."""
 
-_SHARES: dict[str, Callable[[Attempt], float | None]] = {
+_SHARES: dict[str, Callable[[JudgedAttempt], float | None]] = {
     "undecided": lambda attempt: attempt.passed is None,
     "truncated": lambda attempt: attempt.cut,
     "closed": lambda attempt: not attempt.unclosed,
@@ -40,14 +40,14 @@ _SHARES: dict[str, Callable[[Attempt], float | None]] = {
 _QUANTILES = (0.1, 0.5, 0.9)
 
 
-def ks(n: int) -> list[int]:
+def sample_counts(n: int) -> list[int]:
     """1, 2, 4, … and n itself."""
     if not n:
         return []
     return [*(1 << power for power in range(n.bit_length()) if 1 << power < n), n]
 
 
-def values(attempts: Attempts, votes: bool) -> Values:
+def values_by_problem(attempts: AttemptsByProblem, votes: bool) -> MetricValues:
     """Every metric of every problem.
 
     A problem with undecidable samples is scored on the others; it has no pass@k and cons@k above their number.
@@ -58,9 +58,9 @@ def values(attempts: Attempts, votes: bool) -> Values:
     Raises:
         RunError: no sample could be judged.
     """
-    values_by_metric: Values = {}
+    values_by_metric: MetricValues = {}
     judged = {id: [attempt for attempt in group if attempt.passed is not None] for id, group in attempts.items()}
-    counts = ks(max(map(len, judged.values()), default=0))
+    counts = sample_counts(max(map(len, judged.values()), default=0))
     for id, group in judged.items():
         correct = [bool(attempt.passed) for attempt in group]
         possible_counts = [k for k in counts if k <= len(group)]
@@ -68,7 +68,7 @@ def values(attempts: Attempts, votes: bool) -> Values:
             values_by_metric.setdefault(f"pass@{k}", {})[id] = scoring.pass_at_k(len(group), sum(correct), k)
         vote_counts = possible_counts[1:]
         if votes and vote_counts:
-            shares_right = scoring.cons_at_k([attempt.key for attempt in group], correct, vote_counts)
+            shares_right = scoring.cons_at_k([attempt.vote_key for attempt in group], correct, vote_counts)
             for k, value in zip(vote_counts, shares_right, strict=True):
                 values_by_metric.setdefault(f"cons@{k}", {})[id] = value
     if not values_by_metric:
@@ -91,7 +91,7 @@ def _order(item: tuple[str, dict[str, float]]) -> tuple[bool, int]:
     return True, -int(k)
 
 
-def metrics(values_by_metric: Values, attempts: Attempts) -> dict[str, Metric]:
+def mean_metrics(values_by_metric: MetricValues, attempts: AttemptsByProblem) -> dict[str, Metric]:
     """Means over problems with their question-bootstrap intervals, and the quantiles."""
     import numpy as np
 
@@ -104,7 +104,7 @@ def metrics(values_by_metric: Values, attempts: Attempts) -> dict[str, Metric]:
     }
 
 
-def rerun(attempts: Attempts) -> Metric:
+def rerun_interval(attempts: AttemptsByProblem) -> Metric:
     """pass@1 with its sampling interval: what a second run on the same problems may give."""
     right: list[Sequence[float]] = [
         [float(attempt.passed) for attempt in group if attempt.passed is not None] for group in attempts.values()

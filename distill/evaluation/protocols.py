@@ -6,8 +6,8 @@ from typing import Literal
 
 from distill.types import Message, Problem, Record, Sampling
 
-Name = Literal["r1", "greedy"]
-SAMPLES = 4  # of a problem where neither the recipe nor its protocol says how many; the fewest in R1's paper
+ProtocolName = Literal["r1", "greedy"]
+DEFAULT_SAMPLES = 4  # of a problem where neither the recipe nor its protocol says how many; the fewest in R1's paper
 
 
 class Protocol(Record):
@@ -15,7 +15,7 @@ class Protocol(Record):
     top_p: float = 1.0
     max_tokens: int | None = None
     """None: as the teacher's authors advise."""
-    samples: int = SAMPLES
+    samples: int = DEFAULT_SAMPLES
     """Attempts per problem in sets that `samples_of` does not name."""
     samples_of: dict[str, int] = {}
     """Attempts per problem by set."""
@@ -31,7 +31,7 @@ class Protocol(Record):
         return self.samples_of.get(name, self.samples)
 
 
-PROTOCOLS: dict[Name, Protocol] = {
+PROTOCOLS: dict[ProtocolName, Protocol] = {
     # DeepSeek-R1, arXiv 2501.12948v2, appendix D: temperature 0.6, top-p 0.95, 32,768 tokens; k responses, "typically
     # between 4 and 64", k = 64 for AIME and GPQA, 16 for MATH, 8 for LiveCodeBench. Model card: no system prompt.
     "r1": Protocol(

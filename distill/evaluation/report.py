@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from distill.evaluation import scoring
-from distill.evaluation.attempts import Attempts
-from distill.evaluation.metrics import Values, rerun
+from distill.evaluation.attempts import AttemptsByProblem
+from distill.evaluation.metrics import MetricValues, rerun_interval
 from distill.sampling import Identity
 from distill.types import Metric, Record
 
@@ -35,7 +35,7 @@ class Point(Record):
     metrics: dict[str, Metric]
 
 
-class Measured(Record):
+class ModelReport(Record):
     """One model on one set."""
 
     model: str
@@ -63,7 +63,7 @@ class Difference(Record):
     p: float
 
 
-class Report(Record):
+class SetReport(Record):
     """One set."""
 
     set: str
@@ -72,26 +72,26 @@ class Report(Record):
     protocol: str | None
     problems: int
     rejected: int
-    models: tuple[Measured, ...]
+    models: tuple[ModelReport, ...]
     differences: tuple[Difference, ...]
 
 
-def measured(
-    role: str, identity: Identity, n: int, attempts: Attempts, max_tokens: int, scores: Mapping[str, Metric]
-) -> Measured:
+def report_model(
+    role: str, identity: Identity, n: int, attempts: AttemptsByProblem, max_tokens: int, scores: Mapping[str, Metric]
+) -> ModelReport:
     """Report one model on one set.
 
     Args:
         max_tokens: completion tokens that a sample may have.
     """
-    return Measured(
+    return ModelReport(
         model=identity.model,
         role=role,
         revision=identity.revision,
         sampling=identity.sampling.model_dump() | {"max_tokens": max_tokens},
         n=n,
         missing=sum(n - len(group) for group in attempts.values()),
-        rerun={"pass@1": rerun(attempts)},
+        rerun={"pass@1": rerun_interval(attempts)},
         budget=budget_curve(attempts, max_tokens),
         samples=sample_curve(scores),
     )
@@ -102,7 +102,7 @@ def budgets(max_tokens: int) -> list[int]:
     return sorted({max(1, round(max_tokens * 2 ** (-step / 2))) for step in range(2 * _HALVINGS + 1)})
 
 
-def budget_curve(attempts: Attempts, max_tokens: int) -> tuple[Point, ...]:
+def budget_curve(attempts: AttemptsByProblem, max_tokens: int) -> tuple[Point, ...]:
     """pass@1 had the budget been smaller, from one long generation each; undecidable samples are left out."""
     judged_groups = [[a for a in group if a.passed is not None] for group in attempts.values()]
     points = []
@@ -125,7 +125,7 @@ def sample_curve(scores: Mapping[str, Metric]) -> tuple[Point, ...]:
     return tuple(Point(at=k, metrics=metrics) for k, metrics in sorted(metrics_by_count.items()))
 
 
-def differences(models: Sequence[tuple[str, Values]]) -> tuple[Difference, ...]:
+def differences(models: Sequence[tuple[str, MetricValues]]) -> tuple[Difference, ...]:
     """Each model against each before it, such as (sft, base): pass@1, cons@n and tokens.
 
     Args:
@@ -153,7 +153,7 @@ def differences(models: Sequence[tuple[str, Values]]) -> tuple[Difference, ...]:
     return tuple(rows)
 
 
-def _shared(ours: Values, theirs: Values) -> list[str]:
+def _shared(ours: MetricValues, theirs: MetricValues) -> list[str]:
     """The compared metrics that both have on some problem; of cons@k the largest k."""
     names = [name for name in ours if name.startswith(_COMPARED) and ours[name].keys() & theirs.get(name, {}).keys()]
     votes = [name for name in names if name.startswith("cons@")]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import orjson
 
-from distill.filtering.ledger import Spoken, unpack
+from distill.filtering.ledger import PackedOutcome, unpack_features
 from distill.filtering.problems import read_only
 
 
-class Earlier:
+class EarlierOutcomes:
     """What earlier runs of the filter said, as far as it still holds.
 
     Args:
@@ -30,13 +30,13 @@ class Earlier:
             if unchanged:
                 self._ledgers.append((db, names, unchanged))
 
-    def find(self, id: str, basis: bytes) -> tuple[dict[str, Spoken], dict[str, bytes]]:
+    def find(self, id: str, basis: bytes) -> tuple[dict[str, PackedOutcome], dict[str, bytes]]:
         """Outcomes and features by check that can be taken over."""
         for db, names, unchanged in self._ledgers:
             row = db.execute("SELECT basis, outcomes, features FROM traces WHERE id=?", (id,)).fetchone()
             if row and row[0] == basis:
                 outcomes = orjson.loads(row[1])
-                features = unpack(names, row[2])
+                features = unpack_features(names, row[2])
                 return (
                     {name: outcome for name, outcome in outcomes.items() if name in unchanged},
                     {name: feature for name, feature in features.items() if name in unchanged},
@@ -44,7 +44,7 @@ class Earlier:
         return {}, {}
 
 
-def usable(path: Path) -> bool:
+def is_usable(path: Path) -> bool:
     """Whether a ledger can be read; one of an interrupted run can, as far as it was committed."""
     if not path.is_file():
         return False

@@ -10,50 +10,54 @@ from functools import partial
 from typing import Any
 
 from distill.errors import InputError
-from distill.filtering.judge import Judge, Said, Setup, Share
+from distill.filtering.judge import CheckedSlice, Checker, CheckerSetup, LogSlice
 from distill.machine.workers import Workers
 from distill.store import jsonl
 
 
-def here(setup: Setup, slices: Iterable[Share]) -> Iterator[Said]:
+def in_process(setup: CheckerSetup, slices: Iterable[LogSlice]) -> Iterator[CheckedSlice]:
     """Check the slices one after the other in this process."""
-    checker = Judge(setup)
-    return map(checker.judge, slices)
+    checker = Checker(setup)
+    return map(checker.check, slices)
 
 
-_checker: Judge | None = None
+_checker: Checker | None = None
 
 
-def _start(setup: Setup) -> None:
+def _start(setup: CheckerSetup) -> None:
     global _checker  # noqa: PLW0603  one per worker process: that is what an initializer is for
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     gc.disable()  # what is imported and built here lives as long as the process: no use searching it for garbage
-    _checker = Judge(setup)
+    _checker = Checker(setup)
     gc.freeze()
     gc.enable()
 
 
-def _check(log_slice: Share) -> Said:
+def _check(log_slice: LogSlice) -> CheckedSlice:
     assert _checker is not None
-    return _checker.judge(log_slice)
+    return _checker.check(log_slice)
 
 
-def _single_lines(log_slice: Share) -> Iterator[Share]:
+def _single_lines(log_slice: LogSlice) -> Iterator[LogSlice]:
     for offset, line in jsonl.lines(log_slice.chunk):
-        yield Share(log_slice.source, jsonl.Chunk(log_slice.chunk.path, offset, offset + len(line)))
+        yield LogSlice(log_slice.source, jsonl.Chunk(log_slice.chunk.path, offset, offset + len(line)))
 
 
-def _worker_died(log_slice: Share, setup: Setup) -> Said:
-    return Judge(setup).dead(log_slice)
+def _worker_died(log_slice: LogSlice, setup: CheckerSetup) -> CheckedSlice:
+    return Checker(setup).mark_undecidable(log_slice)
 
 
-def _workers(setup: Setup, processes: int) -> Workers[Share, Said]:
+def _workers(setup: CheckerSetup, processes: int) -> Workers[LogSlice, CheckedSlice]:
     return Workers(
-        _check, processes, parts=_single_lines, dead=partial(_worker_died, setup=setup), begin=partial(_start, setup)
+        _check,
+        processes,
+        split=_single_lines,
+        on_death=partial(_worker_died, setup=setup),
+        initializer=partial(_start, setup),
     )
 
 
-def pool(setup: Setup, slices: Iterable[Share], processes: int) -> Iterator[Said]:
+def pool(setup: CheckerSetup, slices: Iterable[LogSlice], processes: int) -> Iterator[CheckedSlice]:
     """Check the slices on `processes` cores; a worker that dies costs one trace, not the run."""
     with _workers(setup, processes) as workers:
         yield from workers.each(slices)
@@ -70,7 +74,7 @@ class _Actor:
         return {"checked": [pickle.dumps([*self._workers.each(slices)])]}
 
 
-def ray(setup: Setup, slices: Iterable[Share]) -> Iterator[Said]:
+def ray(setup: CheckerSetup, slices: Iterable[LogSlice]) -> Iterator[CheckedSlice]:
     """Check the slices in a Ray Data job, on the cluster that RAY_ADDRESS names or else on one started here.
 
     The run folder must lie on a file system that all its machines share.
@@ -89,7 +93,7 @@ def ray(setup: Setup, slices: Iterable[Share]) -> Iterator[Said]:
             cluster.shutdown()
 
 
-def _run_on(cluster: Any, setup: Setup, slices: Iterable[Share]) -> Iterator[Said]:
+def _run_on(cluster: Any, setup: CheckerSetup, slices: Iterable[LogSlice]) -> Iterator[CheckedSlice]:
     from ray.data import ActorPoolStrategy, DataContext
 
     data = DataContext.get_current()

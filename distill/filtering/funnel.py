@@ -6,14 +6,14 @@ import bisect
 from collections import Counter, defaultdict
 from typing import Any
 
-from distill.filtering.ledger import Entry
+from distill.filtering.ledger import LedgerEntry
 from distill.types import Verdict
 
 _LENGTHS = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000)
 """Upper bounds of the bins by length, characters of the completion."""
 
 
-def decide(entry: Entry) -> Verdict:
+def decide(entry: LedgerEntry) -> Verdict:
     """False if any check rejects, else undecidable if any is, else accepted; all reasons are in `detail`."""
     rejects = [f"{name}:{outcome.reason}" for name, outcome in entry.outcomes.items() if outcome.passed is False]
     undecided = [f"{name}:{outcome.reason}" for name, outcome in entry.outcomes.items() if outcome.passed is None]
@@ -32,10 +32,10 @@ def decide(entry: Entry) -> Verdict:
     )
 
 
-def last_word(entry: Entry, unfiltered: bool) -> Verdict:
+def final_decision(entry: LedgerEntry, unfiltered: bool) -> Verdict:
     """Whether the trace is in the set, and why not."""
     decision = decide(entry)
-    if entry.kept:
+    if entry.is_kept:
         return decision.model_copy(update={"passed": True, "reason": ""})
     if decision.passed or unfiltered:
         reason = "not_drawn" if unfiltered else "not_selected"
@@ -63,27 +63,30 @@ class Funnel:
         self._by_length: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._examples: dict[str, list[str]] = {}
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: LedgerEntry) -> None:
         not_passed = [(name, outcome) for name, outcome in entry.outcomes.items() if outcome.passed is not True]
         rejecting = [name for name, outcome in not_passed if outcome.passed is False]
         self._total += 1
         self._accepted += not not_passed
         self._undecidable += bool(not_passed) and not rejecting
-        self._kept += entry.kept
+        self._kept += entry.is_kept
         if rejecting:
             self._rejected_first[rejecting[0]] += 1
         if len(rejecting) == 1:
             self._rejected_alone[rejecting[0]] += 1
-        for counts in (self._by_set[entry.family], self._by_length[bisect.bisect_left(_LENGTHS, entry.characters)]):
+        for counts in (
+            self._by_set[entry.problem_set],
+            self._by_length[bisect.bisect_left(_LENGTHS, entry.characters)],
+        ):
             counts["traces"] += 1
-            counts["kept"] += entry.kept
+            counts["kept"] += entry.is_kept
             for name in rejecting:
                 counts[name] += 1
         for name, outcome in not_passed:
             if outcome.passed is False:
                 self._reasons[name][outcome.reason] += 1
             self._add_example(f"{name}:{outcome.reason}", entry.id)
-        if entry.kept and not not_passed:
+        if entry.is_kept and not not_passed:
             self._add_example("kept", entry.id)
 
     def _add_example(self, label: str, id: str) -> None:
@@ -127,7 +130,7 @@ class Funnel:
         return {"traces": counts["traces"], "kept": counts["kept"], "rejects": rejects}
 
 
-def worst(summary: dict[str, Any]) -> str:
+def commonest_reject(summary: dict[str, Any]) -> str:
     """The commonest reason for rejecting, as `check:reason`."""
     counts = {
         f"{check['check']}:{reason}": count for check in summary["checks"] for reason, count in check["reasons"].items()

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from distill import plugins
 from distill.errors import InputError
-from distill.filtering.earlier import Earlier
-from distill.filtering.ledger import Judged, Spoken, masks, pack, speak
-from distill.filtering.problems import Problems
+from distill.filtering.earlier import EarlierOutcomes
+from distill.filtering.ledger import CheckedTrace, PackedOutcome, outcome_masks, pack_features, pack_outcome
+from distill.filtering.problems import ProblemIndex
 from distill.filters import Context, Filter, SetFilter
 from distill.store import jsonl
 from distill.text.tokens import tokens
@@ -28,7 +28,7 @@ DIED = Outcome(passed=None, reason="worker_died", detail="the process that judge
 
 
 @dataclass(frozen=True)
-class Setup:
+class CheckerSetup:
     """All that a process on any machine needs to run the checks; paths must mean the same there."""
 
     checks: dict[str, dict[str, Any]]
@@ -39,7 +39,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Share:
+class LogSlice:
     """A chunk of one source's log."""
 
     source: int
@@ -47,11 +47,11 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Said:
+class CheckedSlice:
     """What the checks say of the traces of one slice."""
 
-    share: Share
-    rows: list[Judged]
+    log_slice: LogSlice
+    rows: list[CheckedTrace]
     orphans: int
     """Traces whose problem is no longer in the problem file."""
     reused: int
@@ -68,14 +68,14 @@ class _PendingTrace:
     trace: Trace
     basis: bytes
     """Hash of the trace and its problem, as in `Judged`."""
-    earlier_outcomes: dict[str, Spoken]
+    earlier_outcomes: dict[str, PackedOutcome]
     """Outcomes of an earlier run that still hold, by check."""
-    outcomes: dict[str, Spoken]
+    outcomes: dict[str, PackedOutcome]
     """Outcomes of this run, by check."""
     features: dict[str, bytes]
 
 
-def build(checks: Mapping[str, dict[str, Any]], context: Context) -> dict[str, Filter | SetFilter]:
+def build_filters(checks: Mapping[str, dict[str, Any]], context: Context) -> dict[str, Filter | SetFilter]:
     """Build the filters, by the names of their checks.
 
     Raises:
@@ -107,17 +107,17 @@ def fingerprints(checks: Mapping[str, dict[str, Any]], context: Context) -> dict
     return by_check
 
 
-class Judge:
+class Checker:
     """Runs all checks on slices of the logs; built once per process."""
 
-    def __init__(self, setup: Setup) -> None:
-        self._filters = build(setup.checks, setup.context)
-        self._problems = Problems(setup.problem_index)
-        self._earlier = Earlier(setup.earlier_ledgers, setup.fingerprints)
+    def __init__(self, setup: CheckerSetup) -> None:
+        self._filters = build_filters(setup.checks, setup.context)
+        self._problems = ProblemIndex(setup.problem_index)
+        self._earlier = EarlierOutcomes(setup.earlier_ledgers, setup.fingerprints)
 
-    def judge(self, log_slice: Share) -> Said:
+    def check(self, log_slice: LogSlice) -> CheckedSlice:
         """Run every check on every trace of a slice."""
-        rows: list[Judged] = []
+        rows: list[CheckedTrace] = []
         orphans = 0
         reused = 0
         lines = jsonl.lines(log_slice.chunk)
@@ -129,12 +129,12 @@ class Judge:
             self._complete(pending_traces)
             rows += [_checked(log_slice, pending) for pending in pending_traces]
             tokens.cache_clear()  # a giant trace would stay in memory with its words
-        return Said(log_slice, rows, orphans, reused)
+        return CheckedSlice(log_slice, rows, orphans, reused)
 
-    def _look_up(self, log_slice: Share, offset: int, line: bytes) -> _PendingTrace | None:
+    def _look_up(self, log_slice: LogSlice, offset: int, line: bytes) -> _PendingTrace | None:
         """A trace with its problem and what is known of it; None if its problem is gone."""
         trace = _read(line, log_slice, offset)
-        entry = self._problems.raw(log_slice.source, trace.problem_id)
+        entry = self._problems.get_with_row(log_slice.source, trace.problem_id)
         if entry is None:
             return None
         problem, row = entry
@@ -150,42 +150,44 @@ class Judge:
                 if name in pending.earlier_outcomes:
                     pending.outcomes[name] = pending.earlier_outcomes[name]
                     continue
-                pending.outcomes[name] = speak(check(pending.problem, pending.trace))
+                pending.outcomes[name] = pack_outcome(check(pending.problem, pending.trace))
                 feature = feature_of(pending.problem, pending.trace) if feature_of else None
                 if feature is not None:
                     pending.features[name] = feature
 
-    def dead(self, log_slice: Share) -> Said:
+    def mark_undecidable(self, log_slice: LogSlice) -> CheckedSlice:
         """Mark the trace of a single line as undecidable, since its line kills the process that reads it."""
         [(offset, line)] = jsonl.lines(log_slice.chunk)
         pending = self._look_up(log_slice, offset, line)
         if pending is None:
-            return Said(log_slice, [], 1, 0)
-        outcomes = {name: speak(DIED) for name in self._filters}
-        return Said(log_slice, [_checked(log_slice, replace(pending, basis=b"", outcomes=outcomes, features={}))], 0, 0)
+            return CheckedSlice(log_slice, [], 1, 0)
+        outcomes = {name: pack_outcome(DIED) for name in self._filters}
+        return CheckedSlice(
+            log_slice, [_checked(log_slice, replace(pending, basis=b"", outcomes=outcomes, features={}))], 0, 0
+        )
 
 
-def _checked(log_slice: Share, pending: _PendingTrace) -> Judged:
+def _checked(log_slice: LogSlice, pending: _PendingTrace) -> CheckedTrace:
     length = pending.outcomes.get("length")
-    rejects, unsure = masks(pending.outcomes.values())
-    return Judged(
+    rejects, unsure = outcome_masks(pending.outcomes.values())
+    return CheckedTrace(
         id=pending.trace.id,
-        problem=pending.trace.problem_id,
+        problem_id=pending.trace.problem_id,
         sample=pending.trace.sample,
-        family=pending.problem.set,
+        problem_set=pending.problem.set,
         characters=len(pending.trace.completion),
         tokens=int(length[2]) if length and length[2] is not None else None,
         path=log_slice.chunk.path,
-        at=pending.offset,
+        offset=pending.offset,
         basis=pending.basis,
         outcomes=orjson.dumps(pending.outcomes),
-        features=pack(list(pending.outcomes), pending.features),
+        features=pack_features(list(pending.outcomes), pending.features),
         rejects=rejects,
-        unsure=unsure,
+        undecided=unsure,
     )
 
 
-def _read(line: bytes, log_slice: Share, offset: int) -> Trace:
+def _read(line: bytes, log_slice: LogSlice, offset: int) -> Trace:
     try:
         return Trace.model_validate_json(line)
     except ValidationError as error:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from distill.errors import RunError
-from distill.filtering.problems import Problems
+from distill.filtering.problems import ProblemIndex
 from distill.filters import Candidate
 from distill.store import jsonl
 from distill.types import Outcome, Problem, Trace
@@ -33,23 +33,23 @@ CREATE TABLE kept(number INTEGER PRIMARY KEY, place BLOB NOT NULL);
 _PAGE = 2000
 _NUMBERS = "SELECT id, number FROM traces WHERE id IN (SELECT value FROM json_each(?))"
 _SETTLED = "SELECT number, name, outcome FROM settled WHERE number IN (SELECT value FROM json_each(?))"
-Spoken = list[Any]
+PackedOutcome = list[Any]
 """An outcome as it is stored: [passed, reason, score, detail]."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class CheckedTrace:
     """The outcomes of all checks on one trace, as a worker sends them."""
 
     id: str
-    problem: str
+    problem_id: str
     sample: int
-    family: str
+    problem_set: str
     """The problem's set."""
     characters: int
     tokens: int | None
     path: str
-    at: int
+    offset: int
     """Where the trace's line begins in `path`."""
     basis: bytes
     """Hash of the trace and its problem: the outcomes hold as long as it does."""
@@ -59,25 +59,25 @@ class Judged:
     """Features of all checks, packed by `pack`."""
     rejects: int
     """A bit for each check that rejects, in the order of the recipe."""
-    unsure: int
+    undecided: int
     """A bit for each check that is undecided, in the order of the recipe."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """A trace with the final outcome of every check."""
 
     number: int
     id: str
-    problem: str
+    problem_id: str
     sample: int
-    family: str
+    problem_set: str
     characters: int
-    outcomes: dict[str, Word]
-    kept: bool
+    outcomes: dict[str, StoredOutcome]
+    is_kept: bool
 
 
-class Word(NamedTuple):
+class StoredOutcome(NamedTuple):
     """An outcome read back without validation: there are ten times as many as traces, and each was validated once."""
 
     passed: bool | None
@@ -86,11 +86,11 @@ class Word(NamedTuple):
     detail: str
 
 
-def speak(outcome: Outcome) -> Spoken:
+def pack_outcome(outcome: Outcome) -> PackedOutcome:
     return [outcome.passed, outcome.reason, outcome.score, outcome.detail]
 
 
-def unpack_outcome(packed: Spoken) -> Outcome:
+def unpack_outcome(packed: PackedOutcome) -> Outcome:
     passed, reason, score, detail = packed
     return Outcome(passed=passed, reason=reason, score=score, detail=detail)
 
@@ -108,8 +108,8 @@ class Ledger:
 
     def __init__(self, path: Path, fingerprints: Mapping[str, str]) -> None:
         self.path = path
-        self.names: Sequence[str] = list(fingerprints)
-        self.bits = {name: 1 << position for position, name in enumerate(self.names)}
+        self.check_names: Sequence[str] = list(fingerprints)
+        self.bits = {name: 1 << position for position, name in enumerate(self.check_names)}
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in (path, path.with_name(path.name + "-journal")):
             leftover.unlink(missing_ok=True)
@@ -127,7 +127,7 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def add(self, traces: Iterable[Judged], source: int, limit: int | None = None) -> int:
+    def add(self, traces: Iterable[CheckedTrace], source: int, limit: int | None = None) -> int:
         """Take a chunk's traces; returns how many were new.
 
         A later row of an id takes the earlier one's place and keeps its number: a log's last row of an id counts.
@@ -145,8 +145,8 @@ class Ledger:
             self.repeats += not is_new
             records.append(
                 (
-                    number, row.id, row.problem, row.sample, row.family, row.characters, row.tokens, source, row.path,
-                    row.at, row.basis, row.outcomes, row.features, row.rejects, row.unsure,
+                    number, row.id, row.problem_id, row.sample, row.problem_set, row.characters, row.tokens, source, row.path,
+                    row.offset, row.basis, row.outcomes, row.features, row.rejects, row.undecided,
                 )
             )  # fmt: skip
         placeholders = ",".join("?" * 15)
@@ -174,7 +174,9 @@ class Ledger:
         count = 0
         bit = self.bits[name]
         for number, outcome in outcomes:
-            self._execute("INSERT OR REPLACE INTO settled VALUES(?,?,?)", (number, name, orjson.dumps(speak(outcome))))
+            self._execute(
+                "INSERT OR REPLACE INTO settled VALUES(?,?,?)", (number, name, orjson.dumps(pack_outcome(outcome)))
+            )
             self._execute(
                 "UPDATE traces SET rejects=(rejects & ~?)|?, unsure=(unsure & ~?)|? WHERE number=?",
                 (bit, bit * (outcome.passed is False), bit, bit * (outcome.passed is None), number),
@@ -183,8 +185,8 @@ class Ledger:
         self._db.commit()
         return count
 
-    def candidates(self, name: str, problems: Problems) -> Known:
-        return Known(self, name, problems)
+    def candidates(self, name: str, problems: ProblemIndex) -> LedgerCandidates:
+        return LedgerCandidates(self, name, problems)
 
     def rows(self, columns: str) -> Iterator[tuple[Any, ...]]:
         """Rows of problem, sample, id and `columns` in that order; read by pages so that others can write meanwhile."""
@@ -200,15 +202,15 @@ class Ledger:
                 return
             last_key = page[-1][:3]
 
-    def last_words(self, first_outcomes: Mapping[int, bytes]) -> Iterator[dict[str, Spoken]]:
+    def final_outcomes(self, first_outcomes: Mapping[int, bytes]) -> Iterator[dict[str, PackedOutcome]]:
         """The final outcomes of all checks on traces, given their numbers and first outcomes."""
-        settled: dict[int, dict[str, Spoken]] = {}
+        settled: dict[int, dict[str, PackedOutcome]] = {}
         for number, name, outcome in self._execute(_SETTLED, (_json_array(first_outcomes),)):
             settled.setdefault(number, {})[name] = orjson.loads(outcome)
         for number, outcomes in first_outcomes.items():
             yield orjson.loads(outcomes) | settled.get(number, {})
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[LedgerEntry]:
         """All traces in the order of the logs."""
         number = -1
         while page := self._execute(
@@ -217,10 +219,10 @@ class Ledger:
             "ORDER BY traces.number LIMIT ?",
             (number, _PAGE),
         ).fetchall():
-            final = self.last_words({row[0]: row[6] for row in page})
+            final = self.final_outcomes({row[0]: row[6] for row in page})
             for (number, id, problem, sample, family, characters, _, kept), packed in zip(page, final, strict=True):
-                outcomes = {name: Word(*outcome) for name, outcome in packed.items()}
-                yield Entry(number, id, problem, sample, family, characters, outcomes, bool(kept))
+                outcomes = {name: StoredOutcome(*outcome) for name, outcome in packed.items()}
+                yield LedgerEntry(number, id, problem, sample, family, characters, outcomes, bool(kept))
 
     def keep(self, rows: Iterable[tuple[int, bytes]]) -> int:
         """Remember the traces to train on with their place in the set's order; forgets an earlier choice."""
@@ -232,7 +234,7 @@ class Ledger:
         self._db.commit()
         return count
 
-    def kept(self) -> Iterator[tuple[bytes, int, str, int, int | None]]:
+    def kept_rows(self) -> Iterator[tuple[bytes, int, str, int, int | None]]:
         """(place, source, path, offset, tokens) of the traces to train on, in the order of the logs."""
         number = -1
         while page := self._execute(
@@ -248,7 +250,7 @@ class Ledger:
         row = self._execute("SELECT coalesce(sum(characters + 1), 0) FROM traces JOIN kept USING(number)").fetchone()
         return int(row[0])
 
-    def load(self, numbers: Iterable[int], problems: Problems) -> Iterator[tuple[int, Problem, Trace]]:
+    def load(self, numbers: Iterable[int], problems: ProblemIndex) -> Iterator[tuple[int, Problem, Trace]]:
         """The records behind traces, in the order asked for."""
         for number in numbers:
             statement = "SELECT source, path, at FROM traces WHERE number=?"
@@ -260,16 +262,16 @@ class Ledger:
             yield number, problem, trace
 
 
-class Known:
+class LedgerCandidates:
     """Implements distill.filters.Candidates over the ledger."""
 
-    def __init__(self, ledger: Ledger, name: str, problems: Problems) -> None:
+    def __init__(self, ledger: Ledger, name: str, problems: ProblemIndex) -> None:
         self._ledger = ledger
         self._name = name
         self._problems = problems
 
     def __iter__(self) -> Iterator[Candidate]:
-        position = self._ledger.names.index(self._name)
+        position = self._ledger.check_names.index(self._name)
         own_bit = self._ledger.bits[self._name]
         correct_bit = self._ledger.bits.get("correct", 0)
         rows = self._ledger.rows("number, outcomes, features, rejects, unsure")
@@ -280,9 +282,9 @@ class Known:
                 trace_id=trace_id,
                 problem_id=problem_id,
                 sample=sample,
-                fit=not (rejects | unsure) & ~own_bit,
+                passes_others=not (rejects | unsure) & ~own_bit,
                 correct=not rejects & correct_bit if is_decided else None,
-                word=partial(self._first_outcome, outcomes),
+                first_outcome=partial(self._first_outcome, outcomes),
                 feature=_feature_at(features, position),
             )
 
@@ -293,7 +295,7 @@ class Known:
         return self._ledger.load(numbers, self._problems)
 
 
-def masks(outcomes: Iterable[Spoken]) -> tuple[int, int]:
+def outcome_masks(outcomes: Iterable[PackedOutcome]) -> tuple[int, int]:
     """Which checks reject and which are unsure, the first one's bit the lowest."""
     rejects = 0
     unsure = 0
@@ -303,7 +305,7 @@ def masks(outcomes: Iterable[Spoken]) -> tuple[int, int]:
     return rejects, unsure
 
 
-def pack(names: Sequence[str], features: Mapping[str, bytes]) -> bytes:
+def pack_features(names: Sequence[str], features: Mapping[str, bytes]) -> bytes:
     """Features one after another, each behind the position of its check and its length."""
     return b"".join(
         bytes([position]) + len(features[name]).to_bytes(2, "big") + features[name]
@@ -312,7 +314,7 @@ def pack(names: Sequence[str], features: Mapping[str, bytes]) -> bytes:
     )
 
 
-def unpack(names: Sequence[str], packed: bytes) -> dict[str, bytes]:
+def unpack_features(names: Sequence[str], packed: bytes) -> dict[str, bytes]:
     return {names[position]: packed[start:end] for position, start, end in _feature_spans(packed)}
 
 

@@ -13,7 +13,7 @@ from distill.store import jsonl
 from distill.types import Problem
 
 
-class Problems:
+class ProblemIndex:
     """Problems of all sources by id, read from a SQLite file."""
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class Problems:
         db.commit()
         db.close()
 
-    def raw(self, source: int, id: str) -> tuple[Problem, bytes] | None:
+    def get_with_row(self, source: int, id: str) -> tuple[Problem, bytes] | None:
         """A problem and its stored row; the last few are remembered, since traces of one often stand together."""
         entry = self._recent.get((source, id))
         if entry is None:
@@ -55,7 +55,7 @@ class Problems:
         return entry
 
     def get(self, source: int, id: str) -> Problem | None:
-        entry = self.raw(source, id)
+        entry = self.get_with_row(source, id)
         return entry[0] if entry else None
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from distill.filtering.ledger import Ledger
-from distill.filtering.problems import Problems
+from distill.filtering.problems import ProblemIndex
 from distill.types import Record
 
 
@@ -42,7 +42,7 @@ class _AcceptedTrace:
 
 
 def select(
-    ledger: Ledger, problems: Problems, selection: Selection, seed: int, unfiltered: bool
+    ledger: Ledger, problems: ProblemIndex, selection: Selection, seed: int, unfiltered: bool
 ) -> Iterator[tuple[int, bytes]]:
     """(number, order key) of the traces to train on; keys order the set by content, not by who was sampled first.
 
@@ -52,25 +52,25 @@ def select(
     chosen = _weighted(_capped(ledger, problems, selection, seed), selection, seed)
     if unfiltered:
         target_count = sum(1 for _ in chosen)
-        keyed = ((place(seed, id), number) for _, _, id, number in ledger.rows("number"))
+        keyed = ((order_key(seed, id), number) for _, _, id, number in ledger.rows("number"))
         yield from ((number, key) for key, number in heapq.nsmallest(target_count, keyed))
     else:
-        yield from ((number, place(seed, id)) for number, id in chosen)
+        yield from ((number, order_key(seed, id)) for number, id in chosen)
 
 
-def place(seed: int, id: str) -> bytes:
+def order_key(seed: int, id: str) -> bytes:
     """Key by which a trace is ordered in the set: a hash, so that neighbours have nothing in common."""
     return blake2b(f"{seed}:{id}".encode(), digest_size=12).digest()
 
 
 def _capped(
-    ledger: Ledger, problems: Problems, selection: Selection, seed: int
+    ledger: Ledger, problems: ProblemIndex, selection: Selection, seed: int
 ) -> Iterator[tuple[list[_AcceptedTrace], float]]:
     """The picked traces of each problem and its pass rate: by the check `correct` if that is on, else by acceptance."""
     all_rows = ledger.rows("number, rejects, unsure, coalesce(tokens, characters)")
     mask = -1
-    if "correct" in ledger.names:
-        mask = 1 << list(ledger.names).index("correct")
+    if "correct" in ledger.check_names:
+        mask = 1 << list(ledger.check_names).index("correct")
     for _, rows in itertools.groupby(all_rows, key=lambda row: row[0]):
         accepted = []
         correct = 0
@@ -85,7 +85,7 @@ def _capped(
 
 
 def _pick(
-    accepted: list[_AcceptedTrace], ledger: Ledger, problems: Problems, selection: Selection, seed: int
+    accepted: list[_AcceptedTrace], ledger: Ledger, problems: ProblemIndex, selection: Selection, seed: int
 ) -> list[_AcceptedTrace]:
     if selection.per_problem is None or len(accepted) <= selection.per_problem:
         return accepted
@@ -96,7 +96,7 @@ def _pick(
     orders: dict[str, Callable[[_AcceptedTrace], tuple[Any, ...]]] = {
         "first": lambda candidate: (candidate.sample, candidate.id),
         "shortest": lambda candidate: (candidate.size, candidate.id),
-        "random": lambda candidate: (place(seed, candidate.id),),
+        "random": lambda candidate: (order_key(seed, candidate.id),),
     }
     return sorted(accepted, key=orders[selection.pick])[: selection.per_problem]
 
@@ -135,7 +135,7 @@ def _weighted(
         return
 
     def sort_key(trace: _AcceptedTrace, rate: float) -> float:
-        uniform = (int.from_bytes(place(seed, trace.id)[:6], "big") + 1) / (2**48 + 1)
+        uniform = (int.from_bytes(order_key(seed, trace.id)[:6], "big") + 1) / (2**48 + 1)
         return math.log(uniform) / float(max(1 - rate, 0.01) ** selection.difficulty)
 
     drawn = heapq.nlargest(selection.rows, ((sort_key(trace, rate), trace.id, trace.number) for trace, rate in rated))

@@ -13,21 +13,21 @@ import orjson
 
 from distill.errors import writing
 from distill.filtering.ledger import Ledger
-from distill.filtering.problems import Problems
+from distill.filtering.problems import ProblemIndex
 from distill.filters import Context
 from distill.store import jsonl
 from distill.types import Problem, Trace, TrainingRow
 
-Placed = tuple[bytes, TrainingRow]
+OrderedRow = tuple[bytes, TrainingRow]
 _BUCKET_BYTES = 64 << 20
 """About how many bytes are sorted in memory at once."""
 _MAX_BUCKETS = 500
 """Buckets at most, since each is an open file."""
 
 
-def rows(ledger: Ledger, problems: Problems, context: Context) -> Iterator[Placed]:
+def rows(ledger: Ledger, problems: ProblemIndex, context: Context) -> Iterator[OrderedRow]:
     """The chosen traces as rows, each behind its order key."""
-    chosen, chosen_again = itertools.tee(ledger.kept())
+    chosen, chosen_again = itertools.tee(ledger.kept_rows())
     lines = jsonl.lines_at((path, offset) for _, _, path, offset, _ in chosen_again)
     for (order_key, source, _, _, known_tokens), line in zip(chosen, lines, strict=True):
         trace = Trace.model_validate_json(line)
@@ -52,7 +52,7 @@ def _row(problem: Problem, trace: Trace, tokens: int) -> TrainingRow:
     )
 
 
-def write(path: Path, ordered: Iterable[Placed], total_bytes: int) -> None:
+def write(path: Path, ordered: Iterable[OrderedRow], total_bytes: int) -> None:
     """Write rows by their order keys: dealt into buckets on disk by a key's first bytes, then sorted bucket by bucket.
 
     Args:
@@ -76,7 +76,7 @@ def write(path: Path, ordered: Iterable[Placed], total_bytes: int) -> None:
         os.replace(partial_path, path)
 
 
-def _fill_buckets(ordered: Iterable[Placed], folder: Path, count: int) -> list[Path]:
+def _fill_buckets(ordered: Iterable[OrderedRow], folder: Path, count: int) -> list[Path]:
     paths = [folder / str(bucket) for bucket in range(count)]
     files = [path.open("wb") for path in paths]
     try:

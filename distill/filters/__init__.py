@@ -28,11 +28,11 @@ class Candidate:
     trace_id: str
     problem_id: str
     sample: int
-    fit: bool
+    passes_others: bool
     """Whether all other checks accept it."""
     correct: bool | None
     """Verdict of the check `correct`; None where it is undecidable or switched off."""
-    word: Callable[[], Outcome]
+    first_outcome: Callable[[], Outcome]
     """Tells this filter's first word; few ask for it."""
     feature: bytes | None
 

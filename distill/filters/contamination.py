@@ -17,7 +17,7 @@ from pydantic import Field
 from distill.errors import InputError
 from distill.filters import PASS, Context, Filter
 from distill.problems import sets
-from distill.text.overlap import Match, Overlap
+from distill.text.overlap import OverlapIndex, ProblemMatch
 from distill.types import Outcome, Problem, Record, Trace, content_id
 
 _LISTED = 3  # matches spelled out in a detail
@@ -39,7 +39,9 @@ class Config(Record):
 def basis(config: Config, context: Context) -> list[str]:
     """The benchmarks' content: local files by their bytes, others by name."""
     refs = context.benchmarks if config.against is None else config.against
-    return [content_id(ref, *(path.read_text(encoding="utf-8") for path in sets.files(ref, "test"))) for ref in refs]
+    return [
+        content_id(ref, *(path.read_text(encoding="utf-8") for path in sets.local_files(ref, "test"))) for ref in refs
+    ]
 
 
 def build(config: Config, context: Context) -> Filter:
@@ -58,19 +60,23 @@ def build(config: Config, context: Context) -> Filter:
         )
 
     @cache
-    def overlap() -> Overlap:
+    def overlap() -> OverlapIndex:
         # made at the first trace: a process that only settles what workers checked needs none
         prompts = [[_prompt(problem) for problem in members] for _, members in benchmarks]
-        return Overlap(prompts, config.n, config.coverage, config.numbers, config.template)
+        return OverlapIndex(prompts, config.n, config.coverage, config.numbers, config.template)
 
     @lru_cache(maxsize=1024)  # the traces of a problem come one after the other
     def problem_outcome(prompt: str) -> Outcome:
-        return _outcome("problem_contaminated", [*overlap().same(prompt), *overlap().within(prompt)], names.__getitem__)
+        return _outcome(
+            "problem_contaminated",
+            [*overlap().equal_problems(prompt), *overlap().contained_problems(prompt)],
+            names.__getitem__,
+        )
 
     def contamination(problem: Problem, trace: Trace) -> Outcome:
         outcome = problem_outcome(_prompt(problem))
         if outcome.passed:
-            return _outcome("trace_contaminated", [*overlap().within(trace.text)], names.__getitem__)
+            return _outcome("trace_contaminated", [*overlap().contained_problems(trace.text)], names.__getitem__)
         return outcome
 
     return contamination
@@ -80,13 +86,14 @@ def _prompt(problem: Problem) -> str:
     return "\n\n".join(message.content for message in problem.messages)
 
 
-def _outcome(reason: str, matches: list[Match], name: Callable[[int], str]) -> Outcome:
+def _outcome(reason: str, matches: list[ProblemMatch], name: Callable[[int], str]) -> Outcome:
     if not matches:
         return PASS
     matches = sorted(
-        {match.place: match for match in matches}.values(), key=lambda match: (-match.coverage, match.place)
+        {match.problem_index: match for match in matches}.values(),
+        key=lambda match: (-match.coverage, match.problem_index),
     )
-    listed = [f"{name(match.place)} {match.coverage:.0%} “{match.quote}”" for match in matches[:_LISTED]]
+    listed = [f"{name(match.problem_index)} {match.coverage:.0%} “{match.quote}”" for match in matches[:_LISTED]]
     unlisted = len(matches) - _LISTED
     detail = "; ".join(listed)
     if unlisted > 0:

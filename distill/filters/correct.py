@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from distill.errors import InputError
 from distill.filters import Candidate, Candidates, Context, Filter, SetFilter
 from distill.judges import judge
-from distill.judges.questions import Question, said
+from distill.judges.questions import Question, problem_text
 from distill.types import Outcome, Problem, Record, Trace
 
 _COMPUTED = frozenset({"code", "countdown", "reasoning_gym", "judge"})
@@ -100,7 +100,7 @@ class Correct:
         def doubtful() -> Iterator[int]:
             for candidate in candidates:
                 if _doubtful(candidate, config):
-                    rules[candidate.number] = candidate.word()
+                    rules[candidate.number] = candidate.first_outcome()
                     yield candidate.number
 
         def questions() -> Iterator[tuple[int, Question]]:
@@ -109,7 +109,7 @@ class Correct:
                 yield (
                     number,
                     Question(
-                        problem=said(problem),
+                        problem=problem_text(problem),
                         prediction=trace.answer or "",
                         gold=problem.answer,
                         rubric=rubric,
@@ -118,7 +118,7 @@ class Correct:
                 )
 
         settings = config.model_dump(exclude={"on", "rubric", "threshold"})
-        judge_model = judge.Judge(judge.Config.model_validate(settings), self._context.cache)
+        judge_model = judge.JudgeClient(judge.Config.model_validate(settings), self._context.cache)
         try:
             for number, ruling in judge_model.stream(questions()):
                 rule = rules.pop(number)
@@ -131,7 +131,7 @@ class Correct:
 def _doubtful(candidate: Candidate, config: Judging) -> bool:
     if candidate.feature != _ASK:
         return False
-    rule = candidate.word()
+    rule = candidate.first_outcome()
     verdict = {True: "right", False: "wrong", None: "undecidable"}[rule.passed]
     return verdict in config.on and rule.reason != "several_answers"
 
@@ -148,7 +148,7 @@ def _elect(samples: list[Candidate], config: Vote) -> Iterator[tuple[int, Outcom
             yield sample.number, Outcome(passed=False, reason="no_answer", score=0.0)
             continue
         count = ballots.get(sample.feature, 0)
-        if count and sample.word().reason == "no_gold":
+        if count and sample.first_outcome().reason == "no_gold":
             detail = f"vote {count} of {total}"
             if not is_clear:
                 yield sample.number, Outcome(passed=None, reason="no_majority", detail=detail)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from distill.filters import PASS, Candidates, Context, SetFilter
-from distill.text.hashes import among, ngrams, sequence
-from distill.text.minhash import Match, repeats, signatures
+from distill.text.hashes import is_among, ngrams, sequence_hash
+from distill.text.minhash import Repeat, find_repeats, signatures
 from distill.text.tokens import DIGITS, SIGN, tokens
 from distill.types import Outcome, Problem, Record, Trace
 
@@ -62,11 +62,11 @@ class DuplicateProblems:
         words = tokens(text)
         if not len(words):
             return None
-        is_numeric = (words.kinds == DIGITS) | (words.kinds == SIGN) | among(words.hashes, _number_words())
-        numbers = sequence(words.hashes[is_numeric]) if self._config.numbers else 0
+        is_numeric = (words.kinds == DIGITS) | (words.kinds == SIGN) | is_among(words.hashes, _number_words())
+        numbers = sequence_hash(words.hashes[is_numeric]) if self._config.numbers else 0
         runs = ngrams(words.hashes, min(self._config.words, len(words)))
         smallest_runs = np.unique((runs >> np.uint64(32)).astype("<u4"))[:_MAX_RUNS]
-        return np.array([sequence(words.hashes), numbers], "<u8").tobytes() + smallest_runs.tobytes()
+        return np.array([sequence_hash(words.hashes), numbers], "<u8").tobytes() + smallest_runs.tobytes()
 
     def settle(self, candidates: Candidates) -> Iterator[tuple[int, Outcome]]:
         matches = {row: (original, similarity) for row, original, similarity in self._matches(candidates)}
@@ -90,7 +90,7 @@ class DuplicateProblems:
                     Outcome(passed=False, reason="duplicate_problem", score=round(similarity, 4), detail=detail),
                 )
 
-    def _matches(self, candidates: Candidates) -> Iterator[Match]:
+    def _matches(self, candidates: Candidates) -> Iterator[Repeat]:
         import numpy as np
 
         exact = array("Q")
@@ -101,16 +101,16 @@ class DuplicateProblems:
         problem_id = None
         for candidate in candidates:
             if candidate.problem_id == problem_id:
-                fit[-1] |= candidate.fit
+                fit[-1] |= candidate.passes_others
                 continue
             problem_id = candidate.problem_id
             # a problem without a word repeats none: its own id stands for its words
-            feature = candidate.feature or sequence(tokens(problem_id).hashes).to_bytes(16, "little")
+            feature = candidate.feature or sequence_hash(tokens(problem_id).hashes).to_bytes(16, "little")
             exact.append(int.from_bytes(feature[:8], "little"))
             numbers.append(int.from_bytes(feature[8:16], "little"))
             sizes.append(len(feature[16:]) // 4)
             runs += feature[16:]
-            fit.append(candidate.fit)
+            fit.append(candidate.passes_others)
         members, offsets = _without_common(
             np.frombuffer(runs, "<u4"), np.frombuffer(sizes, np.uint64), self._config.common
         )
@@ -121,7 +121,7 @@ class DuplicateProblems:
 
         batches = (slice(start, start + _BATCH + 1) for start in range(0, len(sizes), _BATCH))
         rows = [signatures(*_rebased(members, offsets[batch])) for batch in batches]
-        yield from repeats(
+        yield from find_repeats(
             np.frombuffer(exact, np.uint64),
             np.concatenate(rows) if rows else np.empty((0, 0), np.uint32),
             np.frombuffer(fit, np.bool_),

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from distill.filters import PASS, Candidates, Context, SetFilter
-from distill.text.hashes import ngrams, sequence
-from distill.text.minhash import SIZE, estimate, repeats, signatures
+from distill.text.hashes import ngrams, sequence_hash
+from distill.text.minhash import SIZE, estimate_similarity, find_repeats, signatures
 from distill.text.tokens import tokens
 from distill.types import Outcome, Problem, Record, Trace
 
@@ -43,7 +43,7 @@ class Duplicates:
             return None
         runs = ngrams(words, min(self._config.words, len(words)))
         signature = signatures(runs, np.array([0, len(runs)], np.uint64))
-        return sequence(words).to_bytes(8, "little") + signature.tobytes()
+        return sequence_hash(words).to_bytes(8, "little") + signature.tobytes()
 
     def settle(self, candidates: Candidates) -> Iterator[tuple[int, Outcome]]:
         import numpy as np
@@ -56,15 +56,15 @@ class Duplicates:
             if candidate.feature is not None:
                 features += candidate.feature
                 numbers.append(candidate.number)
-                fit.append(candidate.fit)
+                fit.append(candidate.passes_others)
         records = np.frombuffer(features, np.dtype([("exact", "<u8"), ("signature", "<u4", (SIZE,))]))
         exact = records["exact"]
         signature = records["signature"]
-        repeated = repeats(
+        repeated = find_repeats(
             exact,
             signature,
             np.frombuffer(fit, np.bool_),
-            lambda row, other_rows: estimate(signature, row, other_rows),
+            lambda row, other_rows: estimate_similarity(signature, row, other_rows),
             self._config.similarity,
         )
         matches = np.array([*repeated], np.dtype([("row", "<i8"), ("of", "<i8"), ("similarity", "<f4")]))

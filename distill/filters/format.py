@@ -11,7 +11,7 @@ import re
 from typing import Literal
 
 from distill.filters import PASS, Context, Filter
-from distill.models.chat import Tags, last_boxed, tagged
+from distill.models.chat import Tags, last_boxed, tagged_answers
 from distill.types import Outcome, Problem, Record, Trace
 
 _OPEN = "<answer>"
@@ -72,7 +72,7 @@ def _answer(answer: str, config: Config) -> str:
 
 
 def _tagged(answer: str, opened: int, closed: int) -> str:
-    contents = tagged(answer)
+    contents = tagged_answers(answer)
     boxes = _boxes(answer) | {"".join(content.split()) for content in contents if "\\boxed" not in content}
     checks = {
         "answer_not_closed": opened > closed,

@@ -13,7 +13,7 @@ import re
 from pydantic import Field
 
 from distill.filters import PASS, Context, Filter
-from distill.text.scripts import HOMES, SCRIPTS, UNSPACED, count, function_words, present, words
+from distill.text.scripts import HOMES, SCRIPTS, UNSPACED, count_words, function_words, scripts_in, words_in
 from distill.types import Outcome, Problem, Record, Trace
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|</?\w+>", re.DOTALL)
@@ -47,7 +47,7 @@ def build(config: Config, context: Context) -> Filter:
         homes = HOMES.get(_SUBTAG.split(problem.language.lower())[0])
         if homes is None:
             return Outcome(passed=None, reason="unknown_language", detail=problem.language)
-        suspects = present(trace.text, (script for script in SCRIPTS if script not in homes))
+        suspects = scripts_in(trace.text, (script for script in SCRIPTS if script not in homes))
         if not suspects:
             return PASS
         return _outcome(suspects, homes, problem, trace, config)
@@ -64,9 +64,9 @@ def word_counts(text: str, language: str) -> tuple[int, int] | None:
     if homes is None:
         return None
     plain = _without_formulas(_CODE.sub(" ", text))
-    home_words = sum(count(home, plain) for home in homes)
-    foreign_scripts = present(plain, (script for script in SCRIPTS if script not in homes))
-    return home_words, sum(count(script, plain) for script in foreign_scripts)
+    home_words = sum(count_words(home, plain) for home in homes)
+    foreign_scripts = scripts_in(plain, (script for script in SCRIPTS if script not in homes))
+    return home_words, sum(count_words(script, plain) for script in foreign_scripts)
 
 
 def _outcome(suspects: list[str], homes: tuple[str, ...], problem: Problem, trace: Trace, config: Config) -> Outcome:
@@ -74,14 +74,14 @@ def _outcome(suspects: list[str], homes: tuple[str, ...], problem: Problem, trac
     raw = _CODE.sub(" ", trace.text)
     text = _without_formulas(raw)
     for script in suspects:
-        foreign = [word for word in words(script, text) if word not in prompt]
+        foreign = [word for word in words_in(script, text) if word not in prompt]
         if not foreign:
             continue
         unquoted = _unquoted(script, _lines_with(script, text), config.quotation)
         drift = _glued(script, homes, raw, prompt) or _drift(script, unquoted, prompt, config)
         if not drift and len(foreign) <= config.quotation:
             continue
-        share = len(foreign) / (sum(count(home, text) for home in homes) + len(foreign))
+        share = len(foreign) / (sum(count_words(home, text) for home in homes) + len(foreign))
         if drift or share > config.share:
             detail = f"{script} {share:.1%}: {' '.join(drift.split())[:60] or ' '.join(foreign)[:60]}"
             return Outcome(passed=False, reason="foreign_script", score=share, detail=detail)
@@ -90,7 +90,7 @@ def _outcome(suspects: list[str], homes: tuple[str, ...], problem: Problem, trac
 
 def _lines_with(script: str, text: str) -> str:
     """The lines that have letters of a script: neither a quotation nor a run goes beyond its line."""
-    return "\n".join(line for line in text.split("\n") if present(line, [script]))
+    return "\n".join(line for line in text.split("\n") if scripts_in(line, [script]))
 
 
 def _without_formulas(text: str) -> str:
@@ -100,7 +100,7 @@ def _without_formulas(text: str) -> str:
 
 def _unquoted(script: str, text: str, longest: int) -> str:
     def keep(match: re.Match[str]) -> str:
-        return " , " if len(words(script, match[0])) <= longest else match[0]
+        return " , " if len(words_in(script, match[0])) <= longest else match[0]
 
     return _QUOTED.sub(keep, text)
 
@@ -130,7 +130,7 @@ def _drift(script: str, text: str, prompt: str, config: Config) -> str:
     foreign_count = 0
     joining_words: set[str] = set()
     for run in re.finditer(rf"[{letters}]+(?:{_GAP}[{letters}]+)*", text):
-        foreign = [word for word in words(script, run[0]) if word not in prompt]
+        foreign = [word for word in words_in(script, run[0]) if word not in prompt]
         foreign_count += len(foreign)
         if script == "Latin":
             size = len({word.lower() for word in foreign})

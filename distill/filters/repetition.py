@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from distill.filters import Context, Filter
-from distill.text.hashes import Split, ngrams
+from distill.text.hashes import SplitWords, ngrams
 from distill.types import Outcome, Problem, Record, Trace
 
 if TYPE_CHECKING:
     from distill.text.hashes import Hashes
 
-Unit = tuple[str, int]  # what repeats, and how often
+Loop = tuple[str, int]  # what repeats, and how often
 _DIGITS = re.compile(r"\d+")
 
 
@@ -63,7 +63,7 @@ def ends_in_loop(text: str) -> bool:
     return _tail(text.strip(), Config()) is not None
 
 
-def _tail(text: str, config: Config) -> Unit | None:
+def _tail(text: str, config: Config) -> Loop | None:
     exact = _period(text, config.repeats, config.characters)
     if exact or not _may_end_masked(text, config):
         return exact
@@ -89,7 +89,7 @@ def _anchor_size(characters: int) -> int:
     return min(50, (characters + 1) // 2)
 
 
-def _period(text: str, repeats: int, characters: int) -> Unit | None:
+def _period(text: str, repeats: int, characters: int) -> Loop | None:
     """(unit, count) of a tail that is one unit again and again.
 
     Where such a tail ends, its last characters stand one period earlier too: so only the distances to their earlier
@@ -112,7 +112,7 @@ def _period(text: str, repeats: int, characters: int) -> Unit | None:
     return None
 
 
-def _lines(text: str, repeats: int) -> Unit | None:
+def _lines(text: str, repeats: int) -> Loop | None:
     """A group of up to four lines that is written `repeats` times in a row; lines of a few signs do not count."""
     lines = [*filter(None, map(str.strip, text.splitlines()))]
     if len(lines) - len(set(lines)) < repeats - 1:
@@ -126,7 +126,7 @@ def _lines(text: str, repeats: int) -> Unit | None:
     return None
 
 
-def _repeated_words(text: str, config: Config) -> tuple[float, Unit | None]:
+def _repeated_words(text: str, config: Config) -> tuple[float, Loop | None]:
     """Share of the words that begin a run written three times or more, its first time apart.
 
     The commonest run comes with it where that share is too large. Words are what stands between blanks; runs are
@@ -135,7 +135,7 @@ def _repeated_words(text: str, config: Config) -> tuple[float, Unit | None]:
     import numpy as np
 
     size = config.words
-    words = Split(text)
+    words = SplitWords(text)
     # most texts have no such runs even by their words' shapes, which are made in half the time
     if len(words) < size + 2 or not len(_third_and_later(ngrams(words.shapes(), size))):
         return 0.0, None

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from distill.endpoints.failures import Failure, rejection
+from distill.endpoints.failures import RequestFailure, rejection
 from distill.endpoints.http import Gateway, Http
 
 
 class Reply(NamedTuple):
     text: str
-    whole: bool
+    complete: bool
     """Whether the model itself ended it; False where its budget did."""
 
 
@@ -37,7 +37,7 @@ class Chat:
             BackendError: the server does not let us in, or does not know the model.
         """
         body = {**self._body, "messages": [{"role": "user", "content": text}]}
-        async with self._http.ask("POST", "/v1/chat/completions", body, within=self._timeout) as response:
+        async with self._http.ask("POST", "/v1/chat/completions", body, timeout=self._timeout) as response:
             raw = await response.read()
         if response.status != 200:
             raise rejection(self._url, response.status, raw, response.headers)
@@ -47,7 +47,7 @@ class Chat:
             finish = choice["finish_reason"]
             assert content is None or isinstance(content, str)  # a reply that is all reasoning has no content
         except (ValueError, LookupError, TypeError, AssertionError) as error:
-            raise Failure(f"sent no completion but {raw[:80]!r}") from error
+            raise RequestFailure(f"sent no completion but {raw[:80]!r}") from error
         return Reply(content or "", finish == "stop")
 
     async def close(self) -> None:

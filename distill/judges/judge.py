@@ -21,12 +21,12 @@ from typing import Any, TypeVar
 from pydantic import Field, ValidationError, field_validator
 
 from distill.backends import Refused
-from distill.endpoints.addresses import address
-from distill.endpoints.failures import Failure
+from distill.endpoints.addresses import checked_address
+from distill.endpoints.failures import RequestFailure
 from distill.endpoints.http import Gateway, allow_sockets
 from distill.errors import BackendError, RunError
 from distill.judges.endpoint import Chat, Reply
-from distill.judges.questions import LONGEST, Question
+from distill.judges.questions import LONGEST_PREDICTION, Question
 from distill.store import jsonl
 from distill.types import Outcome, Record, content_id
 
@@ -58,10 +58,10 @@ class Config(Gateway):
     @field_validator("endpoint")
     @classmethod
     def _checked_endpoint(cls, endpoint: str) -> str:
-        return address(endpoint)
+        return checked_address(endpoint)
 
 
-class Entry(Record):
+class CachedVerdict(Record):
     """One line of the cache: a verdict, the question that it answers, and all that the judge said."""
 
     key: str
@@ -71,7 +71,7 @@ class Entry(Record):
     replies: tuple[str, ...]
 
 
-class Judge:
+class JudgeClient:
     """A judge model. One background thread talks to the server, so that any thread or event loop can ask.
 
     Args:
@@ -134,14 +134,14 @@ class Judge:
             return asyncio.run_coroutine_threadsafe(self._connection.rule(question), self._connection.loop)
 
 
-_SHARED: dict[str, Judge] = {}
+_SHARED: dict[str, JudgeClient] = {}
 
 
-def shared(config: Config, cache: Path | None = None) -> Judge:
+def shared_judge(config: Config, cache: Path | None = None) -> JudgeClient:
     """The one judge of this process for equal settings: a thread and a cache each would be waste."""
     key = content_id(config.model_dump(mode="json"), str(cache))
     if key not in _SHARED:
-        _SHARED[key] = Judge(config, cache)
+        _SHARED[key] = JudgeClient(config, cache)
         atexit.register(_SHARED[key].close)
     return _SHARED[key]
 
@@ -183,10 +183,10 @@ class _Connection:
 
     async def rule(self, question: Question) -> Outcome:
         """The verdict from the cache, from whoever asks the same just now, or from the server."""
-        if question.rubric and len(question.prediction) > LONGEST:
+        if question.rubric and len(question.prediction) > LONGEST_PREDICTION:
             return Outcome(passed=None, reason="too_long", detail=f"{len(question.prediction):,} characters")
         # the second prompt holds the first, so a change of any wording makes another key
-        key = content_id("judge", self._request_fields, question.prompt(again=True))
+        key = content_id("judge", self._request_fields, question.prompt(is_retry=True))
         if self._cache and (cached := self._cache.get(key)):
             return self._verdict_for(question, cached)
         if key not in self._pending:
@@ -211,13 +211,15 @@ class _Connection:
             if isinstance(reply, Outcome):
                 return reply
             replies.append(reply.text)
-            verdict = question.read(reply.text) if reply.whole else None
+            verdict = question.parse_reply(reply.text) if reply.complete else None
             if verdict:
                 break
         outcome = verdict or Outcome(passed=None, reason="no_verdict")
         if self._cache:
             self._cache.add(
-                Entry(key=key, model=self._config.model, outcome=outcome, question=question, replies=tuple(replies))
+                CachedVerdict(
+                    key=key, model=self._config.model, outcome=outcome, question=question, replies=tuple(replies)
+                )
             )
         return outcome
 
@@ -243,23 +245,23 @@ class _Connection:
                 reply = await self._chat.reply(prompt)
             except Refused as refused:
                 return Outcome(passed=None, reason="judge_refused", detail=str(refused))
-            except Failure as failure:
+            except RequestFailure as failure:
                 now = time.monotonic()
                 first_failure = first_failure or now
-                counted_failures += failure.counts
+                counted_failures += failure.blames_request
                 if counted_failures >= _MAX_COUNTED_FAILURES and self._last_success > first_failure:
                     return Outcome(passed=None, reason="judge_failed", detail=f"at last it {failure}"[:200])
                 self._check_patience(failure, now - max(first_failure, self._last_success))
                 pause = _FIRST_PAUSE_SECONDS * 2 ** min(retries, 6) * random.uniform(0.5, 1.5)  # noqa: S311
-                await asyncio.sleep(max(pause, min(failure.after, config.patience)))
+                await asyncio.sleep(max(pause, min(failure.retry_after, config.patience)))
             else:
                 self._last_success = time.monotonic()
                 return reply
         raise AssertionError
 
-    def _check_patience(self, failure: Failure, waited: float) -> None:
+    def _check_patience(self, failure: RequestFailure, waited: float) -> None:
         config = self._config
-        no_connection = failure.gone and not failure.busy and not failure.counts
+        no_connection = failure.gone and not failure.busy and not failure.blames_request
         patience = config.patience
         if no_connection and not self._last_success:
             patience = min(patience, _FIRST_CONTACT_SECONDS)
@@ -282,7 +284,7 @@ class _Cache:
         for file in sorted(path.parent.glob(f"{path.stem}*{path.suffix}")):
             for _, row in jsonl.rows(file, on_bad=lambda *_: None):
                 with suppress(ValidationError):  # of a damaged or foreign line; at worst a question is asked again
-                    self._remember(Entry.model_validate(row))
+                    self._remember(CachedVerdict.model_validate(row))
         self._log = self._claim_log(path)
 
     @staticmethod
@@ -302,11 +304,11 @@ class _Cache:
         passed, reason, score = self._outcomes[key]
         return Outcome(passed=passed, reason=reason, score=score)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: CachedVerdict) -> None:
         self._log.append(entry)
         self._remember(entry)
 
-    def _remember(self, entry: Entry) -> None:
+    def _remember(self, entry: CachedVerdict) -> None:
         self._outcomes[entry.key] = (entry.outcome.passed, sys.intern(entry.outcome.reason), entry.outcome.score)
 
     def close(self) -> None:

@@ -16,7 +16,9 @@ import orjson
 
 from distill.types import Outcome, Problem, Record, content_id
 
-LONGEST = 20_000  # characters of an answer that a rubric is applied to; of a longer one no part would be fair
+LONGEST_PREDICTION = (
+    20_000  # characters of an answer that a rubric is applied to; of a longer one no part would be fair
+)
 _COMPARED_TAIL = 4000  # characters of an answer that are compared with a gold: the final answer is at the end
 
 _TASK = """\
@@ -64,7 +66,7 @@ class Question(Record):
     """Ask for a score by the rubric and pass from this one on; None asks for PASS or FAIL."""
 
     @property
-    def forms(self) -> tuple[str, ...]:
+    def verdict_lines(self) -> tuple[str, ...]:
         """The verdict lines, or what they look like."""
         if self.rubric is None:
             return "VERDICT: RIGHT", "VERDICT: WRONG", _UNSURE
@@ -72,7 +74,7 @@ class Question(Record):
             return "VERDICT: PASS", "VERDICT: FAIL", _UNSURE
         return "VERDICT: 0.75 (any number from 0, criteria not met at all, to 1, fully met; the number alone)", _UNSURE
 
-    def prompt(self, again: bool = False) -> str:
+    def prompt(self, is_retry: bool = False) -> str:
         """The user turn; `again` after a reply without a verdict."""
         texts = {
             "problem": self.problem,
@@ -90,10 +92,12 @@ class Question(Record):
             also=additions,
             task=_APPLY_RUBRIC if self.rubric else _COMPARE_WITH_GOLD,
             parts="\n\n".join(
-                f"<{name}-{fence}>\n{clean(text)}\n</{name}-{fence}>" for name, text in texts.items() if text.strip()
+                f"<{name}-{fence}>\n{neutralized(text)}\n</{name}-{fence}>"
+                for name, text in texts.items()
+                if text.strip()
             ),
-            forms="\n".join(self.forms),
-        ) + (_RETRY if again else "")
+            forms="\n".join(self.verdict_lines),
+        ) + (_RETRY if is_retry else "")
 
     def _gold_text(self) -> str:
         if self.gold is None:
@@ -102,7 +106,7 @@ class Question(Record):
             return self.gold
         return orjson.dumps(self.gold).decode()
 
-    def read(self, reply: str) -> Outcome | None:
+    def parse_reply(self, reply: str) -> Outcome | None:
         """The verdict in a reply's last line, blanks and Markdown emphasis around it apart; None if it holds none."""
         lines = reply.strip().splitlines()
         last_line = lines[-1].strip(" \t*`") if lines else ""
@@ -111,7 +115,7 @@ class Question(Record):
         if self.rubric is not None and self.threshold is not None:
             score_line = _SCORE_LINE.fullmatch(last_line)
             return self.decide(float(score_line[1])) if score_line else None
-        if last_line not in self.forms:
+        if last_line not in self.verdict_lines:
             return None
         return self.decide(float(_VERDICTS[last_line]))
 
@@ -122,14 +126,14 @@ class Question(Record):
         return Outcome(passed=passed, reason="" if passed else "judged_wrong", score=score)
 
 
-def said(problem: Problem) -> str:
+def problem_text(problem: Problem) -> str:
     """A problem as a judge reads it: what the user says, with the roles where there are several turns."""
     if len(problem.messages) == 1:
         return problem.messages[0].content
     return "\n\n".join(f"{message.role}: {message.content}" for message in problem.messages)
 
 
-def clean(text: str) -> str:
+def neutralized(text: str) -> str:
     """Text in which nothing can be taken for one of our tags, for a chat template's token or for a verdict."""
     text = re.sub(r"<(?=\S)", "< ", text)
     text = re.sub(r"\[(?=/?[A-Z_]{2,}\])", "[ ", text)

@@ -76,7 +76,7 @@ class Slurm(Record):
             raise ValueError(f"one line each, without a line break: {broken[0]!r}")
         return lines
 
-    def of(self, stage: str, served: bool = False) -> Slurm:
+    def for_stage(self, stage: str, served: bool = False) -> Slurm:
         """The settings of one stage's job.
 
         Args:
@@ -129,7 +129,7 @@ def fill(script: str, cluster: Slurm, **values: Any) -> str:
 
 
 def directives(
-    name: str, cluster: Slurm, output: PurePath, *, nodes: int, gpus: int, more: Sequence[str] = ()
+    name: str, cluster: Slurm, output: PurePath, *, nodes: int, gpus: int, extra_options: Sequence[str] = ()
 ) -> list[str]:
     """The `#SBATCH` options of a job.
 
@@ -153,7 +153,7 @@ def directives(
         f"--signal=B:TERM@{cluster.notice}",
         "--requeue",
         *(f"--{option}={value}" for option, value in scheduler_options.items() if value),
-        *more,
+        *extra_options,
         *cluster.sbatch,
     ]
 
@@ -197,7 +197,7 @@ def stage_script(
             folder / "slurm" / f"{stage}-%j.log",
             nodes=job.nodes,
             gpus=job.gpus_per_node,
-            more=[f"--chdir={shlex.quote(str(Path.cwd()))}"],  # a recipe's paths may be relative
+            extra_options=[f"--chdir={shlex.quote(str(Path.cwd()))}"],  # a recipe's paths may be relative
         ),
         renewals=_RENEWALS if job.renewals is None else job.renewals,
         stage=stage,
@@ -220,7 +220,7 @@ def sbatch(path: Path, after_job: str | None = None) -> list[str]:
     return ["sbatch", "--parsable", str(path)]
 
 
-def submit(path: Path, after: str | None = None) -> str:
+def submit(path: Path, after_job: str | None = None) -> str:
     """Give a script to sbatch and return the job's id; the job runs once job `after_job` has ended well.
 
     Raises:
@@ -228,7 +228,7 @@ def submit(path: Path, after: str | None = None) -> str:
         RunError: it refuses.
     """
     try:
-        output = subprocess.run(sbatch(path, after), check=True, capture_output=True, text=True).stdout
+        output = subprocess.run(sbatch(path, after_job), check=True, capture_output=True, text=True).stdout
     except FileNotFoundError as error:
         raise InputError("there is no `sbatch` here", where="--submit", fix="submit it on a login node") from error
     except subprocess.CalledProcessError as error:

@@ -50,9 +50,9 @@ class Workers(Generic[T, R]):
         work: Callable[[T], R],
         processes: int,
         *,
-        parts: Callable[[T], Iterable[T]],
-        dead: Callable[[T], R],
-        begin: Callable[[], None] | None = None,
+        split: Callable[[T], Iterable[T]],
+        on_death: Callable[[T], R],
+        initializer: Callable[[], None] | None = None,
     ) -> None:
         """Prepare the workers; no process is started yet.
 
@@ -66,11 +66,11 @@ class Workers(Generic[T, R]):
 
         # spawn: a fork would copy the threads and locks of whatever this process has loaded
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(processes, initializer=_initialise, initargs=[begin], context=context)
+        self._pool = ProcessPool(processes, initializer=_initialise, initargs=[initializer], context=context)
         self._work = work
         self._processes = processes
-        self._split = parts
-        self._on_death = dead
+        self._split = split
+        self._on_death = on_death
 
     def each(self, items: Iterable[T]) -> Iterator[R]:
         """Give the results in the order of the items, of which no more than a few per process are drawn ahead.
@@ -115,7 +115,7 @@ class Workers(Generic[T, R]):
         self._pool.join()
 
 
-def one_by_one(items: list[T]) -> Iterator[list[T]]:
+def single_items(items: list[T]) -> Iterator[list[T]]:
     """The parts of a list, for `Workers`: each of its items as a list of its own."""
     return ([item] for item in items)
 

@@ -34,7 +34,7 @@ class Prompt(Record):
     prefill: str
 
 
-class Split(Record):
+class Spans(Record):
     """Character ranges of reasoning and answer in a completion; see `Trace.reasoning_span` and `Trace.answer_span`."""
 
     reasoning: tuple[int, int] | None
@@ -97,7 +97,7 @@ class Tokenizer:
         if self._piece_pattern is None:
             return len(self._fast.encode_batch_fast([text], add_special_tokens=False)[0])
         pieces = self._piece_pattern.findall(text)
-        token_counts = self._known
+        token_counts = self._token_counts
         new_pieces = [piece for piece in set(pieces) if piece not in token_counts]
         if new_pieces:
             encodings = self._fast.encode_batch_fast(new_pieces, add_special_tokens=False)
@@ -110,7 +110,7 @@ class Tokenizer:
         return total
 
     @cached_property
-    def _known(self) -> dict[str, int]:
+    def _token_counts(self) -> dict[str, int]:
         return {}
 
     @cached_property
@@ -251,7 +251,7 @@ def fetch(model: str, name: str, revision: str | None) -> Path | None:
         ) from error
 
 
-def split(completion: str, prefill: str, tags: Tags) -> Split:
+def split(completion: str, prefill: str, tags: Tags) -> Spans:
     """Where reasoning and answer lie in a completion.
 
     Everything up to the first closing tag is reasoning, what follows is the answer. Reasoning must have been opened,
@@ -263,16 +263,16 @@ def split(completion: str, prefill: str, tags: Tags) -> Split:
         if not completion.startswith(tags.open, blanks):
             # never opened: the whole completion is an answer without reasoning, unless it closes what it never opened
             if tags.close in completion:
-                return Split(reasoning=None, answer=None)
-            return Split(reasoning=None, answer=(0, len(completion)))
+                return Spans(reasoning=None, answer=None)
+            return Spans(reasoning=None, answer=(0, len(completion)))
         start = blanks + len(tags.open)
     close = completion.find(tags.close, start)
     if close < 0:
-        return Split(reasoning=(start, len(completion)), answer=None)
-    return Split(reasoning=(start, close), answer=(close + len(tags.close), len(completion)))
+        return Spans(reasoning=(start, len(completion)), answer=None)
+    return Spans(reasoning=(start, close), answer=(close + len(tags.close), len(completion)))
 
 
-def tagged(text: str) -> list[str]:
+def tagged_answers(text: str) -> list[str]:
     """Contents of all closed `<answer>…</answer>` pairs, in order."""
     contents = []
     end = 0
@@ -296,7 +296,7 @@ def last_boxed(text: str) -> str | None:
 
 def final_answer(answer: str) -> str | None:
     """The final answer stated after the reasoning: the last `<answer>`, else the last `\\boxed{}`, else None."""
-    contents = tagged(answer)
+    contents = tagged_answers(answer)
     if contents:
         return contents[-1].strip()
     boxed = last_boxed(answer)

@@ -20,21 +20,21 @@ from distill.planning.memory import GIB, Memory, memory
 from distill.planning.setup import Hardware, Method, Optimizer, Setup, Strategy
 from distill.types import Record
 
-Wanted = Literal["auto", "full", "lora", "qlora"]
-METHODS: tuple[Wanted, ...] = typing.get_args(Wanted)
+MethodChoice = Literal["auto", "full", "lora", "qlora"]
+METHODS: tuple[MethodChoice, ...] = typing.get_args(MethodChoice)
 MARGIN = 0.08
 """Share of a GPU's memory that a plan leaves free: the allocator's fragments, and what the formulas leave out."""
 _ENOUGH_TOKENS = 65_536
 """Tokens per GPU and pass beyond which a larger micro batch gains no speed: the matrix products are long enough."""
 
 
-class Job(Record):
+class Workload(Record):
     """What is to be trained, apart from how it is spread."""
 
     batch: int = Field(ge=1)
     """Rows per optimizer step, over all GPUs."""
     max_length: int = Field(ge=16)
-    method: Wanted = "full"
+    method: MethodChoice = "full"
     """Which weights are trained; `auto` lets adapters be chosen where full fine-tuning does not fit."""
     optimizer: Optimizer = "adamw"
     """The optimizer; 8-bit moments are weighed last even where they are not asked for."""
@@ -56,14 +56,14 @@ class Option(Record):
 
     setup: Setup
     memory: Memory
-    room: float
+    spare_bytes: float
     """Bytes of a GPU left below the margin; what is missing when negative."""
-    host_room: float | None = None
+    spare_host_bytes: float | None = None
     """Bytes of a node's memory left below the margin, missing when negative; None where that memory is not known."""
 
     @property
     def fits(self) -> bool:
-        return self.room >= 0 and (self.host_room is None or self.host_room >= 0)
+        return self.spare_bytes >= 0 and (self.spare_host_bytes is None or self.spare_host_bytes >= 0)
 
 
 class _Rung(NamedTuple):
@@ -87,7 +87,7 @@ def choose(shape: Shape, hardware: Hardware, **job_fields: Any) -> Option:
     Raises:
         InputError: nothing fits; says what is missing and what would help.
     """
-    job = Job(**job_fields)
+    job = Workload(**job_fields)
     weighed = options(shape, hardware, job)
     best = pick(weighed, job.batch)
     if best is None:
@@ -108,7 +108,7 @@ def pick(weighed: Sequence[Option], batch: int) -> Option | None:
     return next((option for option in similar if option.setup.batch == batch), fitting[0])
 
 
-def options(shape: Shape, hardware: Hardware, job: Job) -> list[Option]:
+def options(shape: Shape, hardware: Hardware, job: Workload) -> list[Option]:
     """Every way worth weighing, fastest first, each with the largest micro batch that fits (or one row).
 
     Raises:
@@ -126,7 +126,7 @@ def options(shape: Shape, hardware: Hardware, job: Job) -> list[Option]:
     return weighed
 
 
-def _ladder(shape: Shape, hardware: Hardware, job: Job) -> Iterator[_Rung]:
+def _ladder(shape: Shape, hardware: Hardware, job: Workload) -> Iterator[_Rung]:
     """The ways to spread a job that are worth weighing, from fast to small."""
     methods: tuple[Method, ...] = ("full", "lora", "qlora")
     if job.method != "auto":
@@ -158,7 +158,7 @@ def _rungs(method: Method, single_process: bool, splits: list[int]) -> Iterator[
         yield from (_Rung(strategy, split, "paged_adamw_8bit") for split in [1, *splits])
 
 
-def _splits(shape: Shape, gpus: int, job: Job) -> list[int]:
+def _splits(shape: Shape, gpus: int, job: Workload) -> list[int]:
     """How many processes may share a sequence: within a node, as attention heads and key-value heads divide.
 
     Without flash-attention none may where rows are packed: DeepSpeed drops sdpa's mask, and documents would see each
@@ -172,7 +172,7 @@ def _splits(shape: Shape, gpus: int, job: Job) -> list[int]:
     return [size for size in sizes if key_heads % size == 0 or size % key_heads == 0]
 
 
-def _fullest_setup(shape: Shape, hardware: Hardware, job: Job, rung: _Rung) -> Option:
+def _fullest_setup(shape: Shape, hardware: Hardware, job: Workload, rung: _Rung) -> Option:
     """The largest micro batch that fits on a rung, or one row where none does."""
     processes = hardware.nodes * max(1, hardware.gpus)
     copies = processes // rung.parallel
@@ -216,35 +216,35 @@ def weigh(
         room = 0.0
         if host_bytes is not None:
             room = host_bytes / (setup.processes // setup.nodes) - memory_use.peak
-        return Option(setup=setup, memory=memory_use, room=room)
+        return Option(setup=setup, memory=memory_use, spare_bytes=room)
     host_room = None
     if host_bytes is not None and memory_use.host:
         host_room = host_bytes - memory_use.host
     room = hardware.gpu_memory * GIB * (1 - MARGIN) - memory_use.peak
-    return Option(setup=setup, memory=memory_use, room=room, host_room=host_room)
+    return Option(setup=setup, memory=memory_use, spare_bytes=room, spare_host_bytes=host_room)
 
 
-def _nothing_fits(shape: Shape, hardware: Hardware, job: Job, weighed: Sequence[Option]) -> InputError:
-    closest = max(weighed, key=lambda option: min(option.room, option.host_room or 0.0))
-    lacking = f"{-closest.room / GIB:,.1f} GiB on each GPU"
-    if closest.room >= 0:
-        lacking = f"{-(closest.host_room or 0) / GIB:,.0f} GiB of host memory on each node"
+def _nothing_fits(shape: Shape, hardware: Hardware, job: Workload, weighed: Sequence[Option]) -> InputError:
+    closest = max(weighed, key=lambda option: min(option.spare_bytes, option.spare_host_bytes or 0.0))
+    lacking = f"{-closest.spare_bytes / GIB:,.1f} GiB on each GPU"
+    if closest.spare_bytes >= 0:
+        lacking = f"{-(closest.spare_host_bytes or 0) / GIB:,.0f} GiB of host memory on each node"
     available = "this CPU"
     if hardware.gpus:
         available = f"{hardware.nodes} × {hardware.gpus} × {hardware.gpu_memory:g} GiB"
     return InputError(
         f"{shape.parameters / 1e9:,.1f}B parameters at {job.max_length:,} tokens do not fit on {available}: even "
-        f"{words(closest.setup)} lacks {lacking}",
+        f"{describe(closest.setup)} lacks {lacking}",
         where="plan",
         fix="; ".join(remedies(shape, hardware, job)) or "use more or larger GPUs",
     )
 
 
-def remedies(shape: Shape, hardware: Hardware, job: Job) -> list[str]:
+def remedies(shape: Shape, hardware: Hardware, job: Workload) -> list[str]:
     """Changes that would make the job fit, each tried by the same formulas."""
     fixes = []
 
-    def fits(candidate_hardware: Hardware, candidate_job: Job) -> bool:
+    def fits(candidate_hardware: Hardware, candidate_job: Workload) -> bool:
         return pick(options(shape, candidate_hardware, candidate_job), candidate_job.batch) is not None
 
     wider = (hardware.model_copy(update={"nodes": hardware.nodes * times}) for times in (2, 4, 8, 16, 32))
@@ -275,7 +275,7 @@ _STRATEGIES: dict[Strategy, str] = {
 }
 
 
-def words(setup: Setup) -> str:
+def describe(setup: Setup) -> str:
     """A setup in a few words."""
     parts = [_STRATEGIES[setup.strategy]]
     if setup.method != "full":

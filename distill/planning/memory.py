@@ -41,9 +41,9 @@ class Memory(Record):
     """Bytes of the moments and, with DeepSpeed, the fp32 weights."""
     update: float
     """What the optimizer step needs besides its moments: fp32 gradients, while activations are gone."""
-    kept: float
+    saved_activations: float
     """Activations from the forward to the backward pass: one hidden state per layer with checkpointing."""
-    layer: float
+    layer_activations: float
     """Activations of the one layer at work in the backward pass."""
     logits: float
     """What the head and the loss need, while no layer is at work."""
@@ -60,12 +60,12 @@ class Memory(Record):
 
     @property
     def activations(self) -> float:
-        return self.kept + self.layer
+        return self.saved_activations + self.layer_activations
 
     @property
     def peak(self) -> float:
         """The fullest moment: at the end of the forward pass, at the head, in the backward pass or in the update."""
-        passes = self.kept + max(self.casts, self.logits, self.layer)
+        passes = self.saved_activations + max(self.casts, self.logits, self.layer_activations)
         return self.states + self.buffers + max(passes, self.update)
 
 
@@ -80,7 +80,7 @@ def memory(
         packed: rows hold several documents.
         fused: TRL's head, which never holds all logits; False to compare with trainers that do.
     """
-    trained = shape.parameters if setup.method == "full" else adapters(shape, rank)
+    trained = shape.parameters if setup.method == "full" else adapter_parameters(shape, rank)
     weights, gradients, optimizer, update = _state_bytes(shape, setup, trained)
     tokens = setup.micro_batch * setup.max_length / setup.sequence_parallel
     saved, layer = _activation_bytes(shape, setup, tokens)
@@ -92,8 +92,8 @@ def memory(
         gradients=gradients,
         optimizer=optimizer,
         update=update,
-        kept=saved,
-        layer=layer,
+        saved_activations=saved,
+        layer_activations=layer,
         logits=_head_bytes(shape, setup, tokens, fused),
         casts=2.0 * trained if setup.method == "full" and not setup.zero else 0.0,
         buffers=_buffer_bytes(shape, setup, trained) + mask,
@@ -101,7 +101,7 @@ def memory(
     )
 
 
-def adapters(shape: Shape, rank: int) -> int:
+def adapter_parameters(shape: Shape, rank: int) -> int:
     """Parameters of LoRA on every linear layer of the decoder: rank · (in + out) each."""
     h = shape.hidden_size
     f = shape.intermediate_size

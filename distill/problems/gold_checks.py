@@ -19,7 +19,7 @@ from distill.verifiers import Verifier, Verifiers
 _TYPES = {"countdown": "numbers", "code": "tests", "reasoning_gym": "task", "judge": "text"}
 
 
-class Gold(Record):
+class GoldReport(Record):
     """What the test of one problem's gold came to."""
 
     problem_id: str
@@ -32,7 +32,7 @@ class Gold(Record):
     """Why the gold must not be used; empty if it may."""
 
 
-def check(problem: Problem, verifiers: Verifiers) -> Gold:
+def check(problem: Problem, verifiers: Verifiers) -> GoldReport:
     """Put a problem's gold to the test; about 0.2 ms.
 
     Raises:
@@ -40,7 +40,7 @@ def check(problem: Problem, verifiers: Verifiers) -> Gold:
     """
     verifier = verifiers.of(problem)
     if problem.answer is None:
-        return Gold(problem_id=problem.id, type="none", ok=True)
+        return GoldReport(problem_id=problem.id, type="none", ok=True)
     type_name = _TYPES.get(str(problem.verifier.get("kind")), "other")
     reason = ""
     try:
@@ -52,8 +52,8 @@ def check(problem: Problem, verifiers: Verifiers) -> Gold:
             type_name = tests[0][1].type
             reason = next(filter(None, (_fault(verifier, gold, examples) for gold, examples in tests)), "")
     except InputError as error:
-        reason = error.what
-    return Gold(problem_id=problem.id, type=type_name, ok=not reason, reason=reason)
+        reason = error.message
+    return GoldReport(problem_id=problem.id, type=type_name, ok=not reason, reason=reason)
 
 
 def _fault(verifier: Verifier, gold: Any, examples: Examples) -> str:

@@ -36,7 +36,7 @@ def call_solution(*arguments):
 """
 
 
-def row(raw_row: Mapping[str, Any]) -> dict[str, Any]:
+def parse_row(raw_row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with `task` (what form the answer must have) and `answer` (the gold) added.
 
     Raises:

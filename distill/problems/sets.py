@@ -34,7 +34,7 @@ class Choices(Record):
     """Seed of the options' new order, which depends on nothing else but their texts; None keeps the order given."""
 
 
-class Set(Record):
+class ProblemSet(Record):
     """A problem set: where it lies and how its rows become problems."""
 
     name: str
@@ -71,7 +71,7 @@ class Set(Record):
     licence: str | None = None
 
 
-class Rejected(Record):
+class RejectedProblem(Record):
     """A row that could not become a problem, kept with its line number."""
 
     line: int
@@ -79,26 +79,26 @@ class Rejected(Record):
     row: str
 
 
-OnBad = Callable[[Rejected], None]
-Fault = Callable[[Problem], str]
+OnBad = Callable[[RejectedProblem], None]
+FindFault = Callable[[Problem], str]
 """Says why a problem must not be used; empty if it may."""
 
 
-def known() -> list[str]:
+def shipped_sets() -> list[str]:
     return resources.names("data")
 
 
-def find(ref: str) -> tuple[Set, str, Path]:
+def find(ref: str) -> tuple[ProblemSet, str, Path]:
     """The set, the split asked for (empty: the caller's default) and the folder that its files are relative to."""
     name, _, split = ref.partition(":")
     if name.endswith(".jsonl"):
         path = Path(name)
         if not path.is_file():
-            raise InputError(f"no such problem file: {name}", fix=f"or a shipped set: {', '.join(known())}")
-        return Set(name=path.stem, source="jsonl", splits={"train": path.name}), split or "train", path.parent
+            raise InputError(f"no such problem file: {name}", fix=f"or a shipped set: {', '.join(shipped_sets())}")
+        return ProblemSet(name=path.stem, source="jsonl", splits={"train": path.name}), split or "train", path.parent
     path = resources.find("data", name, "problem set")
     try:
-        problem_set = Set.model_validate(resources.load_yaml(path))
+        problem_set = ProblemSet.model_validate(resources.load_yaml(path))
     except ValidationError as error:
         raise from_validation(error, str(path)) from error
     if split and split not in problem_set.splits:
@@ -106,14 +106,14 @@ def find(ref: str) -> tuple[Set, str, Path]:
     return problem_set, split, path.parent
 
 
-def _source_split(problem_set: Set, requested: str, default: str) -> str:
+def _source_split(problem_set: ProblemSet, requested: str, default: str) -> str:
     split = requested
     if not split:
         split = default if default in problem_set.splits else next(iter(problem_set.splits), "")
     return problem_set.splits.get(split, split)
 
 
-def files(ref: str, default_split: str) -> list[Path]:
+def local_files(ref: str, default_split: str) -> list[Path]:
     """The local files that a set is read from, its YAML included: work on it is fresh while they do not change."""
     problem_set, requested, folder = find(ref)
     name = ref.partition(":")[0]
@@ -125,7 +125,7 @@ def files(ref: str, default_split: str) -> list[Path]:
     return paths
 
 
-def commit(ref: str) -> str | None:
+def hub_commit(ref: str) -> str | None:
     """The commit that a Hub set is loaded from, 40 hex digits; None for other sets and where the Hub does not say."""
     problem_set, _, _ = find(ref)
     if problem_set.source != "hub":
@@ -151,7 +151,11 @@ def _commit(dataset: str, revision: str | None) -> str | None:
 
 
 def load(
-    ref: str, default_split: str, limit: int | None = None, on_bad: OnBad | None = None, fault: Fault | None = None
+    ref: str,
+    default_split: str,
+    limit: int | None = None,
+    on_bad: OnBad | None = None,
+    find_fault: FindFault | None = None,
 ) -> Iterator[Problem]:
     """Problems of a set in file order, duplicates (same prompt) left out; streams.
 
@@ -164,11 +168,11 @@ def load(
     """
     problem_set, requested, folder = find(ref)
     split = _source_split(problem_set, requested, default_split)
-    return islice(_problems(problem_set, split, folder, on_bad, fault), limit)
+    return islice(_problems(problem_set, split, folder, on_bad, find_fault), limit)
 
 
 def _problems(
-    problem_set: Set, split: str, folder: Path, on_bad: OnBad | None, find_fault: Fault | None
+    problem_set: ProblemSet, split: str, folder: Path, on_bad: OnBad | None, find_fault: FindFault | None
 ) -> Iterator[Problem]:
     first_lines: dict[str, int] = {}
 
@@ -177,7 +181,7 @@ def _problems(
             raise InputError(
                 f"line {line}: {reason}", where=f"problem set {problem_set.name}", fix=f"row: {str(row)[:120]}"
             )
-        on_bad(Rejected(line=line, reason=reason, row=str(row)))
+        on_bad(RejectedProblem(line=line, reason=reason, row=str(row)))
 
     for line, row in _rows(problem_set, split, folder, reject):
         try:
@@ -185,7 +189,7 @@ def _problems(
         except KeyError as error:
             reject(line, f"lacks the field {error}", row)
         except ValidationError as error:
-            reject(line, from_validation(error, "").what, row)
+            reject(line, from_validation(error, "").message, row)
         except ValueError as error:
             reject(line, str(error), row)
         else:
@@ -202,7 +206,7 @@ def _problems(
 
 
 def _rows(
-    problem_set: Set, split: str, folder: Path, reject: Callable[[int, str, Any], None]
+    problem_set: ProblemSet, split: str, folder: Path, reject: Callable[[int, str, Any], None]
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     if problem_set.source == "jsonl":
         yield from jsonl.rows(folder / split, lambda number, text: reject(number, "is not a JSON object", text))
@@ -212,7 +216,7 @@ def _rows(
         yield from enumerate(_gym_rows(problem_set), 1)
 
 
-def _hub_rows(problem_set: Set, split: str) -> Iterator[Mapping[str, Any]]:
+def _hub_rows(problem_set: ProblemSet, split: str) -> Iterator[Mapping[str, Any]]:
     dataset = str(problem_set.dataset)
     revision = _commit(dataset, problem_set.revision) or problem_set.revision
     try:
@@ -244,7 +248,7 @@ def _file_rows(dataset: str, revision: str | None, file_names: list[str]) -> Ite
             yield row
 
 
-def _gym_rows(problem_set: Set) -> Iterator[Mapping[str, Any]]:
+def _gym_rows(problem_set: ProblemSet) -> Iterator[Mapping[str, Any]]:
     try:
         import reasoning_gym
     except ImportError as error:
@@ -253,9 +257,9 @@ def _gym_rows(problem_set: Set) -> Iterator[Mapping[str, Any]]:
         yield {**entry, "entry": {"task": problem_set.dataset, **entry}}
 
 
-def _problem(problem_set: Set, row: Mapping[str, Any]) -> Problem:
+def _problem(problem_set: ProblemSet, row: Mapping[str, Any]) -> Problem:
     if problem_set.layout == "livecodebench":
-        row = livecodebench.row(row)
+        row = livecodebench.parse_row(row)
     if problem_set.choices:
         row = {**row, **_choice_fields(problem_set.choices, row)}
     # columns of these names mean something else in other people's sets
@@ -298,7 +302,7 @@ def _choice_fields(choices: Choices, row: Mapping[str, Any]) -> dict[str, str]:
     return {"choices": "\n".join(lines), "letter": ascii_uppercase[order.index(right_index)]}
 
 
-def _answer(problem_set: Set, row: Mapping[str, Any]) -> Any:
+def _answer(problem_set: ProblemSet, row: Mapping[str, Any]) -> Any:
     if isinstance(problem_set.answer, dict):
         return {name: row[source] for name, source in problem_set.answer.items()}
     answer = row.get(problem_set.answer) if problem_set.answer else None

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distill.errors import InputError, from_validation
-from distill.models.chat import final_answer, tagged
+from distill.models.chat import final_answer, tagged_answers
 
 _FENCE = re.compile(r"^[ \t]*```+[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*```+[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 _PYTHON = {"python", "python3", "py", "py3", "pypy", "pypy3"}
@@ -35,7 +35,7 @@ class Asserts(BaseModel):
     """Python that the program continues or stands below, such as its imports; the tests may use its helpers, too."""
 
 
-def gold(raw_gold: Any) -> Pairs | Asserts:
+def read_gold(raw_gold: Any) -> Pairs | Asserts:
     """Read a gold in any of its forms.
 
     Raises:
@@ -84,7 +84,7 @@ def _nonempty(tests: Pairs | Asserts) -> Pairs | Asserts:
     return tests
 
 
-def program(text: str) -> str:
+def extract_program(text: str) -> str:
     """The last Python block of an answer, else its last block, else the whole text; empty where there is none.
 
     A text in <answer> tags and no block is taken from them; a block that was never closed reaches to the end.
@@ -94,12 +94,12 @@ def program(text: str) -> str:
         programs = [code for kind, code in blocks if kind in kinds]
         if programs:
             return programs[-1] if programs[-1].strip() else ""
-    if tagged(text):
+    if tagged_answers(text):
         text = final_answer(text) or ""
     return text if text.strip() else ""
 
 
-def normal(code: str) -> str:
+def without_blank_lines(code: str) -> str:
     """A program without blank lines and trailing blanks, so that spacing alone makes no two programs of one."""
     return "\n".join(line.rstrip() for line in code.splitlines() if line.strip())
 

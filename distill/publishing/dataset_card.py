@@ -8,7 +8,7 @@ from typing import Any
 
 from distill.publishing import licences, sections
 from distill.publishing.facts import Facts
-from distill.publishing.licences import Finding
+from distill.publishing.licences import LicenceFinding
 from distill.publishing.text import code, table
 
 FILE = "data/train.parquet"
@@ -26,7 +26,7 @@ _FIELDS = {
 }
 
 
-def metadata(facts: Facts, findings: Sequence[Finding], name: str) -> Any:
+def metadata(facts: Facts, findings: Sequence[LicenceFinding], name: str) -> Any:
     """The card's front matter, a `DatasetCardData`."""
     from huggingface_hub import DatasetCardData
 
@@ -35,7 +35,7 @@ def metadata(facts: Facts, findings: Sequence[Finding], name: str) -> Any:
     licence_name = None
     if len(row_licences) <= 1 or findings:
         only_licence = row_licences[0] if list(facts.rows.licences) == row_licences else None
-        licence, licence_name = licences.of_card(only_licence, findings)
+        licence, licence_name = licences.card_licence(only_licence, findings)
     size = next((category for upper_bound, category in _SIZES if facts.rows.count < upper_bound), "1M<n<10M")
     card = DatasetCardData(
         language=sections.languages(facts),
@@ -55,7 +55,7 @@ def metadata(facts: Facts, findings: Sequence[Finding], name: str) -> Any:
 
 def text(
     facts: Facts,
-    findings: Sequence[Finding],
+    findings: Sequence[LicenceFinding],
     name: str,
     location: str,
     part_hashes: Mapping[str, str | None],
@@ -74,9 +74,9 @@ def text(
         "Load it": f"```python\nfrom datasets import load_dataset\n\nrows = {load_call}\n```",
         "Fields": fields,
         "How it came about": sections.funnel(facts),
-        "Rows by teacher": sections.counted(facts.rows.teachers) + ".",
+        "Rows by teacher": sections.counts_text(facts.rows.teachers) + ".",
         "Limits": limitations,
-        "Licences": sections.terms(facts, findings, base=False),
+        "Licences": sections.licence_terms(facts, findings, base=False),
         "Provenance": sections.provenance(part_hashes, provenance_hash),
     }
     about = f"{facts.rows.count:,} reasoning traces of {sections.teachers(facts)}"

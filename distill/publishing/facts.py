@@ -20,7 +20,7 @@ Role = Literal["sft", "grpo"]
 
 
 @dataclass(frozen=True)
-class Model:
+class CardModel:
     """A teacher or base as a card names it: never by a path of this machine."""
 
     name: str
@@ -30,13 +30,13 @@ class Model:
     licence: str | None
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """The model's name in a card."""
         return self.hub or self.name
 
 
 @dataclass
-class Rows:
+class SetCounts:
     """What the set to train on holds, counted row by row."""
 
     columns: tuple[str, ...] = ()
@@ -55,15 +55,15 @@ class Facts:
     """What cards and licences need to know of a run."""
 
     run: Run
-    data: Run
+    data_run: Run
     """The run whose set was trained on; often the run itself."""
     recipe: dict[str, Any]
     stages: dict[str, Any]
     """Summary of each stage, from the run that it was done in."""
     versions: dict[str, str]
-    teachers: tuple[Model, ...]
-    base: Model
-    rows: Rows
+    teachers: tuple[CardModel, ...]
+    base: CardModel
+    rows: SetCounts
     funnel: dict[str, Any]
     """The filter's summary; empty where no filter has run."""
     scores: tuple[Score, ...]
@@ -73,7 +73,7 @@ class Facts:
     """Learning rate, epochs, … as trained; empty where it is not recorded."""
     sampling: Sampling
     """How the student was measured, or what the teacher's authors advise."""
-    measured: bool
+    sampling_is_measured: bool
     """Whether `sampling` is how the student was measured."""
     role: Role | None
     """Which checkpoint is published; None where there is none."""
@@ -85,13 +85,13 @@ class Facts:
             return self.run.folder / "grpo"
         return self.run.student
 
-    def parts(self) -> dict[str, str | None]:
+    def part_hashes(self) -> dict[str, str | None]:
         """Hashes of what a publication came from, by part; None for what this run does not have."""
-        data_stages = self.data.state().get("stages", {})
+        data_stages = self.data_run.state().get("stages", {})
         trace_stamp = data_stages.get("generate", {}).get("outputs", {}).get("traces.jsonl")
         stamps = {
-            "traces": stamp(self.data.traces, trace_stamp),
-            "set": stamp(self.data.sft / "train.parquet"),
+            "traces": stamp(self.data_run.traces, trace_stamp),
+            "set": stamp(self.data_run.sft / "train.parquet"),
             "scores": stamp(self.run.scores),
         }
         hash_by_part = {name: str(file_stamp["hash"]) if file_stamp else None for name, file_stamp in stamps.items()}
@@ -123,7 +123,7 @@ def gather(run: Run) -> Facts:
     stages = {**data.state().get("stages", {}), **state.get("stages", {})}
     return Facts(
         run=run,
-        data=data,
+        data_run=data,
         recipe=recipe,
         stages={name: dict(stage.get("summary") or {}) for name, stage in stages.items()},
         versions=dict(state.get("versions") or {}),
@@ -135,7 +135,7 @@ def gather(run: Run) -> Facts:
         report=report,
         schedule=_read_json(run.folder / "training" / "job.json").get("schedule") or {},
         sampling=sampling,
-        measured=measured,
+        sampling_is_measured=measured,
         role=role,
     )
 
@@ -144,12 +144,12 @@ def _holds_model(folder: Path) -> bool:
     return (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()
 
 
-def _model(preset: Preset) -> Model:
+def _model(preset: Preset) -> CardModel:
     is_local = Path(preset.model).exists() or preset.model.count("/") != 1
-    return Model(preset.name, None if is_local else preset.model, preset.revision, preset.licence)
+    return CardModel(preset.name, None if is_local else preset.model, preset.revision, preset.licence)
 
 
-def _teachers(recipe: dict[str, Any], rows: Rows) -> list[Model]:
+def _teachers(recipe: dict[str, Any], rows: SetCounts) -> list[CardModel]:
     """The models that wrote the rows, or the recipe's where the rows do not tell."""
     names = [name for name in rows.teachers if name] or [str(recipe["teacher"])]
     models = []
@@ -158,12 +158,12 @@ def _teachers(recipe: dict[str, Any], rows: Rows) -> list[Model]:
         try:
             models.append(_model(presets.teacher(name.lower() if is_preset else name)))
         except InputError:  # imported traces name whoever wrote them, and no preset need know that model
-            models.append(Model(name, None, None, None))
+            models.append(CardModel(name, None, None, None))
     return models
 
 
-def _count_rows(path: Path) -> Rows:
-    counts = Rows()
+def _count_rows(path: Path) -> SetCounts:
+    counts = SetCounts()
     if not path.is_file():
         return counts
     import pyarrow

@@ -39,10 +39,10 @@ class File(Record):
     """Git's name of the file, the SHA-1 of a blob; the Hub lists small files by it."""
 
 
-Table = dict[str, File]
+FileTable = dict[str, File]
 
 
-def checkpoint(student: Path) -> dict[str, Path]:
+def checkpoint_files(student: Path) -> dict[str, Path]:
     """The files of a trained model that others need, by name; `training_args.bin` and the like stay here.
 
     Raises:
@@ -58,7 +58,7 @@ def _is_published(name: str) -> bool:
     return name in _FILE_NAMES or name.endswith(_WEIGHT_SUFFIXES) or name.startswith(_NAME_PREFIXES)
 
 
-def write(folder: Path, files: Mapping[str, Path], texts: Mapping[str, str]) -> Table:
+def write(folder: Path, files: Mapping[str, Path], texts: Mapping[str, str]) -> FileTable:
     """Make the folder hold exactly these files and texts; on one disk the run's files take no room a second time.
 
     Returns: what the folder holds, by relative path.
@@ -79,20 +79,20 @@ def write(folder: Path, files: Mapping[str, Path], texts: Mapping[str, str]) -> 
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8", newline="\n")
-    return table(folder)
+    return file_table(folder)
 
 
-def table(folder: Path) -> Table:
+def file_table(folder: Path) -> FileTable:
     """Read sizes and hashes of all files of a folder; bookkeeping of git and of downloads is left out."""
     files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if path.is_file() and not set(name.parts) & set(_BOOKKEEPING):
-            files[name.as_posix()] = describe(path)
+            files[name.as_posix()] = describe_file(path)
     return files
 
 
-def describe(path: Path) -> File:
+def describe_file(path: Path) -> File:
     size = path.stat().st_size
     sha256_hash = hashlib.sha256()
     git_hash = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
@@ -103,7 +103,7 @@ def describe(path: Path) -> File:
     return File(size=size, sha256=sha256_hash.hexdigest(), git=git_hash.hexdigest())
 
 
-def manifest(provenance: str, parts: Mapping[str, Any], files: Table) -> str:
+def manifest(provenance: str, parts: Mapping[str, Any], files: FileTable) -> str:
     """distill.json: what ties a publication to its run, and every other file of it."""
     content = {
         "made_by": "distill",
@@ -114,7 +114,7 @@ def manifest(provenance: str, parts: Mapping[str, Any], files: Table) -> str:
     return orjson.dumps(content, option=orjson.OPT_INDENT_2).decode() + "\n"
 
 
-def read_manifest(text: bytes) -> Table | None:
+def read_manifest(text: bytes) -> FileTable | None:
     """The files that a manifest names; None if this is not one of ours."""
     try:
         content = orjson.loads(text)
@@ -125,7 +125,7 @@ def read_manifest(text: bytes) -> Table | None:
         return None
 
 
-def same(written: Table, read_back: Table, where: str) -> None:
+def require_same(written: FileTable, read_back: FileTable, where: str) -> None:
     """Compare what was read back with what was written.
 
     Raises:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from distill.errors import InputError, RunError
 from distill.publishing import folder as files
-from distill.publishing.folder import MANIFEST, File, Table
+from distill.publishing.folder import MANIFEST, File, FileTable
 from distill.publishing.text import visible
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _HUB_FILES = (".gitattributes",)
 """Files that the Hub keeps for itself."""
 
 
-class Target:
+class HubRepository:
     """A repository to publish to.
 
     Args:
@@ -63,7 +63,7 @@ class Target:
     def publish(
         self,
         source: Path,
-        files_to_publish: Table,
+        files_to_publish: FileTable,
         provenance: str,
         verify_folder: Callable[[Path], None],
         report_step: Callable[[str], None],
@@ -120,7 +120,7 @@ class Target:
         refs = self._api.list_repo_refs(self.id, repo_type=self.kind)
         return str(info.sha), {ref.name: ref.target_commit for ref in refs.tags}
 
-    def _remote_files(self, revision: str) -> Table:
+    def _remote_files(self, revision: str) -> FileTable:
         """Files of a revision; of large ones only the SHA-256 is known, of small ones only what git calls them."""
         from huggingface_hub import RepoFile
 
@@ -133,7 +133,7 @@ class Target:
                     files_by_path[entry.path] = File(size=entry.size, sha256="", git=entry.blob_id)
         return files_by_path
 
-    def _refuse_foreign(self, published_files: Table, head: str) -> None:
+    def _refuse_foreign(self, published_files: FileTable, head: str) -> None:
         """Stop before anything that is not ours is removed.
 
         Raises:
@@ -141,7 +141,7 @@ class Target:
         """
         if not published_files or self.replace:
             return
-        manifest: Table | None = None
+        manifest: FileTable | None = None
         if MANIFEST in published_files:
             with tempfile.TemporaryDirectory(prefix="distill-") as temporary_folder:
                 path = self._api.hf_hub_download(
@@ -163,7 +163,7 @@ class Target:
             )
 
     def _open_pull_request(
-        self, source: Path, files_to_publish: Table, published_files: Table, head: str, provenance: str
+        self, source: Path, files_to_publish: FileTable, published_files: FileTable, head: str, provenance: str
     ) -> tuple[int, str]:
         """Number and commit of a pull request that holds exactly these files, an earlier one if it does."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -188,14 +188,14 @@ class Target:
             raise RunError("the Hub opened no pull request", where=self.url, fix="give the same command again")
         return created.pr_num, created.oid
 
-    def _verify_download(self, commit: str, files_to_publish: Table, verify_folder: Callable[[Path], None]) -> None:
+    def _verify_download(self, commit: str, files_to_publish: FileTable, verify_folder: Callable[[Path], None]) -> None:
         with tempfile.TemporaryDirectory(prefix="distill-") as temporary_folder:
             downloaded = Path(temporary_folder) / "back"
             self._api.snapshot_download(self.id, revision=commit, repo_type=self.kind, local_dir=downloaded)
-            files.same(files_to_publish, files.table(downloaded), f"{self.url} at {commit}")
+            files.require_same(files_to_publish, files.file_table(downloaded), f"{self.url} at {commit}")
             verify_folder(downloaded)
 
-    def _merge(self, number: int, head: str, files_to_publish: Table) -> str:
+    def _merge(self, number: int, head: str, files_to_publish: FileTable) -> str:
         """Merge, unless main has moved meanwhile, and return the new head of main."""
         current_head = str(self._api.repo_info(self.id, repo_type=self.kind).sha)
         if current_head != head:
@@ -268,5 +268,5 @@ def _is_same_file(first: File, second: File) -> bool:
     return first.git == second.git
 
 
-def _is_same_table(first: Table, second: Table) -> bool:
+def _is_same_table(first: FileTable, second: FileTable) -> bool:
     return first.keys() == second.keys() and all(_is_same_file(file, second[name]) for name, file in first.items())

@@ -36,7 +36,7 @@ _LLAMA_NAMES = {"2": "Llama 2", "3": "Meta Llama 3", "3.1": "Llama 3.1", "3.2": 
 _MADE_FROM = {"deepseek-r1-distill-llama-8b": "llama3.1", "deepseek-r1-distill-llama-70b": "llama3.3"}
 
 
-class Source(Record):
+class LicensedItem(Record):
     """One thing whose licence counts."""
 
     part: Part
@@ -45,7 +45,7 @@ class Source(Record):
     """The licence's identifier as the Hub writes it, such as `apache-2.0`; None where nobody told."""
 
 
-class Finding(Record):
+class LicenceFinding(Record):
     """One thing that a licence says about publishing."""
 
     level: Level
@@ -55,26 +55,26 @@ class Finding(Record):
     source: str
     """The model or the rows whose licence says so."""
     licence: str
-    what: str
+    message: str
     """What the licence says, in words."""
     fix: str = ""
     """What can be done about it."""
 
 
-def terms(name: str, licence: str | None) -> tuple[str | None, ...]:
+def licences_of_model(name: str, licence: str | None) -> tuple[str | None, ...]:
     """All licences that stay with a model: its own, and that of the model that it was made from."""
     made_from = _MADE_FROM.get(name.lower().rsplit("/", 1)[-1])
     return (licence, made_from) if made_from else (licence,)
 
 
-def check(
+def check_licences(
     teachers: Mapping[str, str | None],
     base: tuple[str, str | None] | None,
     row_licences: Iterable[str | None],
     name: str,
     *,
     kind: Literal["model", "dataset"] = "model",
-) -> list[Finding]:
+) -> list[LicenceFinding]:
     """What stands against publishing, and what publishing has to see to.
 
     Args:
@@ -84,21 +84,27 @@ def check(
         name: the repository's, without the organisation; empty where it is not chosen yet.
     """
     sources = [
-        Source(part="teacher", name=model, licence=licence_id)
+        LicensedItem(part="teacher", name=model, licence=licence_id)
         for model, licence in teachers.items()
-        for licence_id in terms(model, licence)
+        for licence_id in licences_of_model(model, licence)
     ]
     if base:
-        sources += [Source(part="base", name=base[0], licence=licence_id) for licence_id in terms(*base)]
-    sources += [Source(part="data", name="problems", licence=licence_id) for licence_id in dict.fromkeys(row_licences)]
-    findings_by_key: dict[tuple[str, str, str], Finding] = {}
+        sources += [
+            LicensedItem(part="base", name=base[0], licence=licence_id) for licence_id in licences_of_model(*base)
+        ]
+    sources += [
+        LicensedItem(part="data", name="problems", licence=licence_id) for licence_id in dict.fromkeys(row_licences)
+    ]
+    findings_by_key: dict[tuple[str, str, str], LicenceFinding] = {}
     for source in sources:
         for finding in _findings_of(source, base, name, kind):
-            findings_by_key.setdefault((finding.licence, finding.part, finding.what), finding)
+            findings_by_key.setdefault((finding.licence, finding.part, finding.message), finding)
     return list(findings_by_key.values())
 
 
-def stopping(findings: Sequence[Finding], accepted: Iterable[str], *, public: bool) -> list[Finding]:
+def findings_that_stop(
+    findings: Sequence[LicenceFinding], accepted: Iterable[str], *, public: bool
+) -> list[LicenceFinding]:
     """The findings that stop publishing: what is forbidden, and conditions that are not accepted by licence name.
 
     A licence that nobody knows stops only what all will see.
@@ -106,14 +112,14 @@ def stopping(findings: Sequence[Finding], accepted: Iterable[str], *, public: bo
     accepted_names = {name.lower() for name in accepted}
     levels = {"condition", "unknown"} if public else {"condition"}
 
-    def stops(finding: Finding) -> bool:
+    def stops(finding: LicenceFinding) -> bool:
         is_accepted = finding.licence.lower() in accepted_names
         return finding.level == "forbid" or (finding.level in levels and not is_accepted)
 
     return [finding for finding in findings if stops(finding)]
 
 
-def of_card(base_licence: str | None, findings: Sequence[Finding]) -> tuple[str, str | None]:
+def card_licence(base_licence: str | None, findings: Sequence[LicenceFinding]) -> tuple[str, str | None]:
     """The Hub's `license` and `license_name`: the base's where it alone counts, else `other` with those that do."""
     licence_names = sorted({finding.licence for finding in findings} - {base_licence, "unknown"})
     if base_licence:
@@ -124,7 +130,7 @@ def of_card(base_licence: str | None, findings: Sequence[Finding]) -> tuple[str,
     return "other", "-and-".join(plain_names) or "unknown"
 
 
-def notices(findings: Sequence[Finding]) -> list[str]:
+def notices(findings: Sequence[LicenceFinding]) -> list[str]:
     """Lines that licences want shown in the card and kept in a notice file."""
     lines: dict[str, None] = {}
     for finding in findings:
@@ -142,7 +148,9 @@ def notices(findings: Sequence[Finding]) -> list[str]:
     return list(lines)
 
 
-def _findings_of(source: Source, base: tuple[str, str | None] | None, repository_name: str, kind: str) -> list[Finding]:
+def _findings_of(
+    source: LicensedItem, base: tuple[str, str | None] | None, repository_name: str, kind: str
+) -> list[LicenceFinding]:
     licence = _normalised(source.licence)
     if all(licence_id in _FREE_LICENCES for licence_id in re.split(r"-or-|,-", licence.removesuffix(",-by-row"))):
         return []
@@ -170,11 +178,13 @@ def _accept_hint(licence: str) -> str:
 
 
 def _llama(
-    source: Source, version: str, base: tuple[str, str | None] | None, repository_name: str, kind: str
-) -> list[Finding]:
+    source: LicensedItem, version: str, base: tuple[str, str | None] | None, repository_name: str, kind: str
+) -> list[LicenceFinding]:
     licence = f"llama{version}"
     findings = []
-    base_is_llama = base is not None and any((licence_id or "").startswith("llama") for licence_id in terms(*base))
+    base_is_llama = base is not None and any(
+        (licence_id or "").startswith("llama") for licence_id in licences_of_model(*base)
+    )
     if version in ("2", "3") and source.part == "teacher" and kind == "model" and not base_is_llama:
         message = "its outputs must not improve a model that is no Llama"
         findings.append(_finding("forbid", source, licence, message, "change the base"))
@@ -200,7 +210,7 @@ def _llama(
     return findings
 
 
-def _qwen(source: Source, licence: str) -> list[Finding]:
+def _qwen(source: LicensedItem, licence: str) -> list[LicenceFinding]:
     accept_hint = _accept_hint(licence)
     if licence == "qwen-research":
         message = "for research and evaluation only: any commercial use needs another licence from Alibaba Cloud"
@@ -210,7 +220,7 @@ def _qwen(source: Source, licence: str) -> list[Finding]:
     return [_finding("condition", source, licence, message, accept_hint), _finding("note", source, licence, notice, "")]
 
 
-def _creative_commons(source: Source, licence: str) -> list[Finding]:
+def _creative_commons(source: LicensedItem, licence: str) -> list[LicenceFinding]:
     findings = []
     accept_hint = _accept_hint(licence)
     licence_parts = licence.split("-")
@@ -225,5 +235,5 @@ def _creative_commons(source: Source, licence: str) -> list[Finding]:
     return findings or [_finding("note", source, licence, "whoever wrote it must be named", "")]
 
 
-def _finding(level: Level, source: Source, licence: str, message: str, fix: str) -> Finding:
-    return Finding(level=level, part=source.part, source=source.name, licence=licence, what=message, fix=fix)
+def _finding(level: Level, source: LicensedItem, licence: str, message: str, fix: str) -> LicenceFinding:
+    return LicenceFinding(level=level, part=source.part, source=source.name, licence=licence, message=message, fix=fix)

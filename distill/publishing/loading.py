@@ -22,7 +22,7 @@ _ROWS_READ = 500
 """Rows of the set among which the shortest are looked for."""
 
 
-def model(folder: Path, set_path: Path) -> str:
+def load_model(folder: Path, set_path: Path) -> str:
     """Read configuration, tokenizer and all weights, and let it finish replies that begin with a trace's reasoning.
 
     Args:
@@ -43,7 +43,7 @@ def model(folder: Path, set_path: Path) -> str:
     return f"loads, {answer['ended']} of {answer['asked']} replies end"
 
 
-def dataset(folder: Path, row_count: int) -> str:
+def load_dataset(folder: Path, row_count: int) -> str:
     """Load a set of traces with `datasets`, and count its rows.
 
     Returns: what was seen, in words.
@@ -62,7 +62,7 @@ def _reply_starts(folder: Path, set_path: Path, max_starts: int = 4) -> list[tup
     try:
         tokenizer = chat.Tokenizer(str(folder))
     except InputError as error:
-        raise RunError(error.what, where=error.where, fix=error.fix) from error
+        raise RunError(error.message, where=error.where, fix=error.fix) from error
     tags = chat.Tags()
     starts = []
     for messages in _shortest_conversations(set_path, max_starts):

@@ -10,18 +10,18 @@ from distill.models import chat
 from distill.progress import duration
 from distill.publishing import licences, sections
 from distill.publishing.facts import Facts
-from distill.publishing.licences import Finding
+from distill.publishing.licences import LicenceFinding
 from distill.publishing.text import code, plain, table
 from distill.types import Metric, Score
 
 _ROLES = {"teacher": "teacher", "base": "base", "sft": "student", "grpo": "student after GRPO"}
 
 
-def metadata(facts: Facts, findings: Sequence[Finding], *, adapter: bool) -> Any:
+def metadata(facts: Facts, findings: Sequence[LicenceFinding], *, adapter: bool) -> Any:
     """The card's front matter, a `ModelCardData`."""
     from huggingface_hub import ModelCardData
 
-    licence, licence_name = licences.of_card(facts.base.licence, findings)
+    licence, licence_name = licences.card_licence(facts.base.licence, findings)
     relation = None
     if facts.base.hub:
         relation = "adapter" if adapter else "finetune"
@@ -43,7 +43,7 @@ def metadata(facts: Facts, findings: Sequence[Finding], *, adapter: bool) -> Any
 
 def text(
     facts: Facts,
-    findings: Sequence[Finding],
+    findings: Sequence[LicenceFinding],
     name: str,
     location: str,
     part_hashes: Mapping[str, str | None],
@@ -62,7 +62,7 @@ def text(
     rows = "reasoning traces"
     if facts.rows.count:
         rows = f"{facts.rows.count:,} reasoning traces"
-    about = f"{plain(facts.base.shown)}, fine-tuned on {rows} of {sections.teachers(facts)}"
+    about = f"{plain(facts.base.display_name)}, fine-tuned on {rows} of {sections.teachers(facts)}"
     if facts.role == "grpo":
         about += ", then trained further with GRPO"
     if adapter:
@@ -73,7 +73,7 @@ def text(
         "Data": sections.funnel(facts),
         "Training": _training(facts),
         "Limits": _limits(facts),
-        "Licences": sections.terms(facts, findings, base=True),
+        "Licences": sections.licence_terms(facts, findings, base=True),
         "Provenance": sections.provenance(part_hashes, provenance_hash),
     }
     about += ". It thinks in a `<think>` block before it answers."
@@ -111,7 +111,7 @@ def _results(facts: Facts) -> str:
 
 
 def _settings(facts: Facts) -> str:
-    if not facts.measured:
+    if not facts.sampling_is_measured:
         return ""
     sampling = facts.sampling
     settings = f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, up to {sampling.max_tokens:,} tokens"
@@ -142,7 +142,7 @@ def _use(facts: Facts, location: str, adapter: bool) -> str:
         # vLLM's parser deepseek_r1 refuses vocabularies in which the tags are no tokens, as Qwen2.5's and Llama 3's
         lines.append("With `--reasoning-parser qwen3`, vLLM's chat API gives the thinking apart from the answer.")
     if adapter:
-        base = shlex.quote(facts.base.shown)
+        base = shlex.quote(facts.base.display_name)
         lines.append("These are adapters; vLLM serves them beside their base:")
         command = f"vllm serve {base} --enable-lora --lora-modules student={shlex.quote(location)}"
     else:
@@ -238,7 +238,7 @@ def _limits(facts: Facts) -> str:
     lines = [
         "It learnt from traces whose final answers were checked, not their steps: its reasoning can be wrong where its"
         " answer is right, and the other way round.",
-        f"It learnt on {sections.counted(facts.rows.sets, 5) or 'an unrecorded set'}; what it does elsewhere was not"
+        f"It learnt on {sections.counts_text(facts.rows.sets, 5) or 'an unrecorded set'}; what it does elsewhere was not"
         " measured unless the results name it.",
         "No safety training was done after the base's own; what the base and the teacher get wrong may return.",
     ]

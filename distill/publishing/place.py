@@ -10,11 +10,11 @@ from typing import Any
 
 from distill.errors import InputError, writing
 from distill.publishing import folder as files
-from distill.publishing.folder import MANIFEST, Table
+from distill.publishing.folder import MANIFEST, FileTable
 
 
 def publish(
-    source: Path, files_to_publish: Table, target: Path, verify_folder: Callable[[Path], None], *, replace: bool
+    source: Path, files_to_publish: FileTable, target: Path, verify_folder: Callable[[Path], None], *, replace: bool
 ) -> dict[str, Any]:
     """Make the target hold exactly these files, once a copy beside it is verified.
 
@@ -23,7 +23,7 @@ def publish(
         RunError: the disk, or what was read back differs.
     """
     if target.is_dir() and any(target.iterdir()):
-        published_files = files.table(target)
+        published_files = files.file_table(target)
         if published_files == files_to_publish:
             return {"changed": False, "url": str(target)}
         manifest = None
@@ -49,7 +49,7 @@ def publish(
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, path)
     try:
-        files.same(files_to_publish, files.table(partial), str(partial))
+        files.require_same(files_to_publish, files.file_table(partial), str(partial))
         verify_folder(partial)
         with writing(target):
             _swap(partial, target)

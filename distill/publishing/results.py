@@ -9,7 +9,7 @@ import yaml
 
 from distill.errors import InputError
 from distill.problems import sets
-from distill.problems.sets import Set
+from distill.problems.sets import ProblemSet
 from distill.publishing.facts import Facts
 from distill.types import Score
 
@@ -37,9 +37,9 @@ def files(facts: Facts) -> dict[str, str]:
     return texts_by_name
 
 
-def _hub_set(name: str) -> Set | None:
+def _hub_set(name: str) -> ProblemSet | None:
     """The shipped set of this name, if it is a dataset on the Hub."""
-    if name not in sets.known():
+    if name not in sets.shipped_sets():
         return None
     try:
         problem_set = sets.find(name)[0]
@@ -55,7 +55,7 @@ def _notes(score: Score, facts: Facts, report: dict[str, Any]) -> str:
     notes = [f"pass@1 in percent over {score.n} samples a problem"]
     if metric.low is not None and metric.high is not None:
         notes.append(f"95 % interval {100 * metric.low:.2f} to {100 * metric.high:.2f}")
-    if facts.measured:
+    if facts.sampling_is_measured:
         notes.append(
             f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, up to {sampling.max_tokens} tokens"
         )

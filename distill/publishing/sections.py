@@ -8,7 +8,7 @@ from typing import Any
 
 from distill.publishing import licences
 from distill.publishing.facts import Facts
-from distill.publishing.licences import Finding
+from distill.publishing.licences import LicenceFinding
 from distill.publishing.text import code, plain, table
 
 _MAX_TABLE_ROWS = 20
@@ -16,7 +16,7 @@ _MAX_TABLE_ROWS = 20
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 
-def page(name: str, about: str, findings: Sequence[Finding], parts: Mapping[str, str]) -> str:
+def page(name: str, about: str, findings: Sequence[LicenceFinding], parts: Mapping[str, str]) -> str:
     """A card's body: what it is, what must be shown prominently, and its parts by title."""
     head = f"# {plain(name)}\n\n{about} Made with distill.\n"
     notice = "\n\n".join(f"**{line}**" for line in licences.notices(findings))
@@ -26,7 +26,7 @@ def page(name: str, about: str, findings: Sequence[Finding], parts: Mapping[str,
 
 
 def teachers(facts: Facts) -> str:
-    return " and ".join(plain(teacher.shown) for teacher in facts.teachers)
+    return " and ".join(plain(teacher.display_name) for teacher in facts.teachers)
 
 
 def languages(facts: Facts) -> list[str] | None:
@@ -34,7 +34,7 @@ def languages(facts: Facts) -> list[str] | None:
     return sorted(language for language in facts.rows.languages if _LANGUAGE.fullmatch(language)) or None
 
 
-def counted(counts: Mapping[Any, int], max_names: int = _MAX_TABLE_ROWS) -> str:
+def counts_text(counts: Mapping[Any, int], max_names: int = _MAX_TABLE_ROWS) -> str:
     """Names with their counts as `math 1,200, code 300`, commonest first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
     texts = [f"{plain(name) if name else 'none given'} {count:,}" for name, count in ordered[:max_names]]
@@ -71,22 +71,22 @@ def funnel(facts: Facts) -> str:
         lines.append(f"Mixed in from {plain(source['name'])}: {amount} ({share}).")
     if rows.count:
         lines.append(f"The set: {rows.count:,} rows, {rows.tokens:,} tokens of replies (in the student's tokens).")
-        lines.append(f"Rows by problem set: {counted(rows.sets)}. By language: {counted(rows.languages)}.")
+        lines.append(f"Rows by problem set: {counts_text(rows.sets)}. By language: {counts_text(rows.languages)}.")
     if rows.sources:
-        lines.append(f"Taken over from: {counted(rows.sources)}.")
+        lines.append(f"Taken over from: {counts_text(rows.sources)}.")
     return "\n\n".join(lines) or "Nothing is recorded of the data."
 
 
-def terms(facts: Facts, findings: Sequence[Finding], *, base: bool) -> str:
+def licence_terms(facts: Facts, findings: Sequence[LicenceFinding], *, base: bool) -> str:
     """The licences that apply, and what they ask."""
-    body = [("teacher", plain(teacher.shown), _licence_text(teacher.licence)) for teacher in facts.teachers]
+    body = [("teacher", plain(teacher.display_name), _licence_text(teacher.licence)) for teacher in facts.teachers]
     if base:
-        body.insert(0, ("base", plain(facts.base.shown), _licence_text(facts.base.licence)))
+        body.insert(0, ("base", plain(facts.base.display_name), _licence_text(facts.base.licence)))
     for licence, count in facts.rows.licences.most_common(_MAX_TABLE_ROWS):
         body.append(("problems", f"{count:,} rows", _licence_text(licence)))
     lines = [table(("of", "what", "licence"), body, "l")]
     finding_lines = [
-        f"- {plain(finding.source)} ({code(finding.licence)}): {plain(finding.what, 600)}" for finding in findings
+        f"- {plain(finding.source)} ({code(finding.licence)}): {plain(finding.message, 600)}" for finding in findings
     ]
     if finding_lines:
         lines.append("What they ask:\n\n" + "\n".join(finding_lines))

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distill.reporting.charts.plots import Line
-from distill.reporting.numbers import finite
+from distill.reporting.charts.plots import Curve
+from distill.reporting.numbers import is_drawable
 from distill.run import Run
 from distill.store import jsonl
 
-MOST = 240
+MAX_POINTS = 240
 """Points of a curve."""
 
 
@@ -21,25 +21,25 @@ class Curves:
 
     rows: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
     """Metrics by name, by stage and step."""
-    unread: int = 0
+    unreadable_lines: int = 0
     """Lines of metrics.jsonl that are no JSON; a loss that is not a number makes one."""
 
     def names(self, stage: str) -> list[str]:
         return list(dict.fromkeys(name for row in self.rows.get(stage, {}).values() for name in row))
 
-    def line(self, stage: str, name: str, label: str) -> Line:
+    def curve(self, stage: str, name: str, label: str) -> Curve:
         """One metric over the steps; thinned out, the mean of neighbours with their range as the band."""
         points_by_step = [(step, row[name]) for step, row in sorted(self.rows.get(stage, {}).items()) if name in row]
-        group_size = -(-len(points_by_step) // MOST)
+        group_size = -(-len(points_by_step) // MAX_POINTS)
         if group_size <= 1:
-            return Line(label, points_by_step)
+            return Curve(label, points_by_step)
         groups = [points_by_step[start : start + group_size] for start in range(0, len(points_by_step), group_size)]
         points = [(_mean([step for step, _ in group]), _mean([value for _, value in group])) for group in groups]
         band = [
             (x, min(value for _, value in group), max(value for _, value in group))
             for (x, _), group in zip(points, groups, strict=True)
         ]
-        return Line(label, points, band)
+        return Curve(label, points, band)
 
 
 def read(run: Run) -> Curves:
@@ -49,7 +49,7 @@ def read(run: Run) -> Curves:
         return curves
 
     def skip(_line: int, _text: str) -> None:
-        curves.unread += 1
+        curves.unreadable_lines += 1
 
     for _, row in jsonl.rows(run.metrics, skip):
         step = row.get("step")
@@ -65,7 +65,7 @@ def read(run: Run) -> Curves:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and finite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and is_drawable(value)
 
 
 def _mean(values: Sequence[float]) -> float:

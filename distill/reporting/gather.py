@@ -10,11 +10,11 @@ import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from distill.errors import InputError
-from distill.evaluation.report import Report
+from distill.evaluation.report import SetReport
 from distill.progress import Progress
 from distill.reporting import curves, rates, token_use
 from distill.reporting.curves import Curves
-from distill.reporting.rates import Rates
+from distill.reporting.rates import PassRates
 from distill.reporting.token_use import Attempts
 from distill.run import Run
 from distill.sampling.price import Price
@@ -23,29 +23,29 @@ from distill.types import Score
 
 
 @dataclass(frozen=True)
-class Gathered:
+class ReportedRun:
     """Everything that a page tells of one run."""
 
     label: str
     """What the page calls this run: its folder's name, or more of the path where two share it."""
-    run: Run
-    data: Run
+    own_run: Run
+    data_run: Run
     """The run whose set was trained on; often the run itself."""
     recipe: dict[str, Any]
     stages: dict[str, dict[str, Any]]
     """What run.json tells of each stage: `seconds`, `summary`, `fingerprint`, …"""
     versions: dict[str, str]
-    changed: float
+    changed_at: float
     """When run.json was last written, Unix time."""
     funnel: dict[str, Any]
     attempts: Attempts | None
-    rates: Rates | None
+    rates: PassRates | None
     curves: Curves
     scores: tuple[Score, ...]
-    evals: tuple[Report, ...]
-    cancelled: int
+    eval_reports: tuple[SetReport, ...]
+    cancelled_requests: int
     """Requests that were stopped, their problem being decided; their tokens are not known."""
-    notes: dict[str, str] = field(default_factory=dict)
+    missing_notes: dict[str, str] = field(default_factory=dict)
     """Why a part of the page is missing, by the part's name."""
 
     @property
@@ -63,7 +63,7 @@ class Gathered:
         return dict(self.stages.get(stage, {}).get("summary") or {})
 
 
-def gather(run: Run, label: str, progress: Progress) -> Gathered:
+def gather(run: Run, label: str, progress: Progress) -> ReportedRun:
     """Read all files of a run folder that a page tells of.
 
     Raises:
@@ -80,22 +80,22 @@ def gather(run: Run, label: str, progress: Progress) -> Gathered:
     sources = [Run(Path(folder)) for folder in (recipe.get("filter") or {}).get("traces") or ()] or [data]
     present_sources = [source for source in sources if jsonl.exists(source.traces)]
     eval_sets = _read_json(run.eval / "report.json", dict).get("sets", [])
-    return Gathered(
+    return ReportedRun(
         label=label,
-        run=run,
-        data=data,
+        own_run=run,
+        data_run=data,
         recipe=recipe,
         stages=dict(state.get("stages") or {}),
         versions=dict(state.get("versions") or {}),
-        changed=(run.json if run.json.is_file() else run.folder).stat().st_mtime,
+        changed_at=(run.json if run.json.is_file() else run.folder).stat().st_mtime,
         funnel=_read_json(data.funnel, dict),
         attempts=token_use.read(present_sources, data, progress) if present_sources else None,
         rates=rates.read(data),
         curves=curves.read(run),
         scores=_validated(tuple[Score, ...], _read_json(run.scores, list), run.scores),
-        evals=_validated(tuple[Report, ...], eval_sets, run.eval / "report.json"),
-        cancelled=_count_rows(data.censored),
-        notes=_missing_notes(run, present_sources, sources),
+        eval_reports=_validated(tuple[SetReport, ...], eval_sets, run.eval / "report.json"),
+        cancelled_requests=_count_rows(data.censored),
+        missing_notes=_missing_notes(run, present_sources, sources),
     )
 
 

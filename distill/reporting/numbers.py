@@ -10,7 +10,7 @@ NONE = "–"
 _STEPS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def finite(value: float | None) -> bool:
+def is_drawable(value: float | None) -> bool:
     """Whether it can be drawn: neither absent nor NaN nor beyond all measure."""
     return value is not None and abs(value) < 1e100  # no comparison with NaN holds
 

@@ -18,9 +18,9 @@ from markupsafe import Markup
 
 from distill.errors import writing
 from distill.reporting.browser.trace_browser import Browser
-from distill.reporting.gather import Gathered
+from distill.reporting.gather import ReportedRun
 from distill.reporting.sections import funnel, overview, sampling, scores, training
-from distill.reporting.sections.blocks import Section, lacking
+from distill.reporting.sections.blocks import Section, labelled_texts
 
 _HERE = Path(__file__).parent
 _HATCHES = ((8, 0, 8), (6, 45, 2.5), (6, 0, 2), (5, 45, 2.5), (6, 135, 1.5), (6, 90, 3))
@@ -31,7 +31,7 @@ _SECTION_BEFORE_TRACES = "grpo"
 """The section after which the traces stand."""
 
 
-def sections(runs: Sequence[Gathered], linked: bool) -> list[Section]:
+def sections(runs: Sequence[ReportedRun], linked: bool) -> list[Section]:
     """The sections of the page, in their order.
 
     Args:
@@ -50,7 +50,7 @@ def sections(runs: Sequence[Gathered], linked: bool) -> list[Section]:
     ]
 
 
-def write(path: Path, runs: Sequence[Gathered], page_sections: Sequence[Section], browser: Browser | None) -> int:
+def write(path: Path, runs: Sequence[ReportedRun], page_sections: Sequence[Section], browser: Browser | None) -> int:
     """Write the page in pieces beside `path`, then put it in place whole. Returns its bytes.
 
     Raises:
@@ -72,7 +72,7 @@ def write(path: Path, runs: Sequence[Gathered], page_sections: Sequence[Section]
     return size
 
 
-def pieces(runs: Sequence[Gathered], page_sections: Sequence[Section], browser: Browser | None) -> Iterator[str]:
+def pieces(runs: Sequence[ReportedRun], page_sections: Sequence[Section], browser: Browser | None) -> Iterator[str]:
     """The text of the page, a little at a time: the traces may be larger than memory."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -91,7 +91,7 @@ def pieces(runs: Sequence[Gathered], page_sections: Sequence[Section], browser: 
     headlines = [(run.label, overview.headline(run)) for run in runs]
     yield from environment.get_template("page.html").generate(
         title=_title([run.label for run in runs]),
-        headlines=lacking(headlines, len(runs) > 1),
+        headlines=labelled_texts(headlines, len(runs) > 1),
         policy=_policy(style, script),
         style=Markup(style),  # noqa: S704 - ours
         script=Markup(script),  # noqa: S704 - ours

@@ -11,7 +11,7 @@ from distill.store import jsonl
 
 BINS = ("0", "", "10", "20", "30", "40", "50", "60", "70", "80", "90", "100")
 """Percent: exactly none, then tenths from above the one number up to the next, then exactly all."""
-ENDED = {
+ENDINGS = {
     "all": "all samples drawn",
     "enough": "stopped at enough correct ones",
     "given_up": "given up, none correct",
@@ -19,7 +19,7 @@ ENDED = {
 
 
 @dataclass(frozen=True)
-class Rates:
+class PassRates:
     """How often the teacher solves the problems of a run."""
 
     problems: int
@@ -28,13 +28,13 @@ class Rates:
     """Problems with at least one correct sample."""
     samples: tuple[int, int]
     """The fewest and the most samples of a problem that count."""
-    counts: dict[str, list[int]]
+    problems_by_ending: dict[str, list[int]]
     """Problems in each of the BINS, by how the sampling ended."""
-    mean: float
+    mean_rate: float
     """The mean pass rate over the problems."""
 
 
-def read(run: Run) -> Rates | None:
+def read(run: Run) -> PassRates | None:
     """Read pass_rates.jsonl; None where there is none. Of a problem that was sampled further the last row counts.
 
     Raises:
@@ -51,16 +51,18 @@ def read(run: Run) -> Rates | None:
         raise InputError(f"a row has no {error}", where=str(run.rates), fix=fix) from error
     if not rows:
         return None
-    bins_by_ending: dict[str, Counter[int]] = {name: Counter() for name in ENDED}
+    bins_by_ending: dict[str, Counter[int]] = {name: Counter() for name in ENDINGS}
     for _, _, rate, ended in rows.values():
         bins_by_ending.setdefault(ended, Counter())[_bin_number(rate)] += 1
     sample_counts = [samples for samples, _, _, _ in rows.values()]
-    return Rates(
+    return PassRates(
         problems=len(rows),
         solved=sum(correct > 0 for _, correct, _, _ in rows.values()),
         samples=(min(sample_counts), max(sample_counts)),
-        counts={ENDED.get(name, name): [bins[i] for i in range(len(BINS))] for name, bins in bins_by_ending.items()},
-        mean=sum(rate for _, _, rate, _ in rows.values()) / len(rows),
+        problems_by_ending={
+            ENDINGS.get(name, name): [bins[i] for i in range(len(BINS))] for name, bins in bins_by_ending.items()
+        },
+        mean_rate=sum(rate for _, _, rate, _ in rows.values()) / len(rows),
     )
 
 

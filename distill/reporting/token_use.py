@@ -28,7 +28,7 @@ _NO_VERDICT, _REJECTED, _PASSED, _UNDECIDABLE, _NOT_CHOSEN = range(5)
 """A check's verdict on a trace: none, rejected, passed, undecidable; and accepted but not in the set."""
 OUTCOMES = ("correct", "wrong", "cut", "loop", "undecided", "not judged")
 """What a trace was worth: the verifier's verdict counts first, then how the trace ended."""
-ENDS = ("kept", "rejected", "not chosen", "undecided", "not filtered")
+DECISIONS = ("kept", "rejected", "not chosen", "undecided", "not filtered")
 """What the filter decided on a trace."""
 
 
@@ -38,7 +38,7 @@ class Attempts:
 
     outcome: Ints
     """[N] index into OUTCOMES."""
-    end: Ints
+    decision: Ints
     """[N] index into ENDS."""
     reasoning: Ints
     """[N] tokens of the reasoning."""
@@ -205,8 +205,8 @@ class _TraceTable:
         decision_names = {_PASSED: "kept", _REJECTED: "rejected", _NOT_CHOSEN: "not chosen", _UNDECIDABLE: "undecided"}
         decision = np.select(
             [filter_decisions == code for code in decision_names],
-            [ENDS.index(name) for name in decision_names.values()],
-            len(ENDS) - 1,
+            [DECISIONS.index(name) for name in decision_names.values()],
+            len(DECISIONS) - 1,
         )
         token_columns = [
             np.array(column, dtype=np.int64)[last_rows] for column in (self._reasoning, self._answer, self._prompt)

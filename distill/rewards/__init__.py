@@ -53,7 +53,7 @@ Reward = Callable[[Sequence[Rollout], int], list[float | None]]
 
 
 @dataclass(frozen=True)
-class Context:
+class RewardContext:
     """What rewards may need besides the rollouts."""
 
     tokenizer: Tokenizer
@@ -61,14 +61,14 @@ class Context:
     eos: str
     """The token that ends the student's turn."""
     tags: Tags = field(default_factory=Tags)
-    group: int = 1
+    group_size: int = 1
     """Completions of each prompt."""
     max_tokens: int = 32768
     """A completion that has so many tokens was cut."""
     verifiers: Verifiers = field(default_factory=Verifiers)
 
     @cached_property
-    def filters(self) -> filters.Context:
+    def filter_context(self) -> filters.Context:
         return filters.Context(student=self.tokenizer.model, tags=self.tags, verifiers=self.verifiers)
 
 
@@ -92,7 +92,9 @@ def configure(rewards: dict[str, Any], where: str = "grpo.rewards") -> dict[str,
     return configs
 
 
-def build(rewards: dict[str, Any], context: Context, where: str = "grpo.rewards") -> dict[str, tuple[Reward, float]]:
+def build(
+    rewards: dict[str, Any], context: RewardContext, where: str = "grpo.rewards"
+) -> dict[str, tuple[Reward, float]]:
     """Each reward that is switched on, with its weight."""
     return {
         name: (plugins.load("rewards", kind_of(name, rewards[name])).build(config, context), config.weight)
@@ -107,11 +109,13 @@ def kind_of(name: str, settings: Any) -> str:
     return name
 
 
-def for_trl(rewards: dict[str, Any], context: Context) -> tuple[list[Callable[..., list[float | None]]], list[float]]:
+def for_trl(
+    rewards: dict[str, Any], context: RewardContext
+) -> tuple[list[Callable[..., list[float | None]]], list[float]]:
     """`reward_funcs` and `reward_weights` for a GRPOTrainer of one's own, on the rows of prompts.parquet."""
-    from distill.rollouts.trl import Functions
+    from distill.rollouts.trl import RewardFunctions
 
-    functions = Functions(build(rewards, context), context)
+    functions = RewardFunctions(build(rewards, context), context)
     return functions.all(), functions.weights
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distill.rewards import Context, Reward, Rollout, Weighted
+from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
 RANGE = (0.0, 1.0)
 
@@ -13,7 +13,7 @@ class Config(Weighted):
     pass
 
 
-def build(config: Config, context: Context) -> Reward:
+def build(config: Config, context: RewardContext) -> Reward:
     def accuracy(rollouts: Sequence[Rollout], step: int) -> list[float | None]:
         verdicts = (rollout.outcome.passed for rollout in rollouts)
         return [None if passed is None else float(passed) for passed in verdicts]

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from distill import filters
 from distill.filters import format as rule
-from distill.rewards import Context, Reward, Rollout, Weighted
+from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
 RANGE = (0.0, 1.0)
 
@@ -25,8 +25,8 @@ class Config(Weighted):
     r"""How the answer must be marked: an <answer> tag, `\boxed{}`, either, or any text."""
 
 
-def build(config: Config, context: Context) -> Reward:
-    check = checker(config, context.filters)
+def build(config: Config, context: RewardContext) -> Reward:
+    check = checker(config, context.filter_context)
 
     def format(rollouts: Sequence[Rollout], step: int) -> list[float | None]:
         return [scored(rollout, check) for rollout in rollouts]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from distill.filters.language import word_counts
-from distill.rewards import Context, Reward, Rollout, Weighted
+from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
 RANGE = (0.0, 1.0)
 
@@ -23,7 +23,7 @@ class Config(Weighted):
     """R1 adds the share as it is; so small a weight cannot be worth a wrong answer."""
 
 
-def build(config: Config, context: Context) -> Reward:
+def build(config: Config, context: RewardContext) -> Reward:
     def language(rollouts: Sequence[Rollout], step: int) -> list[float | None]:
         return [consistency(rollout.trace.reasoning or "", rollout.problem.language) for rollout in rollouts]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from distill.rewards import Context, Reward, Rollout, Weighted
+from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
 RANGE = (-0.5, 0.5)
 
@@ -23,21 +23,23 @@ class Config(Weighted):
     """Optimizer steps during which the reward is 0."""
 
 
-def build(config: Config, context: Context) -> Reward:
+def build(config: Config, context: RewardContext) -> Reward:
     def length(rollouts: Sequence[Rollout], step: int) -> list[float | None]:
         if step < config.warmup:
             return [0.0] * len(rollouts)
-        groups = (rollouts[start : start + context.group] for start in range(0, len(rollouts), context.group))
+        groups = (rollouts[start : start + context.group_size] for start in range(0, len(rollouts), context.group_size))
         return [
             value
             for group in groups
-            for value in values([rollout.tokens for rollout in group], [rollout.outcome.passed for rollout in group])
+            for value in length_bonuses(
+                [rollout.tokens for rollout in group], [rollout.outcome.passed for rollout in group]
+            )
         ]
 
     return length
 
 
-def values(tokens: Sequence[int], correct: Sequence[bool | None]) -> list[float | None]:
+def length_bonuses(tokens: Sequence[int], correct: Sequence[bool | None]) -> list[float | None]:
     """The formula applied to one group: a value for each of its completions."""
     shortest = min(tokens)
     spread = max(tokens) - shortest

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from distill.rewards import Context, Reward, Rollout, Weighted
+from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
 RANGE = (-1.0, 0.0)
 
@@ -21,7 +21,7 @@ class Config(Weighted):
     """L_cache as a share of L_max, the longest completion; the paper's are 4,096 of 20,480 tokens."""
 
 
-def build(config: Config, context: Context) -> Reward:
+def build(config: Config, context: RewardContext) -> Reward:
     def overlong(rollouts: Sequence[Rollout], step: int) -> list[float | None]:
         return [penalty(rollout.tokens, context.max_tokens, config.cache * context.max_tokens) for rollout in rollouts]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from distill.filters import repetition as rule
-from distill.rewards import Context, Reward, Rollout, Weighted
+from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
 RANGE = (-1.0, 0.0)
 
@@ -16,8 +16,8 @@ class Config(Weighted):
     weight: float = Field(0.1, gt=0)
 
 
-def build(config: Config, context: Context) -> Reward:
-    check = rule.build(rule.Config(), context.filters)
+def build(config: Config, context: RewardContext) -> Reward:
+    check = rule.build(rule.Config(), context.filter_context)
 
     def repetition(rollouts: Sequence[Rollout], step: int) -> list[float | None]:
         return [-float(check(rollout.problem, rollout.trace).passed is False) for rollout in rollouts]

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from distill.models.chat import Tags, split
-from distill.rewards import Context, Rollout
+from distill.rewards import RewardContext, Rollout
 from distill.types import Problem, Sampling, Trace, Usage
 from distill.verifiers import Verifiers
 
 _SAMPLING = Sampling()
 
 
-def read(problem: Problem, ids: Sequence[int], prefill: str, context: Context) -> Rollout:
+def of_ids(problem: Problem, ids: Sequence[int], prefill: str, context: RewardContext) -> Rollout:
     """A completion as sampled, with or without its EOS; padding behind the EOS is ignored."""
     eos_id = context.tokenizer.encode(context.eos)[0]
     sampled = list(ids)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distill.rewards import Context, Reward, Rollout
+from distill.rewards import Reward, RewardContext, Rollout
 from distill.rollouts import prompt_rows, rollout
 
-Function = Callable[..., list[float | None]]
+RewardFunction = Callable[..., list[float | None]]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Batch:
     """The weighted sum of each rollout's values; what a reward cannot tell adds nothing."""
 
 
-class Functions:
+class RewardFunctions:
     """All rewards of a job. A batch is read once, however many rewards look at it.
 
     Args:
@@ -33,12 +33,12 @@ class Functions:
     def __init__(
         self,
         rewards: dict[str, tuple[Reward, float]],
-        context: Context,
-        seen: Callable[[Batch], None] | None = None,
+        context: RewardContext,
+        on_batch: Callable[[Batch], None] | None = None,
     ) -> None:
         self._rewards = rewards
         self._context = context
-        self._on_batch = seen
+        self._on_batch = on_batch
         self._current_ids: Any = None
         """The batch that `_rollouts` are of; TRL passes one object to all rewards."""
         self._rollouts: list[Rollout] = []
@@ -48,11 +48,11 @@ class Functions:
     def weights(self) -> list[float]:
         return [weight for _, weight in self._rewards.values()]
 
-    def all(self) -> list[Function]:
+    def all(self) -> list[RewardFunction]:
         """One function for each reward and of its name, by which TRL reports it."""
         return [self._function(name) for name in self._rewards]
 
-    def _function(self, name: str) -> Function:
+    def _function(self, name: str) -> RewardFunction:
         reward, _ = self._rewards[name]
 
         def function(
@@ -83,7 +83,7 @@ class Functions:
         rollouts = []
         for prompt, data_source, reward_model, extra_info, ids in rows:
             problem = prompt_rows.problem(prompt, data_source, reward_model["ground_truth"], extra_info)
-            rollouts.append(rollout.read(problem, ids, extra_info["prefill"], self._context))
+            rollouts.append(rollout.of_ids(problem, ids, extra_info["prefill"], self._context))
         self._rollouts = rollouts
         self._current_ids = completion_ids
         self._values = {}

@@ -7,11 +7,21 @@ makes traces of completions, `grading` grades them in processes of its own, `wri
 """
 
 from distill.sampling.collect import collect
-from distill.sampling.engine import choose, serve_command
-from distill.sampling.history import Failure, Logs
-from distill.sampling.plan import Wanted
+from distill.sampling.engine import choose_backend, serve_command
+from distill.sampling.history import Logs, RefusedAttempt
+from distill.sampling.plan import SamplingJob
 from distill.sampling.queue import Identity
-from distill.sampling.schedule import Rule
+from distill.sampling.schedule import StoppingRule
 from distill.sampling.tally import Tally
 
-__all__ = ["Failure", "Identity", "Logs", "Rule", "Tally", "Wanted", "choose", "collect", "serve_command"]
+__all__ = [
+    "Identity",
+    "Logs",
+    "RefusedAttempt",
+    "SamplingJob",
+    "StoppingRule",
+    "Tally",
+    "choose_backend",
+    "collect",
+    "serve_command",
+]

@@ -25,7 +25,7 @@ class Assembler:
         """Token ids of the closing think tag: one, where it is a token of its own."""
         return self._tokenizer.encode(self._model.tags.close)
 
-    def so_far(self, prompt: Prompt, cut_trace: Trace | None) -> tuple[int, ...]:
+    def ids_so_far(self, prompt: Prompt, cut_trace: Trace | None) -> tuple[int, ...]:
         """What the model goes on from: the prompt and, of a cut trace, all that it said."""
         if cut_trace is None or cut_trace.completion_ids is None:
             return (*prompt.ids,)
@@ -37,7 +37,7 @@ class Assembler:
         Args:
             full: whether the model's context left no room for more.
         """
-        cut_trace = attempt.before
+        cut_trace = attempt.trace_so_far
         ids = completion.ids
         packed = completion.packed
         text = completion.text

@@ -16,7 +16,7 @@ from distill.sampling.assemble import Assembler
 from distill.sampling.grading import Grader
 from distill.sampling.history import History, Logs
 from distill.sampling.live import LiveView
-from distill.sampling.plan import Wanted
+from distill.sampling.plan import SamplingJob
 from distill.sampling.preflight import refuse_misfit
 from distill.sampling.queue import Attempt, Identity, Queue
 from distill.sampling.recorder import Recorder
@@ -26,7 +26,7 @@ from distill.sampling.tally import Tally
 from distill.sampling.writers import Writers
 
 
-def collect(job: Wanted, logs: Logs, progress: Progress, label: str) -> Tally:
+def collect(job: SamplingJob, logs: Logs, progress: Progress, label: str) -> Tally:
     """Sample what is missing from the log. Starts no engine when nothing is.
 
     Raises:
@@ -44,9 +44,9 @@ def collect(job: Wanted, logs: Logs, progress: Progress, label: str) -> Tally:
     finally:
         progress.stop()
     tally = collection.tally
-    if tally.failed and not tally.sampled:
+    if tally.refused and not tally.replies:
         raise RunError(
-            f"the engine refused all {tally.failed} requests", where=str(logs.failures), fix="read the reasons there"
+            f"the engine refused all {tally.refused} requests", where=str(logs.failures), fix="read the reasons there"
         )
     return tally
 
@@ -63,7 +63,7 @@ def _error_to_show(group: BaseExceptionGroup[BaseException]) -> BaseException:
 class _Collection:
     """Goes on from the logs: says what is missing, opens the engine and has its slots sample it."""
 
-    def __init__(self, job: Wanted, logs: Logs, tokenizer: Tokenizer, progress: Progress, label: str) -> None:
+    def __init__(self, job: SamplingJob, logs: Logs, tokenizer: Tokenizer, progress: Progress, label: str) -> None:
         self._job = job
         self._logs = logs
         self._tokenizer = tokenizer
@@ -79,19 +79,19 @@ class _Collection:
         logs = self._logs
         backend: Backend = plugins.build("backends", job.backend, job.model, logs.traces.parent, where="backend")
         takes_ids = getattr(backend, "takes_ids", True)
-        if len(job.ends) > 1 and not takes_ids:
+        if len(job.token_budgets) > 1 and not takes_ids:
             raise InputError("this backend cannot continue a cut trace", where="budgets", fix="give one budget only")
         history = History(logs)
         if job.retry_failed:
             history.failed.clear()
-        self.tally.found_tokens = sum(recorded.tokens for recorded in history.known.values())
+        self.tally.logged_tokens = sum(recorded.tokens for recorded in history.logged.values())
         queue = Queue(
             job.problems,
             self._identity,
             job.rule,
             history,
             graded=job.graded,
-            budget=job.ends[-1],
+            budget=job.token_budgets[-1],
             continues=takes_ids,
         )
         queue.limit = lambda: int(getattr(backend, "limit", backend.concurrency))
@@ -99,12 +99,12 @@ class _Collection:
             recorder = Recorder(job, writers, history.rates, self.tally, self._progress)
             first_attempt = queue.take()
             recorder.settle(queue)
-            self.tally.ended_before = self.tally.problems
+            self.tally.problems_before = self.tally.problems
             if first_attempt is not None:
-                LOG.info("%s: %s", self._label, job.outline(len(history.known)))
+                LOG.info("%s: %s", self._label, job.outline(len(history.logged)))
                 requests = RequestBuilder(job, self._tokenizer, self._assembler, takes_ids)
                 await self._sample(backend, queue, writers, recorder, requests, first_attempt)
-            self.tally.found = queue.found
+            self.tally.logged_traces = queue.already_done
 
     async def _sample(
         self,
@@ -128,7 +128,7 @@ class _Collection:
             try:
                 await backend.open()
                 tally.engine = backend.engine
-                if job.probed and hasattr(backend, "journal"):  # an engine behind a socket
+                if job.preflight and hasattr(backend, "journal"):  # an engine behind a socket
                     await refuse_misfit(backend, job, self._tokenizer, first_attempt.problem)
                 self._progress.start(self._label, len(job.problems), tally.problems, "problems")
                 tally.began = time.monotonic()
@@ -137,5 +137,5 @@ class _Collection:
                 if grader:
                     grader.close()
                 await backend.close()
-                if tally.sampled:
-                    job.report(tally.row(len(job.problems), 0))
+                if tally.replies:
+                    job.on_metrics(tally.metrics_row(len(job.problems), 0))

@@ -10,17 +10,17 @@ from distill.backends import Model
 from distill.errors import InputError
 from distill.machine import hardware
 from distill.models import presets
-from distill.serving.layout import SMALL, Gpus, Layout, fit
-from distill.serving.server_process import serving
+from distill.serving.layout import SMALL, Gpus, Layout, smallest_layout
+from distill.serving.server_process import serving_arguments
 
-__all__ = ["SMALL", "choose", "serve_command"]
+__all__ = ["SMALL", "choose_backend", "serve_command"]
 
 _USUAL_NODES = [
     Gpus(per_node=8, memory=size * 1e9) for size in (85, 150)
 ]  # 8 × 80 GB (A100, H100) and 8 × 141 GB (H200)
 
 
-def choose(options: Mapping[str, Any], model: Model, needs: str = "") -> dict[str, Any]:
+def choose_backend(options: Mapping[str, Any], model: Model, needs: str = "") -> dict[str, Any]:
     """Backend options with `kind: auto` replaced by what this machine can do.
 
     vLLM when it is installed, else transformers; a model above 2B parameters wants a GPU or an endpoint.
@@ -52,9 +52,9 @@ def _check_gpus(model: Model, needs: str) -> None:
     if memory:
         local_gpus = Gpus(per_node=len(memory), memory=min(memory.values()))
         try:
-            fit(model, local_gpus)
+            smallest_layout(model, local_gpus)
         except InputError as error:
-            message = f"{error.what}; it needs {needs}" if needs else error.what
+            message = f"{error.message}; it needs {needs}" if needs else error.message
             raise InputError(message, fix=_how_to_serve(model)) from error
     elif not hardware.gpus():
         detail = f" ({needs})" if needs else ""
@@ -80,13 +80,18 @@ def serve_command(model: Model) -> list[str]:
     sizes = {}
     if model.parameters and model.heads:
         sizes = _usual_layout(model).arguments()
-    return ["vllm", "serve", model.path, *serving(model.model_copy(update={"serve": {**sizes, **model.serve}}))]
+    return [
+        "vllm",
+        "serve",
+        model.path,
+        *serving_arguments(model.model_copy(update={"serve": {**sizes, **model.serve}})),
+    ]
 
 
 def _usual_layout(model: Model) -> Layout:
     for node in _USUAL_NODES:
         try:
-            return fit(model, node)
+            return smallest_layout(model, node)
         except InputError:
             continue
     return Layout(tensor=8)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from distill.sampling.history import Censored, Logs, Rate, rows
+from distill.sampling.history import Censored, Logs, ProblemPassRate, read_rows
 from distill.sampling.price import Price
 from distill.store import jsonl
 from distill.types import Metric, Problem, Record, Trace, content_id
@@ -65,14 +65,14 @@ class Forecast(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class PilotProblem:
     """What one problem of the pilot took, without what was surplus."""
 
     tokens: int
-    prompt: int
+    prompt_tokens: int
     traces: int
     accepted: int
-    bytes: int
+    log_bytes: int
     cut: int
 
 
@@ -80,13 +80,13 @@ class Spent:
 class Pilot:
     """What a pilot did."""
 
-    spent: Sequence[Spent]
+    problems: Sequence[PilotProblem]
     surplus: int
     """Tokens of samples that turned out not to be needed. They ran when the engine would else have idled, at the end;
     so they do not grow with the number of problems."""
 
 
-def draw(problems: Sequence[Problem], count: int) -> list[Problem]:
+def draw_pilot(problems: Sequence[Problem], count: int) -> list[Problem]:
     """`count` of the problems, in their order."""
     chosen_ids = {p.id for p in heapq.nsmallest(count, problems, key=lambda problem: content_id("pilot", problem.id))}
     return [problem for problem in problems if problem.id in chosen_ids]
@@ -110,17 +110,17 @@ class _TraceRow(NamedTuple):
         return _TraceRow(trace.problem_id, trace.sample, trace.usage.completion, prompt_tokens, cut)
 
 
-def read(logs: Logs, problems: Iterable[Problem]) -> Pilot:
+def read_pilot(logs: Logs, problems: Iterable[Problem]) -> Pilot:
     """What the logs say of problems that have been sampled to their end; the others are left out."""
     problem_ids = {problem.id for problem in problems}
-    rates = {rate.problem_id: rate for rate in rows(logs.rates, Rate) if rate.problem_id in problem_ids}
+    rates = {rate.problem_id: rate for rate in read_rows(logs.rates, ProblemPassRate) if rate.problem_id in problem_ids}
     log_bytes = dict.fromkeys(rates, 0)
     token_rates = []
     newest_rows: dict[str, _TraceRow] = {}
     for head in jsonl.heads(logs.traces) if jsonl.exists(logs.traces) else ():
         rate = rates.get(head.problem_id)
         if rate:
-            line = jsonl.line_at(head.path, head.at)
+            line = jsonl.line_at(head.path, head.offset)
             trace = Trace.model_validate_json(line)
             newest_rows[head.id] = _TraceRow.of(trace)
             if head.sample < rate.samples:
@@ -134,15 +134,15 @@ def read(logs: Logs, problems: Iterable[Problem]) -> Pilot:
         else:
             surplus += row.tokens
     if token_rates:  # how far the cancelled ones came is not known, only for how long they ran
-        cancelled = sum(row.seconds for row in rows(logs.censored, Censored) if row.problem_id in rates)
+        cancelled = sum(row.seconds for row in read_rows(logs.censored, Censored) if row.problem_id in rates)
         surplus += cancelled * statistics.median(token_rates)
     spent = [
-        Spent(
+        PilotProblem(
             tokens=sum(row.tokens for row in problem_rows),
-            prompt=sum(row.prompt for row in problem_rows),
+            prompt_tokens=sum(row.prompt for row in problem_rows),
             traces=len(problem_rows),
             accepted=rates[id].correct,
-            bytes=log_bytes[id],
+            log_bytes=log_bytes[id],
             cut=sum(row.cut for row in problem_rows),
         )
         for id, problem_rows in counted_rows.items()
@@ -170,12 +170,12 @@ def forecast(
     """
     import numpy as np
 
-    count = len(pilot.spent)
+    count = len(pilot.problems)
     if count < 2:
         raise ValueError("a pilot of two problems at least")
     remaining = max(0, problems - count)
     columns = np.array(
-        [[s.tokens, s.prompt, s.traces, s.accepted, s.bytes, s.accepted > 0] for s in pilot.spent], float
+        [[s.tokens, s.prompt_tokens, s.traces, s.accepted, s.log_bytes, s.accepted > 0] for s in pilot.problems], float
     )
     done = columns.sum(0)
     rng = np.random.default_rng(0)
@@ -202,8 +202,8 @@ def forecast(
         seconds = engines * totals[:, 0] / speeds
     if price and (price.per_hour is None or hours):
         engine_seconds = engines * hours.value * 3600 if hours else 0.0
-        cost_draws = [price.of(row[1], row[0], seconds[n] if hours else 0.0) for n, row in enumerate(totals)]
-        cost = _metric(price.of(value[1], value[0], engine_seconds), np.array(cost_draws))
+        cost_draws = [price.cost(row[1], row[0], seconds[n] if hours else 0.0) for n, row in enumerate(totals)]
+        cost = _metric(price.cost(value[1], value[0], engine_seconds), np.array(cost_draws))
     return Forecast(
         problems=max(problems, count),
         pilot=count,
@@ -219,7 +219,7 @@ def forecast(
         hours=hours,
         engine_hours=hours and Metric(**{name: engines * v for name, v in hours.model_dump().items()}),
         cost=cost,
-        cut=sum(s.cut for s in pilot.spent) / max(1, sum(s.traces for s in pilot.spent)),
+        cut=sum(s.cut for s in pilot.problems) / max(1, sum(s.traces for s in pilot.problems)),
         notes=tuple(notes),
     )
 

@@ -26,7 +26,7 @@ class Logs:
     """Raw replies, written before they are read."""
 
 
-class Failure(Record):
+class RefusedAttempt(Record):
     """A request that the engine refused for good, kept beside the log; asked again only when told to."""
 
     id: str
@@ -47,7 +47,7 @@ class Grade(Record):
     """Hash of the gold answer and its verifier: a mended gold voids the grade."""
 
 
-class Rate(Record):
+class ProblemPassRate(Record):
     """A problem that has been sampled enough. The last row of a problem counts: raising n or k goes on from here."""
 
     problem_id: str
@@ -70,16 +70,16 @@ class Censored(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class LoggedAttempt:
     """An attempt in the log: how far it came, and where its line is."""
 
     finish: Finish
     tokens: int
     path: str
-    at: int
+    offset: int
 
 
-def gold_of(problem: Problem) -> str:
+def gold_hash(problem: Problem) -> str:
     return content_id(problem.answer, problem.verifier)
 
 
@@ -87,7 +87,7 @@ class History:
     """Read once at the start; small per trace, whatever their length."""
 
     def __init__(self, logs: Logs) -> None:
-        self.known: dict[str, Known] = {}
+        self.logged: dict[str, LoggedAttempt] = {}
         self.grades: dict[str, tuple[bool | None, str]] = {}
         """(verdict, hash of the gold) by trace id."""
         self.failed: set[str] = set()
@@ -95,27 +95,27 @@ class History:
         """(samples, correct) by problem id."""
         if jsonl.exists(logs.traces):
             for head in jsonl.heads(logs.traces):
-                self.known[head.id] = Known(head.finish, head.tokens, head.path, head.at)
-        for failure in rows(logs.failures, Failure):
+                self.logged[head.id] = LoggedAttempt(head.finish, head.tokens, head.path, head.offset)
+        for failure in read_rows(logs.failures, RefusedAttempt):
             self.failed.add(failure.id)
-        for grade in rows(logs.grades, Grade):
+        for grade in read_rows(logs.grades, Grade):
             self.grades[grade.trace_id] = (grade.passed, grade.gold)
-        for rate in rows(logs.rates, Rate):
+        for rate in read_rows(logs.rates, ProblemPassRate):
             self.rates[rate.problem_id] = (rate.samples, rate.correct)
 
     def trace(self, id: str) -> Trace:
-        recorded = self.known[id]
-        return Trace.model_validate_json(jsonl.line_at(recorded.path, recorded.at))
+        recorded = self.logged[id]
+        return Trace.model_validate_json(jsonl.line_at(recorded.path, recorded.offset))
 
     def grade(self, id: str, problem: Problem) -> tuple[bool | None] | None:
         """The verdict on a trace, if there is one that still holds."""
         stored = self.grades.get(id)
-        if stored and stored[1] == gold_of(problem):
+        if stored and stored[1] == gold_hash(problem):
             return (stored[0],)
         return None
 
 
-def rows(path: Path | None, kind: type[R]) -> Iterator[R]:
+def read_rows(path: Path | None, kind: type[R]) -> Iterator[R]:
     """Rows of a log that may not be kept, or not be there yet."""
     if path is None or not jsonl.exists(path):
         return iter(())

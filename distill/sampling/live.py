@@ -6,7 +6,7 @@ import time
 
 from distill.backends import Backend
 from distill.progress import EVERY_SECONDS, Progress
-from distill.sampling.plan import Wanted
+from distill.sampling.plan import SamplingJob
 from distill.sampling.tally import Tally
 
 _SHOW_SECONDS = 0.5
@@ -15,7 +15,7 @@ _SHOW_SECONDS = 0.5
 class LiveView:
     """Shows the tally on the terminal twice a second, and hands it to the job's `report` more seldom."""
 
-    def __init__(self, job: Wanted, tally: Tally, progress: Progress) -> None:
+    def __init__(self, job: SamplingJob, tally: Tally, progress: Progress) -> None:
         self._job = job
         self._tally = tally
         self._progress = progress
@@ -30,7 +30,7 @@ class LiveView:
         status = backend.status() if hasattr(backend, "status") else {}
         self._tally.engines = max(self._tally.engines, status.get("up", 1))
         total = len(self._job.problems)
-        self._progress.tell(self._tally.view(total, in_flight, status, self._job.price))
+        self._progress.show_facts(self._tally.view(total, in_flight, status, self._job.price))
         if now - self._reported_at >= EVERY_SECONDS:
             self._reported_at = now
-            self._job.report(self._tally.row(total, in_flight))
+            self._job.on_metrics(self._tally.metrics_row(total, in_flight))

@@ -8,18 +8,18 @@ from typing import Any
 
 from distill.backends import Model
 from distill.sampling.price import Price
-from distill.sampling.schedule import Rule
+from distill.sampling.schedule import StoppingRule
 from distill.types import Problem, Sampling
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SamplingJob:
     """What to sample: attempts of `model` at each problem, as many as the rule says."""
 
     problems: Sequence[Problem]
     model: Model
     sampling: Sampling
-    rule: Rule
+    rule: StoppingRule
     seed: int
     backend: Mapping[str, Any]
     budgets: tuple[int, ...] = ()
@@ -29,18 +29,18 @@ class Wanted:
     """Judge each trace when it is finished, as the rule needs it and the live view shows it."""
     retry_failed: bool = False
     """Ask again what the engine refused before."""
-    probed: bool = False
+    preflight: bool = False
     """Sample a few tokens before all others and refuse an engine that does not do what is meant."""
     system_prompt: bool | None = None
     """False where the model's authors advise against one."""
     price: Price | None = None
-    report: Callable[[dict[str, Any]], None] = field(default=lambda row: None)
+    on_metrics: Callable[[dict[str, Any]], None] = field(default=lambda row: None)
     """Takes a row of metrics every few seconds."""
-    replied: Callable[[float, float, int], None] = field(default=lambda began, ended, tokens: None)
+    on_reply: Callable[[float, float, int], None] = field(default=lambda began, ended, tokens: None)
     """Takes each reply: when its request began and ended, seconds on the monotonic clock, and its tokens."""
 
     @property
-    def ends(self) -> tuple[int, ...]:
+    def token_budgets(self) -> tuple[int, ...]:
         return self.budgets or (self.sampling.max_tokens,)
 
     def outline(self, logged: int) -> str:
@@ -54,7 +54,7 @@ class Wanted:
             text += f", each until {rule.stop_at} are correct"
         if rule.give_up:
             text += f" or {rule.give_up} were wrong and none correct"
-        text += f"; at most {' → '.join(f'{end:,}' for end in self.ends)} tokens each"
+        text += f"; at most {' → '.join(f'{end:,}' for end in self.token_budgets)} tokens each"
         text += f" at temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
         endpoint_count = len(self.backend.get("endpoints") or ())
         location = ""

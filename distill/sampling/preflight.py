@@ -12,7 +12,7 @@ from distill.backends import Backend, Completion, Model, Refused, Request
 from distill.errors import BackendError, InputError
 from distill.models.chat import Prompt, Tokenizer
 from distill.progress import LOG
-from distill.sampling.plan import Wanted
+from distill.sampling.plan import SamplingJob
 from distill.types import Message, Problem, Record, Sampling
 
 _PROBE_TOKENS = 16  # tokens, of which a reasoner has its first words
@@ -24,10 +24,10 @@ _TOLERANCES = {"temperature": 0.1, "top_p": 0.02, "top_k": 0.0}
 """How far from the advice is still following it: DeepSeek-R1's own is a temperature of 0.5 to 0.7."""
 
 
-class Finding(Record):
+class PreflightFinding(Record):
     severity: Literal["error", "warning"]
     """An error would spoil every trace."""
-    what: str
+    message: str
     fix: str
 
 
@@ -39,7 +39,7 @@ async def preflight(
     problem: Problem,
     *,
     system_prompt: bool | None = None,
-) -> list[Finding]:
+) -> list[PreflightFinding]:
     """Sample a few tokens and list all that looks wrong, errors first; nothing if all is well.
 
     Args:
@@ -75,29 +75,31 @@ async def preflight(
         fix = "the engine says what it does not like; see the backend's and the sampling's settings"
         findings.append(_error(f"the engine refuses a first problem: it {refused}", fix))
     except BackendError as error:
-        findings.append(_error(error.what, error.fix or "look at the engine's log"))
+        findings.append(_error(error.message, error.fix or "look at the engine's log"))
     return sorted(findings, key=lambda finding: finding.severity)
 
 
-async def refuse_misfit(backend: Backend, job: Wanted, tokenizer: Tokenizer, problem: Problem) -> None:
+async def refuse_misfit(backend: Backend, job: SamplingJob, tokenizer: Tokenizer, problem: Problem) -> None:
     """Log what looks wrong with an engine, and refuse one that would spoil every trace.
 
     Raises:
         InputError: the engine does not sample what it is thought to; says each fix.
     """
-    sampling = job.sampling.model_copy(update={"max_tokens": job.ends[-1]})
+    sampling = job.sampling.model_copy(update={"max_tokens": job.token_budgets[-1]})
     findings = await preflight(backend, job.model, sampling, tokenizer, problem, system_prompt=job.system_prompt)
     for finding in findings:
-        LOG.warning("preflight: %s\n  → %s", finding.what, finding.fix)
+        LOG.warning("preflight: %s\n  → %s", finding.message, finding.fix)
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise InputError(
-            f"preflight: {'; '.join(finding.what for finding in errors)}",
+            f"preflight: {'; '.join(finding.message for finding in errors)}",
             fix="; ".join(finding.fix for finding in errors) + " (or --set generate.preflight=false)",
         )
 
 
-def _against_advice(model: Model, sampling: Sampling, problem: Problem, system_prompt: bool | None) -> list[Finding]:
+def _against_advice(
+    model: Model, sampling: Sampling, problem: Problem, system_prompt: bool | None
+) -> list[PreflightFinding]:
     findings = []
     for name, tolerance in _TOLERANCES.items():
         value = getattr(sampling, name)
@@ -114,7 +116,7 @@ def _against_advice(model: Model, sampling: Sampling, problem: Problem, system_p
     return findings
 
 
-def _budget_and_timeout(backend: Backend, model: Model, sampling: Sampling, prompt: Prompt) -> list[Finding]:
+def _budget_and_timeout(backend: Backend, model: Model, sampling: Sampling, prompt: Prompt) -> list[PreflightFinding]:
     findings = []
     room = model.context - len(prompt.ids)
     if sampling.max_tokens > room:
@@ -131,7 +133,7 @@ def _budget_and_timeout(backend: Backend, model: Model, sampling: Sampling, prom
     return findings
 
 
-def _rendered_prompt(model: Model, tokenizer: Tokenizer, prompt: Prompt) -> list[Finding]:
+def _rendered_prompt(model: Model, tokenizer: Tokenizer, prompt: Prompt) -> list[PreflightFinding]:
     """Errors that the rendered prompt itself shows."""
     findings = []
     end = prompt.text.rstrip()
@@ -151,7 +153,7 @@ def _rendered_prompt(model: Model, tokenizer: Tokenizer, prompt: Prompt) -> list
     return findings
 
 
-def _early_end(reply: Completion) -> list[Finding]:
+def _early_end(reply: Completion) -> list[PreflightFinding]:
     if reply.finish == "length":
         return []
     message = f"a reply of {_PROBE_TOKENS} tokens was asked for, and the model ended it by itself ({reply.finish}): "
@@ -159,7 +161,7 @@ def _early_end(reply: Completion) -> list[Finding]:
     return [_warning(message, "does the template suit the model, and is its EOS the right one?")]
 
 
-def _think_tag(model: Model, prompt: Prompt, reply: Completion) -> list[Finding]:
+def _think_tag(model: Model, prompt: Prompt, reply: Completion) -> list[PreflightFinding]:
     tag = model.tags.open
     opened = reply.text.lstrip().startswith(tag)
     if prompt.prefill and opened:
@@ -171,7 +173,7 @@ def _think_tag(model: Model, prompt: Prompt, reply: Completion) -> list[Finding]
     return []
 
 
-def _token_ids(tokenizer: Tokenizer, reply: Completion) -> list[Finding]:
+def _token_ids(tokenizer: Tokenizer, reply: Completion) -> list[PreflightFinding]:
     """Whether the engine's ids mean here what they mean there."""
     if reply.ids is None:
         message = (
@@ -187,7 +189,7 @@ def _token_ids(tokenizer: Tokenizer, reply: Completion) -> list[Finding]:
     return [_error(message, fix)]
 
 
-def _added_prompt(prompt: Prompt, reply: Completion) -> list[Finding]:
+def _added_prompt(prompt: Prompt, reply: Completion) -> list[PreflightFinding]:
     if reply.prompt_tokens is None or reply.prompt_tokens - len(prompt.ids) < 32:
         return []
     message = (
@@ -196,7 +198,9 @@ def _added_prompt(prompt: Prompt, reply: Completion) -> list[Finding]:
     return [_warning(message, "does it, or a gateway, put a system prompt of its own before the problems?")]
 
 
-async def _lost_reasoning(backend: Backend, model: Model, request: Request, reply: Completion) -> list[Finding]:
+async def _lost_reasoning(
+    backend: Backend, model: Model, request: Request, reply: Completion
+) -> list[PreflightFinding]:
     """Whether a chat API hands the reasoning over."""
     tags = model.tags
     if reply.text.lstrip().startswith(tags.open):
@@ -219,12 +223,12 @@ async def _lost_reasoning(backend: Backend, model: Model, request: Request, repl
     return [_warning(message, fix)]
 
 
-def _error(message: str, fix: str) -> Finding:
-    return Finding(severity="error", what=message, fix=fix)
+def _error(message: str, fix: str) -> PreflightFinding:
+    return PreflightFinding(severity="error", message=message, fix=fix)
 
 
-def _warning(message: str, fix: str) -> Finding:
-    return Finding(severity="warning", what=message, fix=fix)
+def _warning(message: str, fix: str) -> PreflightFinding:
+    return PreflightFinding(severity="warning", message=message, fix=fix)
 
 
 def _in_words(value: float | None) -> str:

@@ -24,7 +24,7 @@ class Price(Record):
             raise ValueError("give either per_hour, or output (and input) per million tokens")
         return self
 
-    def of(self, prompt: float, completion: float, engine_seconds: float) -> float:
+    def cost(self, prompt: float, completion: float, engine_seconds: float) -> float:
         """Cost of so many tokens, or of so many seconds of all engines together."""
         if self.per_hour is not None:
             return self.per_hour * engine_seconds / 3600

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from distill.sampling.history import History
-from distill.sampling.schedule import Race, Rule
+from distill.sampling.schedule import Race, StoppingRule
 from distill.types import Problem, Sampling, Trace, trace_id
 
 
@@ -16,25 +16,25 @@ class Attempt:
     """One sample to take, to continue, or only to grade."""
 
     id: str
-    entry: Entry
+    open_problem: OpenProblem
     sample: int
-    before: Trace | None = None
+    trace_so_far: Trace | None = None
     """The trace as far as it came; None for a new attempt."""
-    whole: bool = False
+    only_grade: bool = False
     """Only to be graded: `before` is finished."""
 
     @property
     def problem(self) -> Problem:
-        return self.entry.problem
+        return self.open_problem.problem
 
 
 @dataclass(eq=False, slots=True)
-class Entry:
+class OpenProblem:
     """A problem that is being sampled."""
 
     problem: Problem
     race: Race
-    spent: dict[int, tuple[int, str]] = field(default_factory=dict)
+    finished_samples: dict[int, tuple[int, str]] = field(default_factory=dict)
     """(tokens, fate) of its finished samples."""
 
 
@@ -47,7 +47,7 @@ class Identity:
     template: str
     sampling: Sampling
 
-    def of(self, problem: str, sample: int) -> str:
+    def attempt_id(self, problem: str, sample: int) -> str:
         return trace_id(problem, self.model, self.revision, self.template, self.sampling, sample)
 
 
@@ -64,7 +64,7 @@ class Queue:
         self,
         problems: Sequence[Problem],
         identity: Identity,
-        rule: Rule,
+        rule: StoppingRule,
         history: History,
         *,
         graded: bool,
@@ -80,15 +80,15 @@ class Queue:
         self._continues = continues
         self._next_problem = 0
         self._ready: deque[Attempt] = deque()
-        self._changed: dict[Entry, None] = {}
+        self._changed: dict[OpenProblem, None] = {}
         """Problems of which something changed since they were last asked for what they may want, in their order."""
         self.under_way = 0
         """Attempts taken and not done."""
-        self.found = 0
+        self.already_done = 0
         """Attempts of the opened problems that needed nothing more."""
         self.limit: Callable[[], int] = lambda: 2**31
         """Attempts under way that keep the engine busy: beyond them nothing is begun that may not be wanted."""
-        self.ended: list[Entry] = []
+        self.ended_problems: list[OpenProblem] = []
         """Problems that ended since the caller last looked."""
 
     def take(self) -> Attempt | None:
@@ -104,27 +104,27 @@ class Queue:
         return self._ready.popleft()
 
     @property
-    def idle(self) -> bool:
+    def exhausted(self) -> bool:
         """Nothing is left and nothing is under way."""
         return not self._ready and not self.under_way and self._next_problem >= len(self._problems)
 
     def _begin(self, problem: Problem) -> None:
-        open_problem = Entry(problem, Race(self.rule))
+        open_problem = OpenProblem(problem, Race(self.rule))
         unlogged = []
         unfinished = []
         for sample in range(self.rule.samples):
-            attempt_id = self._identity.of(problem.id, sample)
-            recorded = self._history.known.get(attempt_id)
+            attempt_id = self._identity.attempt_id(problem.id, sample)
+            recorded = self._history.logged.get(attempt_id)
             if recorded is None and attempt_id not in self._history.failed:
                 unlogged.append(Attempt(attempt_id, open_problem, sample))
             elif attempt := self._unfinished(open_problem, sample, attempt_id):
                 open_problem.race.launched = max(open_problem.race.launched, sample + 1)
                 unfinished.append(attempt)
             else:
-                self.found += 1
-                open_problem.race.finish(sample, self._correct(attempt_id, problem))
-        if open_problem.race.over:
-            self.ended.append(open_problem)
+                self.already_done += 1
+                open_problem.race.add_outcome(sample, self._correct(attempt_id, problem))
+        if open_problem.race.ended:
+            self.ended_problems.append(open_problem)
             return
         self._changed[open_problem] = None
         self._ready.extend(unfinished)
@@ -132,9 +132,9 @@ class Queue:
         self._ready.extend(attempt for attempt in unlogged if attempt.sample < open_problem.race.launched)
         self._feed(open_problem)
 
-    def _unfinished(self, open_problem: Entry, sample: int, attempt_id: str) -> Attempt | None:
+    def _unfinished(self, open_problem: OpenProblem, sample: int, attempt_id: str) -> Attempt | None:
         """What is left to do for an attempt in the log: continue it within a larger budget, or grade it."""
-        recorded = self._history.known.get(attempt_id)
+        recorded = self._history.logged.get(attempt_id)
         if recorded is None:
             return None
         has_room = recorded.tokens < self._budget
@@ -143,17 +143,17 @@ class Queue:
             if cut_trace.completion_ids is not None and not _fills_context(cut_trace):
                 return Attempt(attempt_id, open_problem, sample, cut_trace)
         if self._graded and self._history.grade(attempt_id, open_problem.problem) is None:
-            return Attempt(attempt_id, open_problem, sample, self._history.trace(attempt_id), whole=True)
+            return Attempt(attempt_id, open_problem, sample, self._history.trace(attempt_id), only_grade=True)
         return None
 
     def _correct(self, attempt_id: str, problem: Problem) -> bool:
         grade = self._history.grade(attempt_id, problem)
         return bool(grade and grade[0])
 
-    def _feed(self, open_problem: Entry, speculate: bool = False) -> None:
+    def _feed(self, open_problem: OpenProblem, speculate: bool = False) -> None:
         race = open_problem.race
-        for _ in range(race.wants(speculate)):
-            attempt_id = self._identity.of(open_problem.problem.id, race.launched)
+        for _ in range(race.samples_to_start(speculate)):
+            attempt_id = self._identity.attempt_id(open_problem.problem.id, race.launched)
             self._ready.append(Attempt(attempt_id, open_problem, race.launched))
             race.launched += 1
 
@@ -164,19 +164,19 @@ class Queue:
             del self._changed[open_problem]
             self._feed(open_problem, speculate=True)
 
-    def again(self, attempt: Attempt) -> None:
+    def put_back(self, attempt: Attempt) -> None:
         """Put a cut attempt back, to be continued before anything new is begun."""
         self.under_way -= 1
         self._ready.appendleft(attempt)
 
-    def done(self, attempt: Attempt, correct: bool) -> list[int]:
+    def finish_attempt(self, attempt: Attempt, correct: bool) -> list[int]:
         """An attempt has its outcome. Returns the samples of its problem that may still run but count no more."""
         self.under_way -= 1
-        open_problem = attempt.entry
+        open_problem = attempt.open_problem
         race = open_problem.race
-        was_over = race.over
-        race.finish(attempt.sample, correct)
-        if not race.over:
+        was_over = race.ended
+        race.add_outcome(attempt.sample, correct)
+        if not race.ended:
             if self.rule.adaptive:
                 self._feed(open_problem)
                 self._changed[open_problem] = None
@@ -184,9 +184,9 @@ class Queue:
         if was_over:
             return []
         self._changed.pop(open_problem, None)
-        self.ended.append(open_problem)
-        self._ready = deque(queued for queued in self._ready if queued.entry is not open_problem)
-        return [sample for sample in range(race.seen, race.launched) if sample not in race.ahead]
+        self.ended_problems.append(open_problem)
+        self._ready = deque(queued for queued in self._ready if queued.open_problem is not open_problem)
+        return [sample for sample in range(race.counted, race.launched) if sample not in race.early_outcomes]
 
     def cancelled(self) -> None:
         """An attempt that was taken has been cancelled."""

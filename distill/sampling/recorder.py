@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from distill.backends import Completion, Refused
 from distill.progress import Progress
-from distill.sampling.history import Censored, Failure, Grade, Rate, gold_of
-from distill.sampling.plan import Wanted
-from distill.sampling.queue import Attempt, Entry, Queue
+from distill.sampling.history import Censored, Grade, ProblemPassRate, RefusedAttempt, gold_hash
+from distill.sampling.plan import SamplingJob
+from distill.sampling.queue import Attempt, OpenProblem, Queue
 from distill.sampling.schedule import Race, pass_rate
 from distill.sampling.tally import Tally
 from distill.sampling.writers import Writers
@@ -21,7 +21,7 @@ class Recorder:
 
     def __init__(
         self,
-        job: Wanted,
+        job: SamplingJob,
         writers: Writers,
         logged_rates: Mapping[str, tuple[int, int]],
         tally: Tally,
@@ -35,9 +35,11 @@ class Recorder:
         self._progress = progress
 
     def refused(self, attempt: Attempt, refusal: Refused) -> None:
-        failure = Failure(id=attempt.id, problem_id=attempt.problem.id, sample=attempt.sample, reason=str(refusal))
+        failure = RefusedAttempt(
+            id=attempt.id, problem_id=attempt.problem.id, sample=attempt.sample, reason=str(refusal)
+        )
         self._writers.failures.append(failure)
-        self._tally.failed += 1
+        self._tally.refused += 1
 
     def cancelled(self, attempt: Attempt, seconds: float) -> None:
         self._tally.cancelled += 1
@@ -52,9 +54,9 @@ class Recorder:
         self._writers.traces.append(trace)
         if self._writers.replies:
             self._writers.replies.settle(attempt.id)
-        self._tally.spend(prompt_tokens, completion.tokens)
+        self._tally.count_reply(prompt_tokens, completion.tokens)
         now = time.monotonic()
-        self._job.replied(now - completion.seconds, now, completion.tokens)
+        self._job.on_reply(now - completion.seconds, now, completion.tokens)
 
     def continued(self) -> None:
         self._tally.continued += 1
@@ -69,45 +71,49 @@ class Recorder:
                 sample=trace.sample,
                 passed=outcome.passed,
                 reason=outcome.reason,
-                gold=gold_of(attempt.problem),
+                gold=gold_hash(attempt.problem),
             )
         )
 
     def spent(self, attempt: Attempt, trace: Trace, fate: str) -> None:
         """Count a finished attempt's tokens by what became of them."""
-        race = attempt.entry.race
-        if race.over and attempt.sample >= race.seen:
+        race = attempt.open_problem.race
+        if race.ended and attempt.sample >= race.counted:
             fate = "surplus"
         self._tally.fates[fate] += trace.usage.completion
-        attempt.entry.spent[attempt.sample] = (trace.usage.completion, fate)
+        attempt.open_problem.finished_samples[attempt.sample] = (trace.usage.completion, fate)
 
     def settle(self, queue: Queue) -> None:
         """Write down the problems that ended, and take them from the queue's list."""
-        for open_problem in queue.ended:
+        for open_problem in queue.ended_problems:
             ended_before = self._tally.problems
-            self._tally.end(open_problem)
+            self._tally.count_problem(open_problem)
             self._append_rate(open_problem)
             self._progress.advance(self._tally.problems - ended_before)
-        queue.ended.clear()
+        queue.ended_problems.clear()
 
-    def _append_rate(self, open_problem: Entry) -> None:
+    def _append_rate(self, open_problem: OpenProblem) -> None:
         race = open_problem.race
         problem_id = open_problem.problem.id
         if not (self._writers.rates and self._job.graded):
             return
-        if self._logged_rates.get(problem_id) == (race.seen, race.right):
+        if self._logged_rates.get(problem_id) == (race.counted, race.correct):
             return
-        rate = float(pass_rate(race.rule, race.right, race.seen))
+        rate = float(pass_rate(race.rule, race.correct, race.counted))
         self._writers.rates.append(
-            Rate(
-                problem_id=problem_id, samples=race.seen, correct=race.right, pass_rate=rate, ended=_reason_to_end(race)
+            ProblemPassRate(
+                problem_id=problem_id,
+                samples=race.counted,
+                correct=race.correct,
+                pass_rate=rate,
+                ended=_reason_to_end(race),
             )
         )
 
 
 def _reason_to_end(race: Race) -> str:
-    if race.rule.stop_at is not None and race.right >= race.rule.stop_at:
+    if race.rule.stop_at is not None and race.correct >= race.rule.stop_at:
         return "enough"
-    if race.seen >= race.rule.samples:
+    if race.counted >= race.rule.samples:
         return "all"
     return "given_up"

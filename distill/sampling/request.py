@@ -5,7 +5,7 @@ from __future__ import annotations
 from distill.backends import Request
 from distill.models.chat import Prompt, Tokenizer
 from distill.sampling.assemble import Assembler
-from distill.sampling.plan import Wanted
+from distill.sampling.plan import SamplingJob
 from distill.sampling.queue import Attempt
 from distill.types import Problem, content_id
 
@@ -13,7 +13,7 @@ from distill.types import Problem, content_id
 class RequestBuilder:
     """Makes the requests of one job; a problem's prompt is kept while the problem is sampled."""
 
-    def __init__(self, job: Wanted, tokenizer: Tokenizer, assembler: Assembler, takes_ids: bool) -> None:
+    def __init__(self, job: SamplingJob, tokenizer: Tokenizer, assembler: Assembler, takes_ids: bool) -> None:
         self._job = job
         self._tokenizer = tokenizer
         self._assembler = assembler
@@ -34,7 +34,7 @@ class RequestBuilder:
         self._prompts.pop(problem.id, None)
 
     def request(self, attempt: Attempt, prompt: Prompt) -> Request:
-        cut_trace = attempt.before
+        cut_trace = attempt.trace_so_far
         done_tokens = 0
         endpoint = None
         # content, never a position, seeds a sample: the same attempt has the same seed in any order of problems
@@ -43,10 +43,10 @@ class RequestBuilder:
             done_tokens = cut_trace.usage.completion
             endpoint = cut_trace.segments[-1].endpoint
             seed_parts.append(len(cut_trace.segments))
-        budget = next((end for end in self._job.ends if end > done_tokens), self._job.ends[-1])
+        budget = next((end for end in self._job.token_budgets if end > done_tokens), self._job.token_budgets[-1])
         return Request(
             id=attempt.id,
-            ids=self._assembler.so_far(prompt, cut_trace),
+            ids=self._assembler.ids_so_far(prompt, cut_trace),
             sampling=self._job.sampling.model_copy(update={"max_tokens": budget - done_tokens}),
             seed=int(content_id(*seed_parts)[:7], 16),
             messages=attempt.problem.messages,

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from distill.types import Record
 
 
-class Rule(Record):
+class StoppingRule(Record):
     """When a problem has been sampled enough."""
 
     samples: int = Field(1, ge=1)
@@ -27,7 +27,7 @@ class Rule(Record):
     """Samples after which a problem without a correct one is given up (g)."""
 
     @model_validator(mode="after")
-    def _possible(self) -> Rule:
+    def _possible(self) -> StoppingRule:
         if self.stop_at is not None and self.stop_at > self.samples:
             raise ValueError(f"stop_at ({self.stop_at}) is more than samples ({self.samples})")
         if self.give_up is not None and self.stop_at is None:
@@ -38,7 +38,7 @@ class Rule(Record):
     def adaptive(self) -> bool:
         return self.stop_at is not None
 
-    def over(self, correct: int, counted: int) -> bool:
+    def ends(self, correct: int, counted: int) -> bool:
         """Whether `correct` right ones among the first `counted` samples are the end."""
         given_up = self.give_up is not None and correct == 0 and counted >= self.give_up
         return counted >= self.samples or given_up or (self.stop_at is not None and correct >= self.stop_at)
@@ -48,31 +48,31 @@ class Rule(Record):
 class Race:
     """The samples of one problem."""
 
-    rule: Rule
+    rule: StoppingRule
     launched: int = 0
     """Samples with an index below this are finished or under way."""
-    seen: int = 0
+    counted: int = 0
     """Samples that the rule has looked at: all below this index have finished."""
-    right: int = 0
+    correct: int = 0
     """Correct samples among those that the rule has looked at."""
-    ahead: dict[int, bool] = field(default_factory=dict)
+    early_outcomes: dict[int, bool] = field(default_factory=dict)
     """Outcomes of samples that finished before one with a lower index."""
-    over: bool = False
+    ended: bool = False
 
-    def finish(self, sample: int, correct: bool) -> None:
+    def add_outcome(self, sample: int, correct: bool) -> None:
         """Take an outcome; what comes after the end changes nothing."""
-        self.ahead[sample] = correct
+        self.early_outcomes[sample] = correct
         self.launched = max(self.launched, sample + 1)
-        while not self.over and self.seen in self.ahead:
-            self.right += self.ahead.pop(self.seen)
-            self.seen += 1
-            self.over = self.rule.over(self.right, self.seen)
+        while not self.ended and self.counted in self.early_outcomes:
+            self.correct += self.early_outcomes.pop(self.counted)
+            self.counted += 1
+            self.ended = self.rule.ends(self.correct, self.counted)
 
     @property
     def in_flight(self) -> int:
-        return self.launched - self.seen - len(self.ahead)
+        return self.launched - self.counted - len(self.early_outcomes)
 
-    def wants(self, speculate: bool = False) -> int:
+    def samples_to_start(self, speculate: bool = False) -> int:
         """How many samples to start now.
 
         Not one more than the rule would look at if all that are under way were correct (or, before the first success,
@@ -80,22 +80,22 @@ class Race:
         that would otherwise idle.
         """
         rule = self.rule
-        if self.over:
+        if self.ended:
             return 0
         room = rule.samples - self.launched
         if rule.stop_at is None:
             return room
-        correct = self.right + sum(self.ahead.values())
+        correct = self.correct + sum(self.early_outcomes.values())
         needed = max(0, rule.stop_at - correct)
         if speculate:
-            decided = self.seen + len(self.ahead)
+            decided = self.counted + len(self.early_outcomes)
             needed = ceil(needed * (decided + 2) / (correct + 1))  # Laplace's estimate of the pass rate
         if rule.give_up is not None and correct == 0:
             room = min(room, rule.give_up - self.launched)
         return max(0, min(room, needed - self.in_flight))
 
 
-def pass_rate(rule: Rule, correct: int, counted: int) -> Fraction:
+def pass_rate(rule: StoppingRule, correct: int, counted: int) -> Fraction:
     """The unbiased estimate of a problem's pass rate from where its sampling stopped.
 
     Of all orders of outcomes that lead to this end, the share that begins with a correct one (Girshick, Mosteller and
@@ -105,7 +105,7 @@ def pass_rate(rule: Rule, correct: int, counted: int) -> Fraction:
     Raises:
         ValueError: sampling does not stop there.
     """
-    if not rule.over(correct, counted):
+    if not rule.ends(correct, counted):
         raise ValueError(f"{correct} of {counted} is no end")
     orders = _count_orders(rule, (0, 0))
     orders_from_correct = _count_orders(rule, (1, 1))
@@ -113,13 +113,13 @@ def pass_rate(rule: Rule, correct: int, counted: int) -> Fraction:
 
 
 @lru_cache(maxsize=128)
-def _count_orders(rule: Rule, start: tuple[int, int]) -> dict[tuple[int, int], int]:
+def _count_orders(rule: StoppingRule, start: tuple[int, int]) -> dict[tuple[int, int], int]:
     """Number of orders of outcomes that lead from `start` to each (correct, counted) without passing an end before."""
     counts = {start: 1}
     for counted in range(start[1], rule.samples):
         for correct in range(counted + 1):
             ways = counts.get((correct, counted), 0)
-            if ways and not rule.over(correct, counted):
+            if ways and not rule.ends(correct, counted):
                 for outcome in (0, 1):
                     reached = (correct + outcome, counted + 1)
                     counts[reached] = counts.get(reached, 0) + ways

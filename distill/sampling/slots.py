@@ -12,7 +12,7 @@ from distill.models.chat import Prompt
 from distill.sampling.assemble import Assembler
 from distill.sampling.grading import Grader
 from distill.sampling.live import LiveView
-from distill.sampling.plan import Wanted
+from distill.sampling.plan import SamplingJob
 from distill.sampling.queue import Attempt, Queue
 from distill.sampling.recorder import Recorder
 from distill.sampling.request import RequestBuilder
@@ -24,7 +24,7 @@ class Slots:
 
     def __init__(
         self,
-        job: Wanted,
+        job: SamplingJob,
         backend: Backend,
         queue: Queue,
         requests: RequestBuilder,
@@ -62,7 +62,7 @@ class Slots:
         """What to do next, as soon as there is something; None at the end."""
         attempt = self._queue.take()
         self._settle()
-        if attempt or self._queue.idle:
+        if attempt or self._queue.exhausted:
             return attempt
         waiting: asyncio.Future[Attempt | None] = asyncio.get_running_loop().create_future()
         self._idle.append(waiting)
@@ -70,15 +70,15 @@ class Slots:
 
     def _wake(self) -> None:
         """Give the slots that found nothing what there is now, and no slot a look in vain: there may be thousands."""
-        while self._idle and ((attempt := self._queue.take()) or self._queue.idle):
+        while self._idle and ((attempt := self._queue.take()) or self._queue.exhausted):
             waiting = self._idle.popleft()
             if not waiting.done():
                 waiting.set_result(attempt)
         self._settle()
 
     async def _attempt(self, attempt: Attempt) -> None:
-        if attempt.whole and attempt.before:
-            return await self._judge(attempt, attempt.before, 0)
+        if attempt.only_grade and attempt.trace_so_far:
+            return await self._judge(attempt, attempt.trace_so_far, 0)
         prompt = self._requests.prompt(attempt.problem)
         request = self._requests.request(attempt, prompt)
         key = (attempt.problem.id, attempt.sample)
@@ -107,18 +107,18 @@ class Slots:
     def _take_reply(self, attempt: Attempt, prompt: Prompt, completion: Completion) -> None:
         """Record what came of a request: the attempt is continued, graded or over."""
         used = len(prompt.ids) + completion.tokens
-        if attempt.before:
-            used += attempt.before.usage.completion
+        if attempt.trace_so_far:
+            used += attempt.trace_so_far.usage.completion
         full = used >= self._job.model.context
         trace = self._assembler.trace(attempt, prompt, completion, self._backend.engine, full)
-        unfinished = trace.finish == "length" and not full and trace.usage.completion < self._job.ends[-1]
+        unfinished = trace.finish == "length" and not full and trace.usage.completion < self._job.token_budgets[-1]
         if unfinished and ends_in_loop(trace.text):
             trace = trace.model_copy(update={"finish": "repetition"})
             unfinished = False
         self._recorder.replied(attempt, trace, completion, completion.prompt_tokens or used - completion.tokens)
         if unfinished and trace.completion_ids is not None:
             self._recorder.continued()
-            self._queue.again(Attempt(attempt.id, attempt.entry, attempt.sample, trace))
+            self._queue.put_back(Attempt(attempt.id, attempt.open_problem, attempt.sample, trace))
             self._wake()
         elif self._grader:
             # in a task of its own: this slot asks on meanwhile
@@ -137,7 +137,7 @@ class Slots:
         """An attempt has its outcome; those of its siblings that count no more are cancelled."""
         if trace is not None:
             self._recorder.spent(attempt, trace, fate)
-        for sample in self._queue.done(attempt, correct):
+        for sample in self._queue.finish_attempt(attempt, correct):
             running = self._running.get((attempt.problem.id, sample))
             if running:
                 running.cancel()
@@ -145,7 +145,7 @@ class Slots:
         self._wake()
 
     def _settle(self) -> None:
-        for open_problem in self._queue.ended:
+        for open_problem in self._queue.ended_problems:
             self._requests.forget(open_problem.problem)
         self._recorder.settle(self._queue)
 

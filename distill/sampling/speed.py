@@ -15,20 +15,20 @@ _SLICES = 20
 class Stopwatch:
     """Measures an engine's speed from its replies; holds three numbers for each."""
 
-    flights: list[tuple[float, float, int]] = field(default_factory=list)
+    replies: list[tuple[float, float, int]] = field(default_factory=list)
     """(began, ended, tokens), seconds on one clock."""
 
     def note(self, began: float, ended: float, tokens: int) -> None:
-        self.flights.append((began, ended, tokens))
+        self.replies.append((began, ended, tokens))
 
     @property
-    def most(self) -> int:
+    def most_in_flight(self) -> int:
         """Requests in flight at once, at most."""
         return max((level for _, level in self._levels()), default=0)
 
     def _levels(self) -> list[tuple[float, int]]:
         """(time from which on, requests in flight)."""
-        changes = sorted([(began, 1) for began, _, _ in self.flights] + [(ended, -1) for _, ended, _ in self.flights])
+        changes = sorted([(began, 1) for began, _, _ in self.replies] + [(ended, -1) for _, ended, _ in self.replies])
         levels = []
         level = 0
         for time, change in changes:
@@ -36,7 +36,7 @@ class Stopwatch:
             levels.append((time, level))
         return levels
 
-    def steady(self) -> Metric | None:
+    def steady_rate(self) -> Metric | None:
         """Tokens a second of all engines together, without the start and the end, when they are not full.
 
         A reply's tokens count evenly over the time that it took. The interval is that of the mean of twenty equal
@@ -45,12 +45,12 @@ class Stopwatch:
         import numpy as np
 
         levels = self._levels()
-        full = [index for index, (_, level) in enumerate(levels) if level >= _FULL_SHARE * self.most]
+        full = [index for index, (_, level) in enumerate(levels) if level >= _FULL_SHARE * self.most_in_flight]
         if not full or full[-1] + 1 >= len(levels):
             return None
         start = levels[full[0]][0]
         end = levels[full[-1] + 1][0]
-        flights = np.array(self.flights)
+        flights = np.array(self.replies)
         durations = flights[:, 1] - flights[:, 0]
         if end <= start or (durations <= 0).any():
             return None

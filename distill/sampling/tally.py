@@ -10,7 +10,7 @@ from typing import Any
 
 from distill.progress import duration
 from distill.sampling.price import Price
-from distill.sampling.queue import Entry
+from distill.sampling.queue import OpenProblem
 
 FATES = ("correct", "wrong", "undecided", "ungraded", "cut", "loop", "surplus")
 """What became of a trace's tokens; those of cancelled and refused requests are not known one by one."""
@@ -20,15 +20,15 @@ FATES = ("correct", "wrong", "undecided", "ungraded", "cut", "loop", "surplus")
 class Tally:
     """What one call of `collect` did."""
 
-    found: int = 0
+    logged_traces: int = 0
     """Traces that were in the log already."""
-    found_tokens: int = 0
+    logged_tokens: int = 0
     """Completion tokens of the traces that were in the log already."""
-    ended_before: int = 0
+    problems_before: int = 0
     """Problems that needed nothing more."""
-    sampled: int = 0
+    replies: int = 0
     """Requests that were replied to."""
-    failed: int = 0
+    refused: int = 0
     """Requests that the engine refused."""
     cancelled: int = 0
     """Samples that were cancelled, their problem being decided without them."""
@@ -56,37 +56,37 @@ class Tally:
     began: float = 0.0
     """When the engine was ready, on the monotonic clock."""
 
-    def spend(self, prompt: int, tokens: int) -> None:
-        self.sampled += 1
+    def count_reply(self, prompt: int, tokens: int) -> None:
+        self.replies += 1
         self.prompt_tokens += prompt
         self.tokens += tokens
         self.seconds = time.monotonic() - self.began
 
-    def end(self, open_problem: Entry) -> None:
+    def count_problem(self, open_problem: OpenProblem) -> None:
         """A problem has been sampled enough: what finished beyond its end was not needed."""
         race = open_problem.race
         self.problems += 1
-        self.solved += race.right > 0
-        self.given_up += race.right == 0 and race.seen < race.rule.samples
-        self.accepted += race.right
-        for sample, (tokens, fate) in open_problem.spent.items():
-            if sample >= race.seen:
+        self.solved += race.correct > 0
+        self.given_up += race.correct == 0 and race.counted < race.rule.samples
+        self.accepted += race.correct
+        for sample, (tokens, fate) in open_problem.finished_samples.items():
+            if sample >= race.counted:
                 self.fates[fate] -= tokens
                 self.fates["surplus"] += tokens
 
     @property
-    def rate(self) -> float:
+    def tokens_per_second(self) -> float:
         """Tokens a second."""
         if self.seconds <= 0:
             return 0.0
         return self.tokens / self.seconds
 
     @property
-    def per_accepted(self) -> float:
+    def tokens_per_accepted(self) -> float:
         """Teacher tokens for each accepted trace, those of earlier calls included."""
-        return (self.found_tokens + self.tokens) / max(1, self.accepted)
+        return (self.logged_tokens + self.tokens) / max(1, self.accepted)
 
-    def shares(self) -> dict[str, float]:
+    def fate_shares(self) -> dict[str, float]:
         """Share of the tokens by fate."""
         return {fate: self.fates[fate] / self.tokens for fate in FATES if self.tokens and self.fates[fate] > 0}
 
@@ -98,27 +98,27 @@ class Tally:
         """
         lines = {
             "problems": f"{self.problems:,} of {total:,} done, {self.solved:,} solved, {self.given_up:,} given up",
-            "traces": f"{self.sampled:,} new, {self.accepted:,} accepted",
+            "traces": f"{self.replies:,} new, {self.accepted:,} accepted",
             "in flight": f"{under_way:,}",
-            "tokens": f"{self.tokens:,}, {self.rate:,.0f}/s",
+            "tokens": f"{self.tokens:,}, {self.tokens_per_second:,.0f}/s",
         }
         if self.accepted:
-            lines["per accepted"] = f"{self.per_accepted:,.0f} tokens"
-        shares = ", ".join(f"{fate} {share:.0%}" for fate, share in self.shares().items())
+            lines["per accepted"] = f"{self.tokens_per_accepted:,.0f} tokens"
+        shares = ", ".join(f"{fate} {share:.0%}" for fate, share in self.fate_shares().items())
         if shares:
             lines["went to"] = shares
-        if self.cancelled or self.failed or self.continued:
-            lines["requests"] = f"{self.continued:,} continued, {self.cancelled:,} cancelled, {self.failed:,} refused"
+        if self.cancelled or self.refused or self.continued:
+            lines["requests"] = f"{self.continued:,} continued, {self.cancelled:,} cancelled, {self.refused:,} refused"
         lines |= _endpoints(status)
         if price:
-            spent = price.of(self.prompt_tokens, self.tokens, self.seconds * status.get("up", 1))
+            spent = price.cost(self.prompt_tokens, self.tokens, self.seconds * status.get("up", 1))
             lines["cost"] = f"{spent:,.2f}"
-        ended = self.problems - self.ended_before
+        ended = self.problems - self.problems_before
         if ended and total > self.problems:
             lines["ETA"] = duration((total - self.problems) * self.seconds / ended)
         return lines
 
-    def row(self, total: int, under_way: int) -> dict[str, Any]:
+    def metrics_row(self, total: int, under_way: int) -> dict[str, Any]:
         """One row of metrics.jsonl."""
         return {
             "stage": "generate",
@@ -127,14 +127,14 @@ class Tally:
             "of": total,
             "solved": self.solved,
             "given_up": self.given_up,
-            "traces": self.found + self.sampled,
+            "traces": self.logged_traces + self.replies,
             "accepted": self.accepted,
             "in_flight": under_way,
             "tokens": self.tokens,
-            "tokens_per_second": round(self.rate, 1),
+            "tokens_per_second": round(self.tokens_per_second, 1),
             "fates": dict(self.fates),
             "cancelled": self.cancelled,
-            "refused": self.failed,
+            "refused": self.refused,
         }
 
 

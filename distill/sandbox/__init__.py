@@ -36,7 +36,7 @@ class Limits(Record):
     """File descriptors of each process."""
 
 
-class Result(Record):
+class SandboxResult(Record):
     status: Status
     exit_code: int | None
     """128 + the signal's number where a signal ended it; None where it was stopped for passing a limit."""
@@ -78,7 +78,7 @@ class Session(Protocol):
 class Sandbox(Protocol):
     def run(
         self, files: Mapping[str, str | bytes], command: list[str], stdin: str = "", limits: Limits | None = None
-    ) -> Result:
+    ) -> SandboxResult:
         """Run a program to its end.
 
         Args:

@@ -25,7 +25,7 @@ _USER_INSIDE = "1000"
 
 
 @dataclass(frozen=True)
-class Launch:
+class BwrapLaunch:
     python: str
     """The interpreter that `python` stands for."""
     mounts: tuple[str, ...]
@@ -164,7 +164,7 @@ def _closed_folders(mounts: tuple[str, ...]) -> dict[str, list[str]]:
     return mounts_by_folder
 
 
-def plan(python: str | None, mounts: tuple[str, ...]) -> Launch:
+def plan(python: str | None, mounts: tuple[str, ...]) -> BwrapLaunch:
     """What to call, found out from this machine.
 
     Raises:
@@ -180,7 +180,7 @@ def plan(python: str | None, mounts: tuple[str, ...]) -> Launch:
     for mount in outside_system:
         if not any(Path(mount).is_relative_to(outer) for outer in outermost):
             outermost.append(mount)
-    return Launch(interpreter, tuple(outermost), _spare_user())
+    return BwrapLaunch(interpreter, tuple(outermost), _spare_user())
 
 
 def _interpreter(python: str | None) -> tuple[str, list[str]]:

@@ -40,9 +40,9 @@ class Process:
         self._init_pid = 0
         self._status_buffer = b""
         self._unsent = b""
-        self.out = bytearray()
-        self.err = bytearray()
-        self.ended: Status | None = None
+        self.stdout = bytearray()
+        self.stderr = bytearray()
+        self.end_status: Status | None = None
         self.exit_code: int | None = None
         self._never_started = False
         self._selector = selectors.PollSelector()
@@ -60,28 +60,28 @@ class Process:
 
     def wait(self) -> None:
         """Run until the program has ended, for whatever reason."""
-        while self.ended is None:
+        while self.end_status is None:
             self._poll_once(self._started + self._limits.seconds)
         self.close()
 
     def ask(self, line: bytes, seconds: float) -> bytes:
         deadline = min(time.monotonic() + seconds, self._started + self._limits.seconds)
         self._queue_input(line)
-        while (newline := self.out.find(b"\n")) < 0 and self.ended is None:
+        while (newline := self.stdout.find(b"\n")) < 0 and self.end_status is None:
             self._poll_once(deadline)
         if newline < 0:
             self.close()
-            raise Ended(self.ended or "killed", self.error_text())
-        answer = bytes(self.out[: newline + 1])
-        del self.out[: newline + 1]
+            raise Ended(self.end_status or "killed", self.error_text())
+        answer = bytes(self.stdout[: newline + 1])
+        del self.stdout[: newline + 1]
         return answer
 
     @property
     def alive(self) -> bool:
-        return self.ended is None and self._popen.poll() is None
+        return self.end_status is None and self._popen.poll() is None
 
     def error_text(self) -> str:
-        return self.err.decode("utf-8", "replace")
+        return self.stderr.decode("utf-8", "replace")
 
     def close(self) -> None:
         """Kill everything inside, wait until it is gone, read what is left in the pipes, free them.
@@ -91,7 +91,7 @@ class Process:
         """
         if self._status_fd < 0:
             return
-        self._end_as(self.ended or "killed")
+        self._end_as(self.end_status or "killed")
         if self._init_pidfd is None:
             self._popen.kill()
         else:
@@ -129,11 +129,11 @@ class Process:
         seconds_left = deadline - time.monotonic()
         for key, _ in self._selector.select(max(0.0, min(seconds_left, _ROUND_SECONDS))):
             self._handle_ready(key)
-        if self.ended is not None:
+        if self.end_status is not None:
             return
         if seconds_left <= 0:
             self._end_as("timeout")
-        elif len(self.out) > self._limits.output * _MIB:
+        elif len(self.stdout) > self._limits.output * _MIB:
             self._end_as("output")
         elif self._exceeds_memory():
             self._end_as("memory")
@@ -153,7 +153,7 @@ class Process:
         handlers[key.data](key.fd)
 
     def _end_as(self, status: Status) -> None:
-        self.ended = self.ended or status
+        self.end_status = self.end_status or status
 
     def _read_status(self, fd: int) -> None:
         data = os.read(fd, 4096)
@@ -166,19 +166,19 @@ class Process:
                     self._init_pid = pid
             if "exit-code" in event:
                 self.exit_code = event["exit-code"]
-                self._end_as(_status_of(event["exit-code"], self.err))
+                self._end_as(_status_of(event["exit-code"], self.stderr))
         if not data:
             self._selector.unregister(fd)
-            self._never_started = self.exit_code is None and self.ended is None
+            self._never_started = self.exit_code is None and self.end_status is None
             self._end_as("killed")
 
     def _take_output(self, fd: int) -> None:
         room = self._limits.output * _MIB + 1
-        while len(self.out) < room and (data := _read_available(fd)) is not None:
+        while len(self.stdout) < room and (data := _read_available(fd)) is not None:
             if not data:
                 self._selector.unregister(fd)
                 return
-            self.out += data[: room - len(self.out)]
+            self.stdout += data[: room - len(self.stdout)]
 
     def _take_error(self, fd: int) -> None:
         for _ in range(16):  # a program that writes without end must not hold this loop for ever
@@ -188,8 +188,8 @@ class Process:
             if not data:
                 self._selector.unregister(fd)
                 return
-            self.err += data
-            del self.err[:-_KEPT_STDERR]
+            self.stderr += data
+            del self.stderr[:-_KEPT_STDERR]
 
     def _queue_input(self, line: bytes) -> None:
         assert self._popen.stdin is not None

@@ -60,7 +60,7 @@ def prove(sandbox: Sandbox) -> None:
                 {"probe.py": probe}, ["python", "-I", "-B", "probe.py"], json.dumps(settings), _PROBE_LIMITS
             )
         except BackendError as error:
-            raise diagnosis(error.what) from error
+            raise diagnosis(error.message) from error
     if result.status != "ok":
         raise diagnosis(f"the sandbox's probe ended with {result.status}: {result.stderr.strip()[-500:]}")
     leaks = json.loads(result.stdout)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from distill.sandbox import Limits, Result, _launch, _selftest
+from distill.sandbox import Limits, SandboxResult, _launch, _selftest
 from distill.sandbox._process import Process
 from distill.types import Record
 
@@ -26,20 +26,20 @@ class Config(Record):
 
 
 class Bubblewrap:
-    def __init__(self, launch: _launch.Launch) -> None:
+    def __init__(self, launch: _launch.BwrapLaunch) -> None:
         self._launch = launch
 
     def run(
         self, files: Mapping[str, str | bytes], command: list[str], stdin: str = "", limits: Limits | None = None
-    ) -> Result:
+    ) -> SandboxResult:
         limits = limits or Limits()
         with self._launch.start(files, command, limits, stdin.encode("utf-8", "replace")) as (popen, status):
             process = Process(popen, status, limits)
         process.wait()
-        return Result(
-            status=process.ended or "killed",
+        return SandboxResult(
+            status=process.end_status or "killed",
             exit_code=process.exit_code,
-            stdout=process.out.decode("utf-8", "replace"),
+            stdout=process.stdout.decode("utf-8", "replace"),
             stderr=process.error_text(),
             seconds=process.seconds,
         )

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from distill.errors import BackendError
-from distill.sandbox import Limits, Result, Status
+from distill.sandbox import Limits, SandboxResult, Status
 from distill.types import Record
 
 _KEPT_OUTPUT = 1 << 20
@@ -60,7 +60,7 @@ class Fusion:
 
     def run(
         self, files: Mapping[str, str | bytes], command: list[str], stdin: str = "", limits: Limits | None = None
-    ) -> Result:
+    ) -> SandboxResult:
         limits = limits or Limits()
         program = [self._config.python if command[0] == "python" else command[0], *command[1:]]
         contents = {
@@ -81,7 +81,7 @@ class Fusion:
         outcome = reply.run_result
         if reply.status == "SandboxError" or outcome is None or outcome.status == "Error":
             raise self._error(f"the sandbox server failed: {reply.message[:300]}")
-        return Result(
+        return SandboxResult(
             status=_status(outcome),
             exit_code=None if outcome.status == "TimeLimitExceeded" else outcome.return_code,
             stdout=outcome.stdout or "",

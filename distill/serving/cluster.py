@@ -26,7 +26,7 @@ from distill.errors import BackendError, InputError
 from distill.machine import hardware
 from distill.serving import Serving
 from distill.serving.fleet import Fleet
-from distill.serving.layout import SMALL, Gpus, Layout, capacity, fit
+from distill.serving.layout import SMALL, Gpus, Layout, capacity, smallest_layout
 from distill.serving.server_process import Server, claim_port, is_cpu_build, vllm_command
 
 _JOIN_TIMEOUT = 300.0  # seconds that the nodes of a cluster may take to come together
@@ -127,7 +127,7 @@ def _pinned_to(node: str) -> Any:
     return NodeAffinitySchedulingStrategy(node_id=node, soft=False)
 
 
-def place(model: Model, options: Serving, available: Gpus | None) -> tuple[Layout, int, Model]:
+def plan_replicas(model: Model, options: Serving, available: Gpus | None) -> tuple[Layout, int, Model]:
     """Layout, number of replicas, and the model with the arguments that the layout asks for.
 
     Raises:
@@ -138,11 +138,11 @@ def place(model: Model, options: Serving, available: Gpus | None) -> tuple[Layou
         if (model.parameters or 0) > SMALL:
             raise InputError(f"{model.name} needs GPUs and no node of the cluster has any", where="--on ray")
         return Layout(), options.replicas or 1, configured
-    layout = fit(configured, available)
+    layout = smallest_layout(configured, available)
     most_replicas = capacity(layout, available)
     if not most_replicas or (options.replicas or 0) > most_replicas:
         raise InputError(
-            f"{options.replicas or 1} replicas of {model.name} ({layout.words} each) do not fit on "
+            f"{options.replicas or 1} replicas of {model.name} ({layout.description} each) do not fit on "
             f"{available.nodes} nodes with {available.per_node} GPUs each",
             where="--on ray",
             fix=f"ask for at most {most_replicas}" if most_replicas else "add nodes to the cluster",
@@ -284,6 +284,6 @@ def fleet(
     Each node needs this environment, and `logs` if its logs are to be read in one place.
     """
     available = gpus()
-    layout, replicas, configured = place(model, options, available)
+    layout, replicas, configured = plan_replicas(model, options, available)
     ray_replicas = [RayReplica(index, configured, layout, options, available, logs) for index in range(replicas)]
     return Fleet(ray_replicas, options.restarts, options.start_timeout, on_change)

@@ -156,7 +156,7 @@ class Fleet:
         try:
             watched.replica.start()
         except DistillError as error:  # a full disk, a lost cluster: counts as one more death
-            self._died(watched, error.what)
+            self._died(watched, error.message)
 
     def _serves(self, watched: _Watched, url: str) -> None:
         watched.healthy_at = time.monotonic()

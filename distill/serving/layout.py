@@ -16,9 +16,9 @@ from distill.errors import InputError
 from distill.models.chat import fetch
 from distill.types import Record
 
-BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
+BYTES_PER_PARAMETER = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
 """Bytes that one parameter takes, by the number format of the weights."""
-TOKENS = 131_072
+MIN_CACHE_TOKENS = 131_072
 """Tokens of cache that a replica should have room for at least: eight traces of 16k. With fewer at once a large model
 spends its time on reading weights."""
 SMALL = 2e9
@@ -48,7 +48,7 @@ class Layout(Record):
         return self.tensor * self.pipeline * self.data
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         sizes = {"tensor": self.tensor, "pipeline": self.pipeline, "data": self.data}
         return " × ".join(f"{name} {size}" for name, size in sizes.items() if size > 1) or "one GPU"
 
@@ -70,7 +70,7 @@ class _Facts(Record):
     cache: int | None
 
 
-def fit(model: Model, gpus: Gpus) -> Layout:
+def smallest_layout(model: Model, gpus: Gpus) -> Layout:
     """The smallest layout that holds the weights and cache for `TOKENS` or one full context; a preset's own sizes win.
 
     Raises:
@@ -93,7 +93,7 @@ def fit(model: Model, gpus: Gpus) -> Layout:
     available = f"{gpus.per_node} × {gpus.memory / 1e9:.0f} GB"
     if gpus.nodes > 1:
         available = f"{gpus.nodes} × {available}"
-    cache = (facts.cache or 0) * max(TOKENS, model.context)
+    cache = (facts.cache or 0) * max(MIN_CACHE_TOKENS, model.context)
     raise InputError(
         f"{model.name} does not fit on {available}: its weights take {facts.weights / 1e9:,.0f} GB, "
         f"its cache {cache / 1e9:,.1f} GB",
@@ -135,13 +135,13 @@ def _placeable(cut: Layout, gpus: Gpus) -> bool:
 def _bytes_per_gpu(facts: _Facts, cut: Layout, context: int) -> float:
     """What the weights and the cache take of each GPU."""
     cache_shards = min(cut.tensor, facts.kv_heads or cut.tensor) * cut.pipeline * cut.data
-    return (facts.weights or 0) / cut.gpus + (facts.cache or 0) * max(TOKENS, context) / cache_shards
+    return (facts.weights or 0) / cut.gpus + (facts.cache or 0) * max(MIN_CACHE_TOKENS, context) / cache_shards
 
 
 def _facts(model: Model) -> _Facts:
     """Read the facts from the preset and, where it leaves them out, from the model's own files."""
     if model.parameters and model.heads and model.kv_heads and model.cache:
-        weights = model.parameters * BYTES[model.precision or "bf16"]
+        weights = model.parameters * BYTES_PER_PARAMETER[model.precision or "bf16"]
         return _Facts(weights=weights, heads=model.heads, kv_heads=model.kv_heads, cache=model.cache)
     config_path = fetch(model.path, "config.json", model.revision if not Path(model.path).is_dir() else None)
     config: dict[str, Any] = json.loads(config_path.read_text()) if config_path else {}
@@ -167,7 +167,7 @@ def _facts(model: Model) -> _Facts:
 def _weights(model: Model) -> float | None:
     """Bytes of the weights: as the preset says, or as large as the files are."""
     if model.parameters and (model.precision or not Path(model.path).is_dir()):
-        return model.parameters * BYTES[model.precision or "bf16"]
+        return model.parameters * BYTES_PER_PARAMETER[model.precision or "bf16"]
     if Path(model.path).is_dir():
         return float(sum(file.stat().st_size for file in Path(model.path).glob("*.safetensors"))) or None
     index = fetch(model.path, "model.safetensors.index.json", model.revision)

@@ -12,12 +12,12 @@ from distill.errors import InputError
 from distill.machine import hardware
 from distill.serving import Serving
 from distill.serving.fleet import Fleet
-from distill.serving.layout import SMALL, Gpus, Layout, capacity, fit
+from distill.serving.layout import SMALL, Gpus, Layout, capacity, smallest_layout
 from distill.serving.server_process import Server, claim_port, is_cpu_build, vllm_command
 from distill.types import Record
 
 
-class Launch(Record):
+class ReplicaCommand(Record):
     """One replica's command line."""
 
     name: str
@@ -29,7 +29,7 @@ class Launch(Record):
 class LocalReplica:
     """A vLLM server process of this machine; implements `Replica`."""
 
-    def __init__(self, launch: Launch, log: Path) -> None:
+    def __init__(self, launch: ReplicaCommand, log: Path) -> None:
         self.name = launch.name
         self._launch = launch
         self._log = log
@@ -55,7 +55,7 @@ class LocalReplica:
             self._server = None
 
 
-def plan(model: Model, options: Serving) -> tuple[Layout, list[Launch]]:
+def plan(model: Model, options: Serving) -> tuple[Layout, list[ReplicaCommand]]:
     """The commands that would serve `model` here.
 
     Raises:
@@ -79,7 +79,7 @@ def plan(model: Model, options: Serving) -> tuple[Layout, list[Launch]]:
         command = vllm_command(configured, port, is_cpu_build(), options.host)
         advertised_host = _own_address() if options.host == "0.0.0.0" else options.host  # noqa: S104
         launches.append(
-            Launch(
+            ReplicaCommand(
                 name=f"replica {index}",
                 command=tuple(command),
                 env={"VLLM_NO_USAGE_STATS": "1", **env},
@@ -121,7 +121,7 @@ def _gpu_environments(model: Model, options: Serving) -> tuple[Layout, list[Mapp
         )
     available = Gpus(per_node=len(memory), memory=min(memory.values()))
     configured = model.model_copy(update={"serve": {**model.serve, **options.serve}})
-    layout = fit(configured, available)
+    layout = smallest_layout(configured, available)
     most_replicas = capacity(layout, available)
     replicas = options.replicas or most_replicas
     if replicas > most_replicas or not most_replicas:
@@ -130,7 +130,7 @@ def _gpu_environments(model: Model, options: Serving) -> tuple[Layout, list[Mapp
             fix = f"ask for at most {most_replicas} here"
         raise InputError(
             f"{replicas or 1} replicas of {model.name} need {(replicas or 1) * layout.gpus} GPUs "
-            f"({layout.words} each), this machine has {len(memory)}",
+            f"({layout.description} each), this machine has {len(memory)}",
             fix=fix,
         )
     names = list(memory)

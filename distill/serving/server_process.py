@@ -126,11 +126,11 @@ def vllm_command(model: Model, port: int, cpu: bool, host: str = "127.0.0.1") ->
         command += ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", max_batched_tokens]
     if model.revision and not Path(model.path).is_dir():
         command += ["--revision", model.revision]
-    command += ["--model", model.path, *serving(model)]
+    command += ["--model", model.path, *serving_arguments(model)]
     return [*command, "--host", host, "--port", str(port)]
 
 
-def serving(model: Model) -> list[str]:
+def serving_arguments(model: Model) -> list[str]:
     """The arguments that the server of a model needs wherever it runs: name, context and the preset's own."""
     extra_arguments = [argument for name, value in model.serve.items() for argument in _flag_arguments(name, value)]
     return ["--served-model-name", model.name, "--max-model-len", str(model.context), *extra_arguments]

@@ -16,13 +16,13 @@ from distill.backends import Model
 from distill.errors import InputError
 from distill.machine.slurm import Slurm, directives, fill
 from distill.serving import Serving
-from distill.serving.layout import Gpus, Layout, capacity, fit
+from distill.serving.layout import Gpus, Layout, capacity, smallest_layout
 from distill.types import Record
 
 _MOST_NODES = 16  # for one replica
 
 
-class Job(Record):
+class JobArray(Record):
     """The shape of the array."""
 
     layout: Layout
@@ -35,7 +35,7 @@ class Job(Record):
     tasks: int
 
 
-def shape(model: Model, options: Serving, cluster: Slurm) -> Job:
+def plan_array(model: Model, options: Serving, cluster: Slurm) -> JobArray:
     """How many tasks of how many nodes.
 
     Raises:
@@ -51,29 +51,29 @@ def shape(model: Model, options: Serving, cluster: Slurm) -> Job:
     if not cluster.gpus_per_node:
         raise InputError("servers need GPUs", where="slurm.gpus_per_node", fix="how many each node has")
     node = Gpus(per_node=cluster.gpus_per_node, memory=cluster.gpu_memory * (1 << 30), nodes=_MOST_NODES)
-    layout = fit(configured, node)
+    layout = smallest_layout(configured, node)
     nodes = layout.nodes(node.per_node)
     most_per_task = 1 if nodes > 1 else capacity(layout, node.model_copy(update={"nodes": 1}))
     replicas = options.replicas or most_per_task
     per_task = max(n for n in range(1, most_per_task + 1) if replicas % n == 0)
     gpus = node.per_node if nodes > 1 else per_task * layout.gpus
-    return Job(layout=layout, nodes=nodes, gpus=gpus, replicas=per_task, tasks=replicas // per_task)
+    return JobArray(layout=layout, nodes=nodes, gpus=gpus, replicas=per_task, tasks=replicas // per_task)
 
 
-def script(job: Job, name: str, command: Sequence[str], cluster: Slurm, logs: Path) -> str:
+def script(job: JobArray, name: str, command: Sequence[str], cluster: Slurm, logs: Path) -> str:
     """The sbatch file; `command` is what each task runs, `distill serve …`."""
     array_option = [f"--array=0-{job.tasks - 1}"]
     return fill(
         "serve",
         cluster,
-        title=f"Serves {name}: {job.tasks} × {job.replicas} replicas, {job.layout.words} each.",
+        title=f"Serves {name}: {job.tasks} × {job.replicas} replicas, {job.layout.description} each.",
         directives=directives(
             f"serve-{name}",
             cluster,
             logs.absolute() / "slurm-%A_%a.log",
             nodes=job.nodes,
             gpus=job.gpus,
-            more=array_option,
+            extra_options=array_option,
         ),
         nodes=job.nodes,
         gpus=job.gpus,

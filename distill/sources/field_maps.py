@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from distill import resources
 from distill.errors import InputError, from_validation
-from distill.models.chat import Tags, last_boxed, tagged
+from distill.models.chat import Tags, last_boxed, tagged_answers
 from distill.sources.rows import Row
 from distill.types import Finish, Message, Problem, Record, Sampling
 
@@ -29,7 +29,7 @@ _UNFINISHED_END = re.compile(r"[a-z,;(=+]$")
 _LONG_SENTENCE = 80
 
 
-class Cut(Record):
+class CutField(Record):
     """The field that tells why an attempt ended; where it is null the text decides."""
 
     field: str
@@ -37,7 +37,7 @@ class Cut(Record):
     """Values that mean it was cut, as shell patterns: `truncated*`."""
 
 
-class Map(Record):
+class FieldMap(Record):
     """Where a row keeps what. Either `messages`, or `prompt` with `text` or with `reasoning` and `reply`."""
 
     name: str = ""
@@ -63,7 +63,7 @@ class Map(Record):
     """Exact pieces of text to replace, in this order; how other think tags become <think> and </think>."""
     thinks: bool = True
     """Whether every attempt should hold a think block, so that one which never closes it was cut."""
-    cut: Cut | None = None
+    cut: CutField | None = None
     answer: str | dict[str, str] | None = None
     """Field of the gold answer, or a mapping of names to fields."""
     answer_after: str | None = None
@@ -85,7 +85,7 @@ class Map(Record):
     """Field of the row's own id; its number when left out."""
 
     @model_validator(mode="after")
-    def _one_shape(self) -> Map:
+    def _one_shape(self) -> FieldMap:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("needs either `prompt` or `messages`")
         attempts = (self.text is not None) + (self.reasoning is not None)
@@ -105,7 +105,7 @@ class Map(Record):
 
 
 @dataclass(frozen=True)
-class Attempt:
+class RowAttempt:
     """One attempt of a row; `number` counts from 0 within it."""
 
     number: int
@@ -118,9 +118,9 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Parsed:
+class ParsedRow:
     problem: Problem
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[RowAttempt, ...]
     source: str | None
     source_id: str | None
 
@@ -129,7 +129,7 @@ def names() -> list[str]:
     return resources.names("recipes/imports")
 
 
-def find(ref: str | None, source: str = "") -> Map:
+def find(ref: str | None, source: str = "") -> FieldMap:
     """The map of a shipped name or a .yaml path; without one, the shipped map for that source.
 
     Raises:
@@ -144,19 +144,19 @@ def find(ref: str | None, source: str = "") -> Map:
     return build({"name": path.stem, **resources.load_yaml(path)}, str(path))
 
 
-def build(raw: Mapping[str, Any], where: str) -> Map:
+def build(raw: Mapping[str, Any], where: str) -> FieldMap:
     try:
-        return Map.model_validate(raw)
+        return FieldMap.model_validate(raw)
     except ValidationError as error:
         raise from_validation(error, where) from error
 
 
-def wanted(field_map: Map, row: Row) -> bool:
+def admits(field_map: FieldMap, row: Row) -> bool:
     """Whether the map's `where` lets a row in."""
     return all(_matches(row.get(field), values) for field, values in field_map.where.items())
 
 
-def parse(field_map: Map, row: Row) -> Parsed:
+def parse(field_map: FieldMap, row: Row) -> ParsedRow:
     """The problem and the attempts of a row.
 
     Raises:
@@ -180,7 +180,7 @@ def parse(field_map: Map, row: Row) -> Parsed:
     model = _filled(field_map.model, row)
     endings = _endings(field_map, row, len(texts))
     source_id = row.get(field_map.source_id) if field_map.source_id else None
-    return Parsed(
+    return ParsedRow(
         problem=problem,
         attempts=tuple(_attempt(field_map, n, text, endings[n], model) for n, text in enumerate(texts)),
         source=field_map.source and _filled(field_map.source, row),
@@ -229,7 +229,7 @@ def _turn(turn: Any) -> Message:
         raise ValueError(f"has a turn of an unknown role {role!r:.40}") from error
 
 
-def _texts(field_map: Map, row: Row, turns: tuple[Message, ...]) -> list[str]:
+def _texts(field_map: FieldMap, row: Row, turns: tuple[Message, ...]) -> list[str]:
     """The texts of a row's attempts as they are to be kept; empty where there is none."""
     if field_map.reasoning is not None:
         reasonings = _as_list(row, field_map.reasoning)
@@ -268,7 +268,7 @@ def _joined(reasoning: Any, reply: Any) -> str:
     return f"{TAGS.open}\n{reasoning}\n{TAGS.close}\n\n{reply}"
 
 
-def _endings(field_map: Map, row: Row, count: int) -> list[Any]:
+def _endings(field_map: FieldMap, row: Row, count: int) -> list[Any]:
     """Why each attempt ended, as the row's own field has it; None where it does not say."""
     value = row.get(field_map.cut.field) if field_map.cut else None
     endings = value if isinstance(value, list) else [value] * count
@@ -277,14 +277,14 @@ def _endings(field_map: Map, row: Row, count: int) -> list[Any]:
     return endings
 
 
-def _attempt(field_map: Map, number: int, text: str, ending: Any, model: str) -> Attempt:
+def _attempt(field_map: FieldMap, number: int, text: str, ending: Any, model: str) -> RowAttempt:
     opened = TAGS.open in text.partition(TAGS.close)[0]
     prefill = PREFILL if TAGS.close in text and not opened else ""
     if ending is None or field_map.cut is None:
         cut = broken_off(text, field_map.thinks or opened)
     else:
         cut = _matches(ending, field_map.cut.values)
-    return Attempt(number=number, text=text, prefill=prefill, finish="length" if cut else "stop", model=model)
+    return RowAttempt(number=number, text=text, prefill=prefill, finish="length" if cut else "stop", model=model)
 
 
 def broken_off(text: str, thinks: bool) -> bool:
@@ -301,11 +301,11 @@ def broken_off(text: str, thinks: bool) -> bool:
     if box_start >= 0 and last_boxed(answer[box_start:]) is None:
         return True
     line = answer.rpartition("\n")[2]
-    answer_is_marked = box_start >= 0 or bool(tagged(answer))
+    answer_is_marked = box_start >= 0 or bool(tagged_answers(answer))
     return not answer_is_marked and len(line) >= _LONG_SENTENCE and bool(_UNFINISHED_END.search(line))
 
 
-def _gold(field_map: Map, row: Row) -> Any:
+def _gold(field_map: FieldMap, row: Row) -> Any:
     """The gold answer in the form that the verifier reads; None where the row has none."""
     if isinstance(field_map.answer, dict):
         return {name: _required_value(row, field) for name, field in field_map.answer.items()}

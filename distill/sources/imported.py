@@ -22,8 +22,8 @@ from distill.models.chat import split
 from distill.progress import Progress
 from distill.run import Run
 from distill.sources import field_maps
-from distill.sources.field_maps import TAGS, Attempt, Map, Parsed
-from distill.sources.rows import Row, Rows
+from distill.sources.field_maps import TAGS, FieldMap, ParsedRow, RowAttempt
+from distill.sources.rows import Row, RowReader
 from distill.store import jsonl
 from distill.types import Problem, Record, Trace, Usage, content_id
 
@@ -34,7 +34,7 @@ _TRIAL_REJECTS = 100
 """Rejects, and not one trace, after which the map is taken to be the wrong one."""
 
 
-class Rejected(Record):
+class RejectedImport(Record):
     """A row, or one attempt of it, that could not become a trace."""
 
     source: str
@@ -47,7 +47,7 @@ class Rejected(Record):
 
 
 @dataclass
-class Tally:
+class ImportTally:
     """What one import did."""
 
     rows: int = 0
@@ -70,7 +70,7 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-def run(source: str, field_map: Map, run_folder: Run, limit: int | None, progress: Progress) -> dict[str, Any]:
+def run(source: str, field_map: FieldMap, run_folder: Run, limit: int | None, progress: Progress) -> dict[str, Any]:
     """Read a source into a run folder; returns the summary that run.json keeps under `imports`.
 
     Args:
@@ -80,7 +80,9 @@ def run(source: str, field_map: Map, run_folder: Run, limit: int | None, progres
         InputError: the source cannot be read, or no row of it fits the map.
         RunError: another process writes this folder, or the source broke off; what was read stays.
     """
-    rows = Rows(source, field_map.fields(), config=field_map.config, split=field_map.split, revision=field_map.revision)
+    rows = RowReader(
+        source, field_map.fields(), config=field_map.config, split=field_map.split, revision=field_map.revision
+    )
     started = time.monotonic()
     total = rows.total if limit is None else min(limit, rows.total or limit)
     with (
@@ -100,7 +102,9 @@ def run(source: str, field_map: Map, run_folder: Run, limit: int | None, progres
     return summary
 
 
-def _summary(tally: Tally, field_map: Map, rows: Rows, limit: int | None, seconds: float) -> dict[str, Any]:
+def _summary(
+    tally: ImportTally, field_map: FieldMap, rows: RowReader, limit: int | None, seconds: float
+) -> dict[str, Any]:
     counts = {name: value for name, value in vars(tally).items() if name != "reasons"}
     return {
         "source": rows.source,
@@ -113,7 +117,7 @@ def _summary(tally: Tally, field_map: Map, rows: Rows, limit: int | None, second
     }
 
 
-def trace_id(problem: Problem, attempt: Attempt) -> str:
+def trace_id(problem: Problem, attempt: RowAttempt) -> str:
     """Identity of an attempt that somebody else sampled: what was asked, who wrote it, and what."""
     return content_id("import", problem.id, attempt.model, attempt.prefill, attempt.text)
 
@@ -121,8 +125,10 @@ def trace_id(problem: Problem, attempt: Attempt) -> str:
 class _Import:
     """One import under way: what the folder has already, and the logs it grows."""
 
-    def __init__(self, rows: Rows, field_map: Map, problems: jsonl.Log, traces: jsonl.Log, rejected: jsonl.Log) -> None:
-        self.tally = Tally()
+    def __init__(
+        self, rows: RowReader, field_map: FieldMap, problems: jsonl.Log, traces: jsonl.Log, rejected: jsonl.Log
+    ) -> None:
+        self.tally = ImportTally()
         self._rows = rows
         self._map = field_map
         self._problems = problems
@@ -137,7 +143,7 @@ class _Import:
                 self._sample_counts[head.problem_id] += 1
         self._new_ids: set[str] = set()
         self._written_rejects = {content_id(row) for _, row in jsonl.rows(rejected.path)}
-        self._held_rejects: list[Rejected] = []
+        self._held_rejects: list[RejectedImport] = []
         """The first rejects, not yet written: a map that fits nothing must not copy a whole source."""
 
     def read_rows(self, limit: int | None) -> Iterator[None]:
@@ -157,7 +163,7 @@ class _Import:
 
     def _admitted_rows(self) -> Iterator[tuple[int, Row]]:
         for number, row in self._rows.read(self._reject_line):
-            if field_maps.wanted(self._map, row):
+            if field_maps.admits(self._map, row):
                 yield number, row
             else:
                 self.tally.left_out += 1
@@ -181,7 +187,7 @@ class _Import:
             message, where=self._rows.source, fix="name another map with --map (`distill import --help`), or write one"
         )
 
-    def _add(self, number: int, parsed: Parsed, row: Row) -> None:
+    def _add(self, number: int, parsed: ParsedRow, row: Row) -> None:
         for attempt in parsed.attempts:
             if not attempt.text.strip():
                 self._reject(number, attempt.number, "its attempt is empty", row)
@@ -208,7 +214,7 @@ class _Import:
             self.tally.problems += 1
             self.tally.without_gold += problem.answer is None
 
-    def _trace(self, number: int, parsed: Parsed, attempt: Attempt) -> Trace:
+    def _trace(self, number: int, parsed: ParsedRow, attempt: RowAttempt) -> Trace:
         problem = parsed.problem
         spans = split(attempt.text, attempt.prefill, TAGS)
         row_id = parsed.source_id or str(number)
@@ -237,7 +243,7 @@ class _Import:
         self.tally.rejected += 1
         self.tally.reasons[reason] += 1
         text = row if isinstance(row, str) else orjson.dumps(row, default=str).decode()
-        reject = Rejected(source=self._rows.source, row=number, attempt=attempt, reason=reason, text=text[:1000])
+        reject = RejectedImport(source=self._rows.source, row=number, attempt=attempt, reason=reason, text=text[:1000])
         self._held_rejects.append(reject)
         if self._map_fits():
             self._release()

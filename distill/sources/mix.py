@@ -21,16 +21,16 @@ from distill.errors import InputError, RunError
 from distill.models.chat import Tags
 from distill.progress import Progress
 from distill.sources import field_maps
-from distill.sources.field_maps import Attempt, Map, Parsed
+from distill.sources.field_maps import FieldMap, ParsedRow, RowAttempt
 from distill.sources.imported import trace_id
-from distill.sources.rows import Rows
+from distill.sources.rows import RowReader
 from distill.types import Problem, Record, content_id
 
-Count = Callable[[str], int]
-By = Literal["rows", "tokens"]
+CountTokens = Callable[[str], int]
+ShareUnit = Literal["rows", "tokens"]
 
 
-class Source(Record):
+class MixSource(Record):
     """Where general data is from, and how much of it."""
 
     path: str
@@ -40,7 +40,7 @@ class Source(Record):
     map written here `thinks` is false unless it says otherwise."""
     share: float = Field(gt=0, lt=1)
     """Share of the final mix that this source makes up; the kept reasoning is part of the mix."""
-    by: By = "rows"
+    by: ShareUnit = "rows"
     """What the share is measured in; the same for all sources of a mix."""
     reasoning: Literal["keep", "empty"] = "empty"
     """Whether a row's own reasoning stays, or an empty think block takes its place."""
@@ -48,13 +48,13 @@ class Source(Record):
     """Draw from the first so many rows only."""
 
 
-class Drawn(Record):
+class DrawnSource(Record):
     """What came of one source."""
 
     name: str
     path: str
     revision: str | None
-    by: By
+    by: ShareUnit
     share: float
     """The share asked for."""
     wanted: int
@@ -75,9 +75,9 @@ class _Draw:
     """The lowest hashes of a source so far, just enough of them."""
 
     name: str
-    source: Source
-    field_map: Map
-    reader: Rows
+    source: MixSource
+    field_map: FieldMap
+    reader: RowReader
     target: int = 0
     """Rows or tokens that the source must give."""
     held_size: int = 0
@@ -106,17 +106,17 @@ class Mix:
 
     def __init__(
         self,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, MixSource],
         rows: int,
         tokens: int,
         *,
-        count: Count,
+        count_tokens: CountTokens,
         tags: Tags,
         thinks: bool,
         seed: int,
         progress: Progress,
     ) -> None:
-        self._count = count
+        self._count = count_tokens
         self._tags = tags
         self._thinks = thinks
         self._seed = seed
@@ -134,13 +134,13 @@ class Mix:
             self._draw_rows(draw)
         self._balance()
 
-    def _open_source(self, name: str, source: Source) -> _Draw:
+    def _open_source(self, name: str, source: MixSource) -> _Draw:
         if isinstance(source.map, dict):
             field_map = field_maps.build({"thinks": False, **source.map}, f"mix.{name}.map")
         else:
             field_map = field_maps.find(source.map)
         field_map = field_map.model_copy(update={"name": name})
-        reader = Rows(
+        reader = RowReader(
             source.path, field_map.fields(), config=field_map.config, split=field_map.split, revision=field_map.revision
         )
         return _Draw(name, source, field_map, reader)
@@ -213,7 +213,7 @@ class Mix:
             if missing_keys:
                 raise RunError("changed while it was read", where=draw.source.path, fix="run the stage again")
 
-    def report(self) -> list[Drawn]:
+    def report(self) -> list[DrawnSource]:
         """What came of each source; complete once the rows were handed out."""
         mix_sizes = {
             "rows": self._kept_sizes["rows"] + self._row_counts.total(),
@@ -221,10 +221,10 @@ class Mix:
         }
         return [self._drawn_from(draw, mix_sizes[draw.source.by]) for draw in self._draws]
 
-    def _drawn_from(self, draw: _Draw, mix_size: int) -> Drawn:
+    def _drawn_from(self, draw: _Draw, mix_size: int) -> DrawnSource:
         source = draw.source
         sizes = {"rows": self._row_counts[draw.name], "tokens": self._token_counts[draw.name]}
-        return Drawn(
+        return DrawnSource(
             name=draw.name,
             path=source.path,
             revision=draw.reader.revision,
@@ -239,7 +239,7 @@ class Mix:
             rejected=dict(draw.rejected.most_common()),
         )
 
-    def _usable_rows(self, draw: _Draw, *, first_reading: bool) -> Iterator[tuple[Parsed, Attempt]]:
+    def _usable_rows(self, draw: _Draw, *, first_reading: bool) -> Iterator[tuple[ParsedRow, RowAttempt]]:
         """Whole rows of a source, each with its first attempt."""
         reject_counts: Counter[str] = draw.rejected if first_reading else Counter()
 
@@ -247,7 +247,7 @@ class Mix:
             reject_counts["is not a JSON object"] += 1
 
         for _, row in islice(draw.reader.read(count_broken_line), draw.source.limit):
-            if not field_maps.wanted(draw.field_map, row):
+            if not field_maps.admits(draw.field_map, row):
                 continue
             draw.rows_read += first_reading
             try:
@@ -261,10 +261,10 @@ class Mix:
             else:
                 yield parsed, attempt
 
-    def _key(self, problem: Problem, attempt: Attempt) -> int:
+    def _key(self, problem: Problem, attempt: RowAttempt) -> int:
         return int(content_id("mix", self._seed, problem.id, attempt.prefill, attempt.text), 16)
 
-    def _assistant_turn(self, draw: _Draw, attempt: Attempt) -> str:
+    def _assistant_turn(self, draw: _Draw, attempt: RowAttempt) -> str:
         """The assistant's turn: with the row's own reasoning, with an empty think block, or plain."""
         before_tag, closing_tag, answer = (attempt.prefill + attempt.text).partition(field_maps.TAGS.close)
         row_reasoning = ""
@@ -278,7 +278,7 @@ class Mix:
             return answer
         return f"{self._tags.open}\n{reasoning}\n{self._tags.close}\n\n{answer}"
 
-    def _training_row(self, draw: _Draw, parsed: Parsed, attempt: Attempt) -> dict[str, Any]:
+    def _training_row(self, draw: _Draw, parsed: ParsedRow, attempt: RowAttempt) -> dict[str, Any]:
         problem = parsed.problem
         content = self._assistant_turn(draw, attempt)
         prompt_turns = [message.model_dump(include={"role", "content"}) for message in problem.messages]
@@ -295,7 +295,7 @@ class Mix:
         }
 
 
-def _misfit_reason(attempt: Attempt) -> str:
+def _misfit_reason(attempt: RowAttempt) -> str:
     """Why an attempt is not fit to train on; empty if it is."""
     if not attempt.text.strip():
         return "its attempt is empty"

@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 OnBad = Callable[[int, str], None]
 
 
-class Rows:
+class RowReader:
     """Reads rows from a source; opening it finds out whether it exists and has the fields.
 
     Args:

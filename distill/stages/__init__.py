@@ -22,7 +22,7 @@ Summary = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Job(Generic[C]):
+class StageJob(Generic[C]):
     """All that a stage is given: run folder, its settings, both models."""
 
     run: Run
@@ -46,13 +46,13 @@ class SamplingChoice(Record):
         return Sampling.model_validate({**advice.model_dump(), **self.model_dump(exclude_none=True)})
 
 
-def load_problems(ref: str, split: str, limit: int | None) -> tuple[list[Problem], list[sets.Rejected]]:
+def load_problems(ref: str, split: str, limit: int | None) -> tuple[list[Problem], list[sets.RejectedProblem]]:
     """Problems of a set, and the rows that could not become one or whose gold fails its self-check.
 
     Raises:
         InputError: no problem is left.
     """
-    rejected: list[sets.Rejected] = []
+    rejected: list[sets.RejectedProblem] = []
     loaded = list(sets.load(ref, split, limit, rejected.append, gold_checks.screen(Verifiers())))
     if not loaded:
         reasons = f": {rejected[0].reason} (line {rejected[0].line})" if rejected else ""

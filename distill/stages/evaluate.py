@@ -13,14 +13,14 @@ from pydantic import Field
 from distill.backends import Model
 from distill.errors import InputError
 from distill.evaluation import attempts, lighteval, metrics, report
-from distill.evaluation.attempts import Attempts
+from distill.evaluation.attempts import AttemptsByProblem
 from distill.evaluation.lighteval import Config as Lighteval
-from distill.evaluation.protocols import PROTOCOLS, SAMPLES, Name, without_system
+from distill.evaluation.protocols import DEFAULT_SAMPLES, PROTOCOLS, ProtocolName, without_system
 from distill.models import chat, presets
 from distill.problems import sets as problems
 from distill.run import Run, write_json
-from distill.sampling import Identity, Logs, Rule, Wanted, choose, collect
-from distill.stages import Job, SamplingChoice, Summary, load_problems
+from distill.sampling import Identity, Logs, SamplingJob, StoppingRule, choose_backend, collect
+from distill.stages import SamplingChoice, StageJob, Summary, load_problems
 from distill.types import Problem, Record, Sampling, Score
 
 Role = Literal["teacher", "base", "sft", "grpo"]
@@ -33,7 +33,7 @@ class Config(Record):
     also: tuple[str, ...] = ()
     """Further problem sets."""
     limit: int | None = Field(None, ge=1)
-    protocol: Name | None = None
+    protocol: ProtocolName | None = None
     """A published way to measure: `r1` (0.6 / 0.95 / 32,768 tokens, samples per set as in the paper, no system prompt)
     or `greedy`. Other settings given here win over it."""
     samples: int | None = Field(None, ge=1, le=1000)
@@ -48,7 +48,7 @@ class Config(Record):
     """Further measures: lighteval's tasks on the model at `backend.endpoints`."""
 
 
-def sets(config: Config, default: str | None) -> tuple[str, ...]:
+def set_names(config: Config, default: str | None) -> tuple[str, ...]:
     """The problem sets that a config names, each once.
 
     Args:
@@ -58,20 +58,20 @@ def sets(config: Config, default: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(([primary] if primary else []) + list(config.also)))
 
 
-def problem_sets(job: Job[Config]) -> tuple[str, ...]:
+def problem_sets(job: StageJob[Config]) -> tuple[str, ...]:
     """The problem sets that this eval measures on.
 
     Raises:
         InputError: there is none.
     """
-    refs = sets(job.config, job.teacher.problems)
+    refs = set_names(job.config, job.teacher.problems)
     if not refs:
         raise InputError("no problems to evaluate on", where="eval.problems", fix="give --problems: a set or a .jsonl")
     return refs
 
 
-def inputs(job: Job[Config]) -> dict[str, Path]:
-    paths = {str(path): path for ref in problem_sets(job) for path in problems.files(ref, "test")}
+def inputs(job: StageJob[Config]) -> dict[str, Path]:
+    paths = {str(path): path for ref in problem_sets(job) for path in problems.local_files(ref, "test")}
     for role in ("sft", "grpo"):
         if role in job.config.models:
             paths[str(_model_folder(job, role))] = _model_folder(job, role)
@@ -82,13 +82,13 @@ def outputs(run: Run) -> list[Path]:
     return [run.scores, run.eval]
 
 
-def facts(job: Job[Config]) -> dict[str, str]:
+def facts(job: StageJob[Config]) -> dict[str, str]:
     """The verifiers' fingerprint: a changed verifier makes scores stale, and the attempts are judged again."""
     kinds = {str(problems.find(ref)[0].verifier.get("kind")) for ref in problem_sets(job)}
-    return {"verifiers": attempts.basis(kinds)}
+    return {"verifiers": attempts.verifiers_fingerprint(kinds)}
 
 
-def run(job: Job[Config]) -> Summary:
+def run(job: StageJob[Config]) -> Summary:
     """Sample each model n times per problem, judge with the problems' verifiers, write scores.json.
 
     Raises:
@@ -122,40 +122,40 @@ def _write(run: Run, results: _Results) -> None:
 @dataclass
 class _Results:
     scores: list[Score] = field(default_factory=list)
-    reports: list[report.Report] = field(default_factory=list)
+    reports: list[report.SetReport] = field(default_factory=list)
     sampled: dict[Role, tuple[int, float]] = field(default_factory=dict)
     """Tokens sampled by this call and the seconds they took."""
 
 
-def _measure(job: Job[Config], ref: str, models: Mapping[Role, Model | None], results: _Results) -> None:
+def _measure(job: StageJob[Config], ref: str, models: Mapping[Role, Model | None], results: _Results) -> None:
     """Measure every model on one set; adds to the results."""
     config = job.config
     name = problems.find(ref)[0].name
     loaded, rejected = _problems(config, ref)
     protocol = PROTOCOLS[config.protocol] if config.protocol else None
     sampling = _sampling(job)
-    samples = config.samples or (protocol.samples_on(name) if protocol else SAMPLES)
-    votes = attempts.votes(loaded)
-    measured: list[report.Measured] = []
-    values: list[tuple[str, metrics.Values]] = []
+    samples = config.samples or (protocol.samples_on(name) if protocol else DEFAULT_SAMPLES)
+    votes = attempts.votable(loaded)
+    measured: list[report.ModelReport] = []
+    values: list[tuple[str, metrics.MetricValues]] = []
     for role, model in models.items():
         log = job.run.eval / f"{role}.jsonl"
         if model is None:
-            identity = attempts.latest(log, loaded)
+            identity = attempts.latest_identity(log, loaded)
         else:
             identity = _sample(job, role, _sampling_task(job, role, model, loaded, sampling, samples), name, results)
-        judged = attempts.judged(log, loaded, identity, samples, sampling.max_tokens, job.progress)
-        role_values = metrics.values(judged, votes)
+        judged = attempts.judge_log(log, loaded, identity, samples, sampling.max_tokens, job.progress)
+        role_values = metrics.values_by_problem(judged, votes)
         values.append((role, role_values))
-        scores = metrics.metrics(role_values, judged)
+        scores = metrics.mean_metrics(role_values, judged)
         results.scores.append(
             Score(model=identity.model, role=role, set=loaded[0].set or name, n=samples, metrics=scores)
         )
-        measured.append(report.measured(role, identity, samples, judged, sampling.max_tokens, scores))
+        measured.append(report.report_model(role, identity, samples, judged, sampling.max_tokens, scores))
     results.reports.append(
-        report.Report(
+        report.SetReport(
             set=loaded[0].set or name,
-            commit=problems.commit(ref),
+            commit=problems.hub_commit(ref),
             protocol=config.protocol,
             problems=len(loaded),
             rejected=len(rejected),
@@ -165,7 +165,9 @@ def _measure(job: Job[Config], ref: str, models: Mapping[Role, Model | None], re
     )
 
 
-def stored(job: Job[Config], role: Role) -> Iterator[tuple[report.Report, report.Measured, Attempts, metrics.Values]]:
+def stored(
+    job: StageJob[Config], role: Role
+) -> Iterator[tuple[report.SetReport, report.ModelReport, AttemptsByProblem, metrics.MetricValues]]:
     """A finished eval's record of one model, set by set: the set's report, the model's part of it, and every attempt.
 
     Raises:
@@ -173,19 +175,19 @@ def stored(job: Job[Config], role: Role) -> Iterator[tuple[report.Report, report
     """
     report_rows = orjson.loads((job.run.eval / "report.json").read_bytes())["sets"]
     for ref, row in zip(problem_sets(job), report_rows, strict=True):
-        set_report = report.Report.model_validate(row)
+        set_report = report.SetReport.model_validate(row)
         log = job.run.eval / f"{role}.jsonl"
         measured = next((model for model in set_report.models if model.role == role), None)
         if measured is None:
             raise InputError(f"has no {role}", where=str(log), fix=f"--set eval.models=[{role}]")
         loaded, _ = _problems(job.config, ref)
-        identity = attempts.latest(log, loaded)
+        identity = attempts.latest_identity(log, loaded)
         max_tokens = int(measured.sampling["max_tokens"] or 0)
-        judged = attempts.judged(log, loaded, identity, measured.n, max_tokens, job.progress)
-        yield set_report, measured, judged, metrics.values(judged, attempts.votes(loaded))
+        judged = attempts.judge_log(log, loaded, identity, measured.n, max_tokens, job.progress)
+        yield set_report, measured, judged, metrics.values_by_problem(judged, attempts.votable(loaded))
 
 
-def _problems(config: Config, ref: str) -> tuple[list[Problem], list[problems.Rejected]]:
+def _problems(config: Config, ref: str) -> tuple[list[Problem], list[problems.RejectedProblem]]:
     """The problems of a set, as the protocol shows them, and its rejected rows."""
     loaded, rejected = load_problems(ref, "test", config.limit)
     if config.protocol and not PROTOCOLS[config.protocol].system_prompt:
@@ -193,7 +195,7 @@ def _problems(config: Config, ref: str) -> tuple[list[Problem], list[problems.Re
     return loaded, rejected
 
 
-def _sampling(job: Job[Config]) -> Sampling:
+def _sampling(job: StageJob[Config]) -> Sampling:
     advice = job.teacher.sampling
     if job.config.protocol:
         advice = PROTOCOLS[job.config.protocol].sampling(advice)
@@ -201,20 +203,20 @@ def _sampling(job: Job[Config]) -> Sampling:
 
 
 def _sampling_task(
-    job: Job[Config], role: Role, model: Model, loaded: Sequence[Problem], sampling: Sampling, samples: int
-) -> Wanted:
+    job: StageJob[Config], role: Role, model: Model, loaded: Sequence[Problem], sampling: Sampling, samples: int
+) -> SamplingJob:
     hardware = job.teacher.hardware if role == "teacher" else job.student.hardware
-    return Wanted(
+    return SamplingJob(
         problems=loaded,
         model=model,
         sampling=sampling,
-        rule=Rule(samples=samples),
+        rule=StoppingRule(samples=samples),
         seed=job.config.seed,
-        backend=choose(job.config.backend, model, hardware),
+        backend=choose_backend(job.config.backend, model, hardware),
     )
 
 
-def _sample(job: Job[Config], role: Role, task: Wanted, name: str, results: _Results) -> Identity:
+def _sample(job: StageJob[Config], role: Role, task: SamplingJob, name: str, results: _Results) -> Identity:
     """Sample the attempts that the log lacks; returns the identity by which they are told from others in it."""
     logs = Logs(job.run.eval / f"{role}.jsonl", job.run.eval / f"{role}.failures.jsonl")
     tally = collect(task, logs, job.progress, f"eval {role} on {name}")
@@ -226,11 +228,11 @@ def _sample(job: Job[Config], role: Role, task: Wanted, name: str, results: _Res
     return Identity(model.name, model.revision, template, task.sampling)
 
 
-def _model_folder(job: Job[Config], role: Role) -> Path:
+def _model_folder(job: StageJob[Config], role: Role) -> Path:
     return job.run.student if role == "sft" else job.run.grpo
 
 
-def _model(job: Job[Config], role: Role) -> Model:
+def _model(job: StageJob[Config], role: Role) -> Model:
     if role == "teacher":
         return presets.as_model(job.teacher)
     if role == "base":
@@ -261,12 +263,12 @@ def _check_lighteval(config: Config) -> None:
         )
 
 
-def _lighteval(job: Job[Config], config: Lighteval, models: Mapping[Role, Model | None]) -> list[Score]:
+def _lighteval(job: StageJob[Config], config: Lighteval, models: Mapping[Role, Model | None]) -> list[Score]:
     folder = job.run.eval / "lighteval"
     scores: list[Score] = []
     for role, model in models.items():
         if model is None:
-            scores += lighteval.earlier(role, folder)
+            scores += lighteval.earlier_scores(role, folder)
             continue
         url = str(job.config.backend["endpoints"][0]).rstrip("/").removesuffix("/v1")
         scores += lighteval.measure(config, model, role, url, _sampling(job), folder)

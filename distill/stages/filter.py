@@ -16,17 +16,17 @@ from pydantic import Field
 from distill import plugins
 from distill.errors import InputError, RunError
 from distill.filtering import executors, funnel, training
-from distill.filtering.earlier import usable
-from distill.filtering.judge import Said, Setup, Share, build, fingerprints
+from distill.filtering.earlier import is_usable
+from distill.filtering.judge import CheckedSlice, CheckerSetup, LogSlice, build_filters, fingerprints
 from distill.filtering.ledger import Ledger
-from distill.filtering.problems import Problems
-from distill.filtering.selection import Selection, place, select
+from distill.filtering.problems import ProblemIndex
+from distill.filtering.selection import Selection, order_key, select
 from distill.filters import Context
 from distill.machine import hardware
 from distill.models import presets
 from distill.run import Run, write_json
-from distill.sources.mix import Drawn, Mix, Source
-from distill.stages import Job, Summary, quantiles
+from distill.sources.mix import DrawnSource, Mix, MixSource
+from distill.stages import StageJob, Summary, quantiles
 from distill.store import jsonl
 from distill.types import Message, Record, TrainingRow
 
@@ -43,7 +43,7 @@ class Config(Record):
     limit: int | None = Field(None, ge=1)
     select: Selection = Selection()
     """Which of the accepted traces to train on."""
-    mix: dict[str, Source] = {}
+    mix: dict[str, MixSource] = {}
     """General data beside the reasoning, by name: each a share of the final set."""
     unfiltered: bool = False
     """Train on as many traces as would be chosen, but drawn at random from all, for comparison."""
@@ -64,11 +64,11 @@ class Config(Record):
         }
 
 
-def sources(job: Job[Config]) -> list[Run]:
+def sources(job: StageJob[Config]) -> list[Run]:
     return [Run(Path(folder)) for folder in job.config.traces] or [job.run]
 
 
-def inputs(job: Job[Config]) -> dict[str, Path]:
+def inputs(job: StageJob[Config]) -> dict[str, Path]:
     return {str(path): path for run in sources(job) for path in (run.problems, run.traces, run.rates)}
 
 
@@ -76,12 +76,12 @@ def outputs(run: Run) -> list[Path]:
     return [run.verdicts, run.sft]
 
 
-def facts(job: Job[Config]) -> dict[str, str]:
+def facts(job: StageJob[Config]) -> dict[str, str]:
     """Fingerprints of code and files on which outcomes depend besides settings and inputs, as a user's own filter."""
     return fingerprints(job.config.active(), _context(job))
 
 
-def _context(job: Job[Config]) -> Context:
+def _context(job: StageJob[Config]) -> Context:
     return Context(
         student=job.student.model,
         revision=job.student.revision,
@@ -92,7 +92,7 @@ def _context(job: Job[Config]) -> Context:
     )
 
 
-def run(job: Job[Config]) -> Summary:
+def run(job: StageJob[Config]) -> Summary:
     """Judge all traces, write verdicts.jsonl, funnel.json and sft/train.parquet.
 
     An earlier run's outcome still holds where trace, problem and check have not changed.
@@ -104,21 +104,21 @@ def run(job: Job[Config]) -> Summary:
     summary = _filter(job, job.run)
     if not summary["kept"]:
         raise RunError(
-            f"no trace of {summary['traces']:,} was accepted; most often: {funnel.worst(summary)}",
+            f"no trace of {summary['traces']:,} was accepted; most often: {funnel.commonest_reject(summary)}",
             where=str(job.run.funnel),
             fix="read some with `distill show`, then loosen that check or mend the teacher's prompt",
         )
     return summary
 
 
-def preview(job: Job[Config]) -> Summary:
+def preview(job: StageJob[Config]) -> Summary:
     """The summary that `run` would return, without changing anything."""
     scratch = job.run.folder if job.run.folder.is_dir() else None  # Ray's machines share that folder, not /tmp
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".preview") as folder:
         return _filter(job, Run(Path(folder)))
 
 
-def _filter(job: Job[Config], output_run: Run) -> Summary:
+def _filter(job: StageJob[Config], output_run: Run) -> Summary:
     config = job.config
     checks = config.active()
     _check(checks, sources(job))
@@ -126,15 +126,15 @@ def _filter(job: Job[Config], output_run: Run) -> Summary:
     check_fingerprints = fingerprints(checks, context)
     interrupted = output_run.ledger.with_suffix(".interrupted")
     ledger_path = output_run.ledger.with_suffix(".partial")
-    if usable(ledger_path):
+    if is_usable(ledger_path):
         os.replace(ledger_path, interrupted)
     earlier = [run.ledger for run in (job.run, *sources(job))] + [interrupted]
     index = output_run.ledger.with_suffix(".problems")
-    Problems.write(index, sources(job))
-    setup = Setup(checks, context, index, tuple(path for path in earlier if usable(path)), check_fingerprints)
-    with Ledger(ledger_path, check_fingerprints) as ledger, contextlib.closing(Problems(index)) as problems:
+    ProblemIndex.write(index, sources(job))
+    setup = CheckerSetup(checks, context, index, tuple(path for path in earlier if is_usable(path)), check_fingerprints)
+    with Ledger(ledger_path, check_fingerprints) as ledger, contextlib.closing(ProblemIndex(index)) as problems:
         orphans, reused = _judge(job, setup, ledger)
-        for name, check in build(checks, context).items():
+        for name, check in build_filters(checks, context).items():
             if hasattr(check, "settle"):
                 ledger.settle(name, check.settle(ledger.candidates(name, problems)))
         ledger.keep(select(ledger, problems, config.select, config.seed, config.unfiltered))
@@ -172,11 +172,11 @@ def _check(checks: Mapping[str, dict[str, Any]], runs: list[Run]) -> None:
             )
 
 
-def _judge(job: Job[Config], setup: Setup, ledger: Ledger) -> tuple[int, int]:
+def _judge(job: StageJob[Config], setup: CheckerSetup, ledger: Ledger) -> tuple[int, int]:
     """Fill the ledger; returns how many traces lack their problem and of how many every outcome was known."""
     config = job.config
     shares = [
-        Share(number, chunk) for number, run in enumerate(sources(job)) for chunk in jsonl.chunks(run.traces, CHUNK)
+        LogSlice(number, chunk) for number, run in enumerate(sources(job)) for chunk in jsonl.chunks(run.traces, CHUNK)
     ]
     size = sum(share.chunk.end - share.chunk.start for share in shares)
     job.progress.start("filter", math.ceil(size / 2**20), unit="MB")
@@ -184,11 +184,11 @@ def _judge(job: Job[Config], setup: Setup, ledger: Ledger) -> tuple[int, int]:
     reused = 0
     read = 0
     for judged in _judged_shares(config, setup, shares):
-        ledger.add(judged.rows, judged.share.source, config.limit)
+        ledger.add(judged.rows, judged.log_slice.source, config.limit)
         orphans += judged.orphans
         reused += judged.reused
         read_before = read
-        read += judged.share.chunk.end - judged.share.chunk.start
+        read += judged.log_slice.chunk.end - judged.log_slice.chunk.start
         job.progress.advance(math.ceil(read / 2**20) - math.ceil(read_before / 2**20), f"{ledger.count:,} traces")
         if ledger.count == config.limit:
             break
@@ -197,13 +197,13 @@ def _judge(job: Job[Config], setup: Setup, ledger: Ledger) -> tuple[int, int]:
     return orphans, reused
 
 
-def _judged_shares(config: Config, setup: Setup, shares: list[Share]) -> Iterator[Said]:
+def _judged_shares(config: Config, setup: CheckerSetup, shares: list[LogSlice]) -> Iterator[CheckedSlice]:
     if config.on == "ray":
         return executors.ray(setup, shares)
     processes = min(config.processes or len(hardware.processors()), len(shares))
     if processes > 1:
         return executors.pool(setup, shares, processes)
-    return executors.here(setup, shares)
+    return executors.in_process(setup, shares)
 
 
 def _verdicts(ledger: Ledger, outcome_counts: funnel.Funnel, unfiltered: bool) -> Iterator[dict[str, Any]]:
@@ -219,25 +219,25 @@ def _verdicts(ledger: Ledger, outcome_counts: funnel.Funnel, unfiltered: bool) -
                 "score": score,
                 "detail": detail,
             }
-        yield funnel.last_word(entry, unfiltered).model_dump()
+        yield funnel.final_decision(entry, unfiltered).model_dump()
 
 
 def _write_set(
-    job: Job[Config], output_run: Run, ledger: Ledger, kept_rows: Iterator[training.Placed], context: Context
-) -> tuple[Sequence[int], list[Drawn]]:
+    job: StageJob[Config], output_run: Run, ledger: Ledger, kept_rows: Iterator[training.OrderedRow], context: Context
+) -> tuple[Sequence[int], list[DrawnSource]]:
     """Write the set; returns the tokens of the kept traces and a report on each source of general data."""
     config = job.config
     tokens = array("q")
     mixes = []
 
-    def rows() -> Iterator[training.Placed]:
+    def rows() -> Iterator[training.OrderedRow]:
         for placed_row in kept_rows:
             tokens.append(placed_row[1].tokens)
             yield placed_row
         if config.mix:  # shares are of the whole, so the size of the rest must be known
             mix = _mix(job, tokens, context)
             mixes.append(mix)
-            yield from ((place(config.seed, row["trace_id"]), TrainingRow.model_validate(row)) for row in mix)
+            yield from ((order_key(config.seed, row["trace_id"]), TrainingRow.model_validate(row)) for row in mix)
 
     path = output_run.sft / "train.parquet"
     if ledger.kept_bytes():
@@ -248,13 +248,13 @@ def _write_set(
     return tokens, mix_reports
 
 
-def _mix(job: Job[Config], tokens: Sequence[int], context: Context) -> Mix:
+def _mix(job: StageJob[Config], tokens: Sequence[int], context: Context) -> Mix:
     thinks = bool(context.tokenizer.prompt((Message(role="user", content="?"),), job.student.think).prefill)
     return Mix(
         job.config.mix,
         len(tokens),
         sum(tokens),
-        count=context.tokenizer.count,
+        count_tokens=context.tokenizer.count,
         tags=job.student.think,
         thinks=thinks,
         seed=job.config.seed,

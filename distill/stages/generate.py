@@ -14,12 +14,12 @@ from distill.models import presets
 from distill.models.presets import Teacher
 from distill.problems import sets
 from distill.run import Run
-from distill.sampling import Logs, Rule, Tally, Wanted, choose, collect
+from distill.sampling import Logs, SamplingJob, StoppingRule, Tally, choose_backend, collect
 from distill.sampling import forecast as forecasts
 from distill.sampling.forecast import Forecast, Pilot
 from distill.sampling.price import Price
 from distill.sampling.speed import Stopwatch
-from distill.stages import Job, SamplingChoice, Summary, load_problems
+from distill.stages import SamplingChoice, StageJob, Summary, load_problems
 from distill.store import jsonl
 from distill.types import Record
 
@@ -60,8 +60,8 @@ class Config(Record):
         self.rule()
         return self
 
-    def rule(self) -> Rule:
-        return Rule(samples=self.samples, stop_at=self.stop_at, give_up=self.give_up)
+    def rule(self) -> StoppingRule:
+        return StoppingRule(samples=self.samples, stop_at=self.stop_at, give_up=self.give_up)
 
 
 def problem_set(config: Config, teacher: Teacher) -> str:
@@ -71,15 +71,15 @@ def problem_set(config: Config, teacher: Teacher) -> str:
     return ref
 
 
-def inputs(job: Job[Config]) -> dict[str, Path]:
-    return {str(path): path for path in sets.files(problem_set(job.config, job.teacher), "train")}
+def inputs(job: StageJob[Config]) -> dict[str, Path]:
+    return {str(path): path for path in sets.local_files(problem_set(job.config, job.teacher), "train")}
 
 
 def outputs(run: Run) -> list[Path]:
     return [run.problems, run.traces]
 
 
-def run(job: Job[Config]) -> Summary:
+def run(job: StageJob[Config]) -> Summary:
     """Sample what is missing from the run's log.
 
     Raises:
@@ -99,7 +99,7 @@ def run(job: Job[Config]) -> Summary:
     }
 
 
-def forecast(job: Job[Config], count: int) -> Forecast:
+def forecast(job: StageJob[Config], count: int) -> Forecast:
     """Sample `count` of the problems and say what all of them will take; kept in run.json.
 
     The traces stay in the log, where a run finds them. A pilot that was there already is not sampled again; its speed
@@ -111,13 +111,13 @@ def forecast(job: Job[Config], count: int) -> Forecast:
         Stopped: as `run`.
     """
     task, logs, _ = _prepared(job)
-    pilot_problems = forecasts.draw(task.problems, count)
+    pilot_problems = forecasts.draw_pilot(task.problems, count)
     watch = Stopwatch()
-    tally = collect(replace(task, problems=pilot_problems, replied=watch.note), logs, job.progress, "forecast")
-    sampled = forecasts.read(logs, pilot_problems)
-    if len(sampled.spent) < 2:
-        raise RunError(f"only {len(sampled.spent)} problem of the pilot was sampled", where=str(logs.failures))
-    speed = watch.steady()
+    tally = collect(replace(task, problems=pilot_problems, on_reply=watch.note), logs, job.progress, "forecast")
+    sampled = forecasts.read_pilot(logs, pilot_problems)
+    if len(sampled.problems) < 2:
+        raise RunError(f"only {len(sampled.problems)} problem of the pilot was sampled", where=str(logs.failures))
+    speed = watch.steady_rate()
     engines = tally.engines
     if speed is None and (stored := job.run.state().get("forecast")):
         last = Forecast.model_validate(stored)
@@ -135,34 +135,36 @@ def forecast(job: Job[Config], count: int) -> Forecast:
     return expected
 
 
-def _notes(task: Wanted, watch: Stopwatch, pilot: Pilot) -> list[str]:
+def _notes(task: SamplingJob, watch: Stopwatch, pilot: Pilot) -> list[str]:
     """Notes on what the forecast's figures leave out."""
     notes = []
-    cut = sum(spent.cut for spent in pilot.spent)
+    cut = sum(spent.cut for spent in pilot.problems)
     if cut:
-        cut_share = cut / sum(spent.traces for spent in pilot.spent)
+        cut_share = cut / sum(spent.traces for spent in pilot.problems)
         notes.append(
-            f"{cut_share:.1%} of the pilot's traces were cut at {task.ends[-1]:,} tokens: how long they would have "
+            f"{cut_share:.1%} of the pilot's traces were cut at {task.token_budgets[-1]:,} tokens: how long they would have "
             "been is not known, and a larger budget takes more than this"
         )
     concurrency = getattr(plugins.configure("backends", task.backend, where="generate.backend"), "concurrency", 0)
-    concurrency = min(concurrency, (len(task.problems) - len(pilot.spent)) * task.rule.samples)
-    if 0 < 2 * watch.most < concurrency:
+    concurrency = min(concurrency, (len(task.problems) - len(pilot.problems)) * task.rule.samples)
+    if 0 < 2 * watch.most_in_flight < concurrency:
         notes.append(
-            f"the pilot had at most {watch.most:,} requests in flight, the whole may have {concurrency:,}: it should "
+            f"the pilot had at most {watch.most_in_flight:,} requests in flight, the whole may have {concurrency:,}: it should "
             "be faster than this; a larger pilot tells"
         )
     return notes
 
 
-def _prepared(job: Job[Config]) -> tuple[Wanted, Logs, list[sets.Rejected]]:
+def _prepared(job: StageJob[Config]) -> tuple[SamplingJob, Logs, list[sets.RejectedProblem]]:
     """The task, its logs, and the rows that are no problem; writes the problems down."""
     config = job.config
     run_folder = job.run
     model = presets.as_model(job.teacher)
-    backend = choose(config.backend, model, job.teacher.hardware)  # first: without an engine nothing else matters
+    backend = choose_backend(
+        config.backend, model, job.teacher.hardware
+    )  # first: without an engine nothing else matters
     loaded, rejected = load_problems(problem_set(config, job.teacher), "train", config.limit)
-    task = Wanted(
+    task = SamplingJob(
         problems=loaded,
         model=model,
         sampling=config.sampling.over(job.teacher.sampling),
@@ -172,10 +174,10 @@ def _prepared(job: Job[Config]) -> tuple[Wanted, Logs, list[sets.Rejected]]:
         backend=backend,
         graded=True,
         retry_failed=config.retry_failed,
-        probed=config.preflight,
+        preflight=config.preflight,
         system_prompt=job.teacher.system_prompt,
         price=_price(config),
-        report=lambda row: run_folder.add_metrics([row]),
+        on_metrics=lambda row: run_folder.add_metrics([row]),
     )
     _same_source(run_folder, task)
     jsonl.write(run_folder.problems, loaded)
@@ -201,21 +203,21 @@ def _summary(tally: Tally) -> Summary:
     return {
         "solved": tally.solved,
         "given_up": tally.given_up,
-        "traces": tally.found + tally.sampled - tally.continued,
+        "traces": tally.logged_traces + tally.replies - tally.continued,
         "accepted": tally.accepted,
-        "sampled_now": tally.sampled,
+        "sampled_now": tally.replies,
         "continued": tally.continued,
         "cancelled": tally.cancelled,
-        "failed": tally.failed,
+        "failed": tally.refused,
         "tokens": tally.tokens,
-        "tokens_per_accepted": round(tally.per_accepted, 1),
-        "tokens_per_second": round(tally.rate, 1) if tally.seconds else None,
-        "shares": {fate: round(fraction, 4) for fate, fraction in tally.shares().items()},
+        "tokens_per_accepted": round(tally.tokens_per_accepted, 1),
+        "tokens_per_second": round(tally.tokens_per_second, 1) if tally.seconds else None,
+        "shares": {fate: round(fraction, 4) for fate, fraction in tally.fate_shares().items()},
         "engine": tally.engine,
     }
 
 
-def _same_source(run_folder: Run, task: Wanted) -> None:
+def _same_source(run_folder: Run, task: SamplingJob) -> None:
     """Refuse to mix traces of two teachers or samplings in one log; remembers the first in run.json.
 
     The rule and the token budgets may change: a later run samples, or continues, what is missing.

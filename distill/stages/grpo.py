@@ -17,12 +17,12 @@ from distill.models.presets import Student
 from distill.problems import sets
 from distill.run import Run, stamp
 from distill.sampling.engine import SMALL
-from distill.stages import Job, Summary, load_problems
+from distill.stages import StageJob, Summary, load_problems
 from distill.store import jsonl
 from distill.training import callbacks, launch, saving
 from distill.training.grpo import config as grpo_config
 from distill.training.grpo import prepare, prompts
-from distill.training.grpo.trainer import Job as Training
+from distill.training.grpo.trainer import GrpoJob as Training
 from distill.types import Problem
 
 WORKER = "distill.training.grpo.worker"
@@ -38,11 +38,11 @@ class Config(grpo_config.Config):
     """`student`: the one that sft made; `base`: the untrained one (R1-Zero)."""
 
 
-def inputs(job: Job[Config]) -> dict[str, Path]:
+def inputs(job: StageJob[Config]) -> dict[str, Path]:
     source = _source(job)
     paths = [source.problems, source.rates]
     if job.config.problems:
-        paths = [*sets.files(job.config.problems, "train")]
+        paths = [*sets.local_files(job.config.problems, "train")]
     model = Path(_starting_student(job).model)
     if model.is_dir() or job.config.start == "student":
         paths.append(model)
@@ -53,14 +53,14 @@ def outputs(run: Run) -> list[Path]:
     return [run.grpo]
 
 
-def facts(job: Job[Config]) -> dict[str, str]:
+def facts(job: StageJob[Config]) -> dict[str, str]:
     """Hashes of the user's own reward files, on which the trained model depends."""
     kinds = [rewards.kind_of(name, options) for name, options in job.config.rewards.items()]
     stamps = {kind: stamp(Path(kind)) for kind in kinds if kind.endswith(".py")}
     return {kind: file_stamp["hash"] for kind, file_stamp in stamps.items() if file_stamp}
 
 
-def run(job: Job[Config]) -> Summary:
+def run(job: StageJob[Config]) -> Summary:
     """Choose prompts, try the rewards, train, and save `grpo/` as sft saves `student/`.
 
     Raises:
@@ -75,7 +75,7 @@ def run(job: Job[Config]) -> Summary:
         )
     began = time.monotonic()
     training, chosen, reward_trials = _prepared(job)
-    if callbacks.last_whole(training.checkpoint_folder) is None:
+    if callbacks.newest_checkpoint(training.checkpoint_folder) is None:
         Path(training.samples).unlink(missing_ok=True)  # of an earlier training
     outcome = launch.run(training, lambda _: _train_here(training), WORKER, job.progress, "grpo")
     if training.setup.method != "full" and training.lora.merge:
@@ -94,7 +94,7 @@ def run(job: Job[Config]) -> Summary:
     }
 
 
-def preview(job: Job[Config]) -> Summary:
+def preview(job: StageJob[Config]) -> Summary:
     """Everything up to the first step: prompts, trial scores of the rewards, the setup, the exact launch command.
 
     Nothing is written.
@@ -109,11 +109,11 @@ def _train_here(training: Training) -> None:
     trainer.train(training)
 
 
-def _source(job: Job[Config]) -> Run:
+def _source(job: StageJob[Config]) -> Run:
     return Run(Path(job.config.data)) if job.config.data else job.run
 
 
-def _problems(job: Job[Config]) -> list[Problem]:
+def _problems(job: StageJob[Config]) -> list[Problem]:
     config = job.config
     if config.problems:
         return load_problems(config.problems, "train", config.limit)[0]
@@ -127,7 +127,7 @@ def _problems(job: Job[Config]) -> list[Problem]:
     return [Problem.model_validate(row) for _, row in jsonl.rows(path)][: config.limit]
 
 
-def _starting_student(job: Job[Config]) -> Student:
+def _starting_student(job: StageJob[Config]) -> Student:
     """The student that the training starts from."""
     if job.config.start == "base":
         return job.student
@@ -136,7 +136,7 @@ def _starting_student(job: Job[Config]) -> Student:
     )
 
 
-def _prepared(job: Job[Config], *, keep: bool = True) -> prepare.Prepared:
+def _prepared(job: StageJob[Config], *, keep: bool = True) -> prepare.PreparedGrpo:
     config = job.config
     if config.start == "student" and not (job.run.student / "config.json").is_file():
         raise InputError(
@@ -144,5 +144,5 @@ def _prepared(job: Job[Config], *, keep: bool = True) -> prepare.Prepared:
             where=str(job.run.student),
             fix="run `distill sft` first, or --set grpo.start=base to learn from rewards alone",
         )
-    rates = prompts.rates_of(_source(job))
+    rates = prompts.pass_rates_of(_source(job))
     return prepare.prepare(job.run, _starting_student(job), config, _problems(job), rates, keep=keep)

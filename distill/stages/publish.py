@@ -17,8 +17,8 @@ from distill.models import presets
 from distill.problems import sets
 from distill.publishing import dataset_card, facts, folder, hub, licences, loading, model_card, place, results, sections
 from distill.publishing.facts import Facts
-from distill.publishing.folder import MANIFEST, Table
-from distill.publishing.licences import Finding
+from distill.publishing.folder import MANIFEST, FileTable
+from distill.publishing.licences import LicenceFinding
 from distill.run import Run
 from distill.types import Record, content_id
 
@@ -56,19 +56,19 @@ class Config(Record):
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Publication:
     """A folder that is ready to be published."""
 
     folder: Path
-    table: Table
+    table: FileTable
     provenance: str
     facts: Facts
-    findings: list[Finding]
-    stopping: list[Finding]
+    findings: list[LicenceFinding]
+    stopping: list[LicenceFinding]
     """The findings that stop publishing."""
 
 
-def prepare(run: Run, config: Config) -> Prepared:
+def prepare(run: Run, config: Config) -> Publication:
     """Write the exact folder that would be published to DIR/publish; nothing leaves this machine.
 
     Raises:
@@ -77,20 +77,20 @@ def prepare(run: Run, config: Config) -> Prepared:
     _check_name(config, run)
     run_facts = facts.gather(run)
     publish_folder = run.folder / "publish"
-    files = _rows(run_facts) if config.dataset else folder.checkpoint(_checkpoint(run_facts, config))
+    files = _rows(run_facts) if config.dataset else folder.checkpoint_files(_checkpoint(run_facts, config))
     findings = findings_of(run_facts, config)
-    parts = run_facts.parts()
+    parts = run_facts.part_hashes()
     if not config.dataset:
-        table = {name: folder.describe(path).sha256 for name, path in files.items()}
+        table = {name: folder.describe_file(path).sha256 for name, path in files.items()}
         parts["checkpoint"] = content_id(table)
     texts = _texts(run_facts, findings, config, parts, files)
     published_table = folder.write(publish_folder, files, texts)
     provenance = _provenance(parts)
     manifest = publish_folder / MANIFEST
     manifest.write_text(folder.manifest(provenance, parts, published_table), encoding="utf-8")
-    published_table[MANIFEST] = folder.describe(manifest)
-    stopping = licences.stopping(findings, config.accept, public=config.public)
-    return Prepared(publish_folder, published_table, provenance, run_facts, findings, stopping)
+    published_table[MANIFEST] = folder.describe_file(manifest)
+    stopping = licences.findings_that_stop(findings, config.accept, public=config.public)
+    return Publication(publish_folder, published_table, provenance, run_facts, findings, stopping)
 
 
 def run(run: Run, config: Config, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -111,18 +111,18 @@ def run(run: Run, config: Config, progress: Callable[[str], None]) -> dict[str, 
         if not config.load:
             return
         progress("loading it")
-        rows_path = ready.facts.data.sft / "train.parquet"
+        rows_path = ready.facts.data_run.sft / "train.parquet"
         if config.dataset:
-            verified.append(loading.dataset(read_back, ready.facts.rows.count))
+            verified.append(loading.load_dataset(read_back, ready.facts.rows.count))
         else:
-            verified.append(loading.model(read_back, rows_path))
+            verified.append(loading.load_model(read_back, rows_path))
 
     if config.folder:
         target = config.folder.expanduser().resolve()
         published = place.publish(ready.folder, ready.table, target, verify, replace=config.replace)
     else:
         kind: hub.Kind = "dataset" if config.dataset else "model"
-        repository = hub.Target(config.to, kind, public=config.public, replace=config.replace)
+        repository = hub.HubRepository(config.to, kind, public=config.public, replace=config.replace)
         published = repository.publish(ready.folder, ready.table, ready.provenance, verify, progress)
     return {
         **published,
@@ -132,7 +132,7 @@ def run(run: Run, config: Config, progress: Callable[[str], None]) -> dict[str, 
     }
 
 
-def _refuse_stopped(ready: Prepared) -> None:
+def _refuse_stopped(ready: Publication) -> None:
     """Refuse to publish while a finding stands against it.
 
     Raises:
@@ -145,22 +145,22 @@ def _refuse_stopped(ready: Prepared) -> None:
     if len(ready.stopping) > 1:
         further = f" (and {len(ready.stopping) - 1} more: --dry-run lists them)"
     where = f"{first.part} {first.source}, licence {first.licence}"
-    raise InputError(f"{first.what}{further}", where=where, fix=first.fix)
+    raise InputError(f"{first.message}{further}", where=where, fix=first.fix)
 
 
-def findings_of(run_facts: Facts, config: Config) -> list[Finding]:
+def findings_of(run_facts: Facts, config: Config) -> list[LicenceFinding]:
     """The findings of the licences of this run that bear on publishing it."""
-    teachers = {preset.shown: preset.licence for preset in run_facts.teachers}
-    base = None if config.dataset else (run_facts.base.shown, run_facts.base.licence)
+    teachers = {preset.display_name: preset.licence for preset in run_facts.teachers}
+    base = None if config.dataset else (run_facts.base.display_name, run_facts.base.licence)
     kind = "dataset" if config.dataset else "model"
-    findings = licences.check(teachers, base, run_facts.rows.licences, config.name, kind=kind)  # type: ignore[arg-type]
+    findings = licences.check_licences(teachers, base, run_facts.rows.licences, config.name, kind=kind)  # type: ignore[arg-type]
     if config.dataset:
-        known_sets = [name for name in run_facts.rows.sets if name in sets.known()]
+        known_sets = [name for name in run_facts.rows.sets if name in sets.shipped_sets()]
         findings += [_private(name) for name in known_sets if sets.find(name)[0].private]
     return findings
 
 
-def before_sampling(teacher: str, student: str, rows: tuple[str | None, ...] = ()) -> list[Finding]:
+def before_sampling(teacher: str, student: str, rows: tuple[str | None, ...] = ()) -> list[LicenceFinding]:
     """Findings that will stand against publishing a student of this teacher, known before teacher time is spent.
 
     The published name is not known yet, so what it must contain is a condition like the others.
@@ -168,17 +168,17 @@ def before_sampling(teacher: str, student: str, rows: tuple[str | None, ...] = (
     teacher_preset = presets.teacher(teacher)
     base_preset = presets.student(student)
     teachers = {teacher_preset.model: teacher_preset.licence}
-    findings = licences.check(teachers, (base_preset.model, base_preset.licence), rows, "")
+    findings = licences.check_licences(teachers, (base_preset.model, base_preset.licence), rows, "")
     return [finding for finding in findings if finding.level != "note"]
 
 
-def _private(name: str) -> Finding:
-    return Finding(
+def _private(name: str) -> LicenceFinding:
+    return LicenceFinding(
         level="forbid",
         part="data",
         source=name,
         licence="private",
-        what="its questions must not be shown",
+        message="its questions must not be shown",
         fix="leave it out with `distill filter`, and publish what is left",
     )
 
@@ -213,14 +213,18 @@ def _checkpoint(run_facts: Facts, config: Config) -> Path:
 
 
 def _rows(run_facts: Facts) -> dict[str, Path]:
-    path = run_facts.data.sft / "train.parquet"
+    path = run_facts.data_run.sft / "train.parquet"
     if not run_facts.rows.count:
         raise InputError("there is no trace set", where=str(path), fix="run `distill filter` first")
     return {dataset_card.FILE: path}
 
 
 def _texts(
-    run_facts: Facts, findings: list[Finding], config: Config, parts: dict[str, str | None], files: dict[str, Path]
+    run_facts: Facts,
+    findings: list[LicenceFinding],
+    config: Config,
+    parts: dict[str, str | None],
+    files: dict[str, Path],
 ) -> dict[str, str]:
     """Texts of the files that are written for the publication; the card's own hash goes into `parts`."""
     where = f"./{config.name}" if config.folder else config.to
@@ -250,8 +254,12 @@ def _provenance(parts: dict[str, str | None]) -> str:
     return content_id("publication", sorted(parts.items()))
 
 
-def _licences(run_facts: Facts, findings: list[Finding], config: Config) -> str:
-    lines = ["# Licences", *licences.notices(findings), sections.terms(run_facts, findings, base=not config.dataset)]
+def _licences(run_facts: Facts, findings: list[LicenceFinding], config: Config) -> str:
+    lines = [
+        "# Licences",
+        *licences.notices(findings),
+        sections.licence_terms(run_facts, findings, base=not config.dataset),
+    ]
     return "\n\n".join(lines) + "\n"
 
 
@@ -260,5 +268,5 @@ def _adapter_base(run_facts: Facts, path: Path) -> str | None:
     adapter_config = orjson.loads(path.read_bytes())
     if not Path(str(adapter_config.get("base_model_name_or_path", ""))).is_absolute():
         return None
-    adapter_config["base_model_name_or_path"] = run_facts.base.shown
+    adapter_config["base_model_name_or_path"] = run_facts.base.display_name
     return orjson.dumps(adapter_config, option=orjson.OPT_INDENT_2).decode() + "\n"

@@ -10,7 +10,7 @@ from pydantic import Field
 from distill.errors import InputError
 from distill.progress import Progress
 from distill.reporting import page
-from distill.reporting.browser.trace_browser import browser, labels
+from distill.reporting.browser.trace_browser import pack_browser, run_labels
 from distill.reporting.gather import gather
 from distill.run import Run
 from distill.stages import Summary
@@ -35,9 +35,9 @@ def run(runs: Sequence[Run], config: Config, progress: Progress) -> Summary:
     page_path = config.out or (runs[0].report if len(runs) == 1 else Path("report.html"))
     if page_path.is_dir():
         raise InputError("is a folder", where=str(page_path), fix="name a file with --out, as report.html")
-    names = labels(runs)
+    names = run_labels(runs)
     gathered = [gather(run_folder, name, progress) for run_folder, name in zip(runs, names, strict=True)]
-    traces = browser(runs, config.traces, progress) if config.traces else None
+    traces = pack_browser(runs, config.traces, progress) if config.traces else None
     sections = page.sections(gathered, linked=traces is not None)
     size = page.write(page_path, gathered, sections, traces)
     left_out = [reason for section in sections for reason in section.left_out]

@@ -13,9 +13,9 @@ from distill.machine import hardware
 from distill.models import presets
 from distill.run import Run
 from distill.sampling.engine import SMALL
-from distill.stages import Job, Summary
+from distill.stages import StageJob, Summary
 from distill.training import launch, saving
-from distill.training.job import Job as Training
+from distill.training.job import TrainingJob as Training
 from distill.training.sft import config, prepare
 
 LOG = logging.getLogger("distill")
@@ -29,7 +29,7 @@ class Config(config.Config):
     """Traces on which the finished student must show that it stops."""
 
 
-def inputs(job: Job[Config]) -> dict[str, Path]:
+def inputs(job: StageJob[Config]) -> dict[str, Path]:
     set_path = _set_path(job)
     paths = {str(set_path): set_path}
     if Path(job.student.model).is_dir():
@@ -41,7 +41,7 @@ def outputs(run: Run) -> list[Path]:
     return [run.student]
 
 
-def run(job: Job[Config]) -> Summary:
+def run(job: StageJob[Config]) -> Summary:
     """Check, train and save `student/` with tokenizer, chat template and generation config, so that vLLM serves it.
 
     Raises:
@@ -78,12 +78,12 @@ def run(job: Job[Config]) -> Summary:
     }
 
 
-def follow(job: Job[Config]) -> None:
+def follow(job: StageJob[Config]) -> None:
     """Run a further node's processes of the job that the first node prepares and finishes."""
     launch.follow(job.run.folder / "training", WORKER)
 
 
-def preview(job: Job[Config]) -> Summary:
+def preview(job: StageJob[Config]) -> Summary:
     """Everything up to the first step: the audit's example, the lengths, the setup, the exact launch command.
 
     Nothing is written.
@@ -92,12 +92,12 @@ def preview(job: Job[Config]) -> Summary:
     return {"job": training, "audit": audit, "built": rows_built, "command": launch.command(training, WORKER)}
 
 
-def _set_path(job: Job[Config]) -> Path:
+def _set_path(job: StageJob[Config]) -> Path:
     run = Run(Path(job.config.data)) if job.config.data else job.run
     return run.sft / "train.parquet"
 
 
-def _prepared(job: Job[Config], *, keep: bool = True) -> prepare.Prepared:
+def _prepared(job: StageJob[Config], *, keep: bool = True) -> prepare.PreparedSft:
     if not _set_path(job).is_file():
         raise InputError(
             "there is no set to train on",
@@ -113,12 +113,12 @@ def _train_here(training: Training) -> None:
     trainer.train(training)
 
 
-def _stopping(job: Job[Config], training: Training) -> saving.Stops | None:
+def _stopping(job: StageJob[Config], training: Training) -> saving.StopCheck | None:
     standalone = training.setup.method == "full" or training.lora.merge
     if not job.config.stop_check or not standalone:
         return None
-    prompts, max_tokens = prepare.starts(training, _set_path(job), job.student, job.config.stop_check)
-    stops = saving.stops(training.trained, prompts, max_tokens)
+    prompts, max_tokens = prepare.stop_check_beginnings(training, _set_path(job), job.student, job.config.stop_check)
+    stops = saving.check_stops(training.trained, prompts, max_tokens)
     if stops.ended < stops.asked:
         LOG.warning(
             "sft: %d of %d replies did not end: train longer or on more traces; `distill eval` tells the cut rate",

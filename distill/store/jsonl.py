@@ -130,7 +130,7 @@ class Head(NamedTuple):
     """The facts of a trace that are known without reading it."""
 
     path: str
-    at: int
+    offset: int
     id: str
     problem_id: str
     sample: int

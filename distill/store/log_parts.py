@@ -172,7 +172,7 @@ def lines(log: Path, start: int = 0, end: int = sys.maxsize) -> Iterator[tuple[i
 
 
 def _unpacked(index: Index, base: int, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    for frame in range(index.find(max(0, start - base)), len(index.starts) - 1):
+    for frame in range(index.frame_at(max(0, start - base)), len(index.starts) - 1):
         frame_start = base + index.starts[frame]
         if frame_start >= end:
             return

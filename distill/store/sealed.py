@@ -64,7 +64,7 @@ class Index:
     def text(self, frame: int) -> bytes:
         return _text(self.file, self.identity, self.offsets[frame], self.offsets[frame + 1])
 
-    def find(self, offset: int) -> int:
+    def frame_at(self, offset: int) -> int:
         """The number of the frame that holds a byte of the text."""
         return bisect.bisect_right(self.starts, offset) - 1
 

@@ -10,18 +10,18 @@ import orjson
 from distill import pipeline
 from distill.errors import writing
 from distill.evaluation import arms
-from distill.evaluation.arms import Measured, Table
+from distill.evaluation.arms import ArmRun, ArmTable
 from distill.progress import Progress
 from distill.recipe import Recipe
 from distill.run import write_json
 from distill.stages import evaluate
 from distill.store.lock import WriterLock
 from distill.study import plan, scheduler
-from distill.study.plan import One
+from distill.study.plan import StudyRun
 from distill.types import Record, content_id
 
 
-class Result(Record):
+class StudyResult(Record):
     """What study.json holds."""
 
     study: str
@@ -31,10 +31,10 @@ class Result(Record):
     """Runs that could not be done, and why; their arms are in no table."""
     about: dict[str, str]
     """What each figure of the tables means, by name."""
-    tables: tuple[Table, ...]
+    tables: tuple[ArmTable, ...]
 
 
-def run(recipe: Recipe, folder: Path, progress: Progress) -> Result:
+def run(recipe: Recipe, folder: Path, progress: Progress) -> StudyResult:
     """Do what is not done yet, then write study.json: of the arms of which every run is done.
 
     Raises:
@@ -46,17 +46,17 @@ def run(recipe: Recipe, folder: Path, progress: Progress) -> Result:
         folder.mkdir(parents=True, exist_ok=True)
     lock = WriterLock(folder / "study.json")
     try:
-        failed = scheduler.do_all(arm_runs, plan.of(recipe).at_once, progress)
+        failed = scheduler.run_all(arm_runs, plan.study_of(recipe).at_once, progress)
         return _result(recipe, arm_runs, failed, folder, progress)
     finally:
         lock.release()
 
 
 def _result(
-    recipe: Recipe, arm_runs: Sequence[One], failed: Mapping[str, str], folder: Path, progress: Progress
-) -> Result:
+    recipe: Recipe, arm_runs: Sequence[StudyRun], failed: Mapping[str, str], folder: Path, progress: Progress
+) -> StudyResult:
     """study.json, made again only when an evaluation has changed."""
-    study = plan.of(recipe)
+    study = plan.study_of(recipe)
     path = folder / "study.json"
     incomplete_arms = {arm_run.arm for arm_run in arm_runs if arm_run.name in failed}
     scored_runs = [arm_run for arm_run in arm_runs if "eval" in arm_run.stages and arm_run.arm not in incomplete_arms]
@@ -66,19 +66,19 @@ def _result(
     if path.is_file():
         stored = orjson.loads(path.read_bytes())
         if stored.get("fingerprint") == fingerprint:
-            return Result.model_validate(stored)
-    measured_by_set: dict[str, dict[str, list[Measured]]] = {}
+            return StudyResult.model_validate(stored)
+    measured_by_set: dict[str, dict[str, list[ArmRun]]] = {}
     for arm_run in scored_runs:
         job = pipeline.job(arm_run.run, arm_run.recipe, "eval", progress)
         for set_report, model, attempts, values in evaluate.stored(job, arm_run.role):
             max_tokens = int(model.sampling["max_tokens"] or 0)
-            measured = Measured(arm_run.seed, str(arm_run.run.folder), model.n, max_tokens, attempts, values)
+            measured = ArmRun(arm_run.seed, str(arm_run.run.folder), model.n, max_tokens, attempts, values)
             measured_by_set.setdefault(set_report.set, {}).setdefault(arm_run.arm, []).append(measured)
     tables = []
     for set_name, measured_by_arm in measured_by_set.items():
         baselines = [arm_name for arm_name in study.against if arm_name in measured_by_arm]
-        tables.append(arms.table(set_name, measured_by_arm, descriptions, baselines))
-    result = Result(
+        tables.append(arms.compare_arms(set_name, measured_by_arm, descriptions, baselines))
+    result = StudyResult(
         study=recipe.name, fingerprint=fingerprint, failed=dict(failed), about=arms.ABOUT, tables=tuple(tables)
     )
     write_json(path, result.model_dump(mode="json"))

@@ -11,7 +11,7 @@ from typing import Any
 from distill import pipeline
 from distill import recipe as recipes
 from distill.errors import InputError, writing
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.recipe import Recipe, StageName, Study
 from distill.run import Run
 from distill.stages.evaluate import Role
@@ -20,7 +20,7 @@ _MAKES: dict[StageName, Role] = {"generate": "teacher", "sft": "sft", "grpo": "g
 
 
 @dataclass(frozen=True)
-class One:
+class StudyRun:
     """One arm with one seed."""
 
     arm: str
@@ -29,7 +29,7 @@ class One:
     recipe: Recipe
     role: Role
     """The model that the arm is about."""
-    before: tuple[str, ...] = ()
+    prerequisites: tuple[str, ...] = ()
     """Names of the runs that this run goes on from."""
     student: Path | None = None
     """The folder of another run to which this run's `student/` is a link."""
@@ -43,17 +43,17 @@ class One:
         return self.run.folder.name
 
 
-def runs(recipe: Recipe, folder: Path) -> list[One]:
+def runs(recipe: Recipe, folder: Path) -> list[StudyRun]:
     """The runs of a study: all arms of a seed, then those of the next.
 
     Raises:
         InputError: an arm needs what no arm before it makes, or its changes are wrong.
     """
-    study = of(recipe)
+    study = study_of(recipe)
     return [_arm_run(recipe, study, folder, arm, seed) for seed in study.seeds for arm in study.arms]
 
 
-def of(recipe: Recipe) -> Study:
+def study_of(recipe: Recipe) -> Study:
     """The recipe's study.
 
     Raises:
@@ -64,36 +64,36 @@ def of(recipe: Recipe) -> Study:
     return recipe.study
 
 
-def is_done(arm_run: One) -> bool:
+def is_done(arm_run: StudyRun) -> bool:
     """Whether every stage of a run is fresh."""
-    return linked(arm_run) and all(fresh(arm_run, stage) for stage in arm_run.stages)
+    return is_linked(arm_run) and all(is_fresh(arm_run, stage) for stage in arm_run.stages)
 
 
-def fresh(arm_run: One, stage: StageName) -> bool:
+def is_fresh(arm_run: StudyRun, stage: StageName) -> bool:
     """Whether nothing is left to do in a stage of a run."""
-    return pipeline.is_fresh(pipeline.job(arm_run.run, arm_run.recipe, stage, Lines()), stage)
+    return pipeline.is_fresh(pipeline.job(arm_run.run, arm_run.recipe, stage, LogLines()), stage)
 
 
-def todo(arm_runs: Sequence[One]) -> dict[str, tuple[StageName, ...]]:
+def todo(arm_runs: Sequence[StudyRun]) -> dict[str, tuple[StageName, ...]]:
     """The stages that are not fresh, by run; what comes after one that is to be done is to be done, too."""
     stale_stages: dict[str, tuple[StageName, ...]] = {}
     for arm_run in arm_runs:
         first_stale = 0
-        if linked(arm_run) and not any(stale_stages[name] for name in arm_run.before):
-            stale = (index for index, stage in enumerate(arm_run.stages) if not fresh(arm_run, stage))
+        if is_linked(arm_run) and not any(stale_stages[name] for name in arm_run.prerequisites):
+            stale = (index for index, stage in enumerate(arm_run.stages) if not is_fresh(arm_run, stage))
             first_stale = next(stale, len(arm_run.stages))
         stale_stages[arm_run.name] = arm_run.stages[first_stale:]
     return stale_stages
 
 
-def expected(arm_run: One, stage: StageName, arm_runs: Sequence[One]) -> float | None:
+def expected_seconds(arm_run: StudyRun, stage: StageName, arm_runs: Sequence[StudyRun]) -> float | None:
     """Seconds that a stage should take: what it took with another seed of the same arm, else in another arm."""
     candidates = sorted(arm_runs, key=lambda other: (other.arm != arm_run.arm, other.seed))
     durations = (other.run.stage(stage).get("seconds") for other in candidates if stage in other.stages)
     return next((seconds for seconds in durations if seconds is not None), None)
 
 
-def _arm_run(recipe: Recipe, study: Study, folder: Path, arm_name: str, seed: int) -> One:
+def _arm_run(recipe: Recipe, study: Study, folder: Path, arm_name: str, seed: int) -> StudyRun:
     arm = study.arms[arm_name]
     ancestors = []  # from the nearest
     ancestor = arm.after
@@ -115,7 +115,7 @@ def _arm_run(recipe: Recipe, study: Study, folder: Path, arm_name: str, seed: in
         return folder / f"{name}-{seed}"
 
     own_stages = {*arm.stages}
-    changes: dict[str, Any] = {f"{stage}.seed": seed for stage in recipes.ALL}
+    changes: dict[str, Any] = {f"{stage}.seed": seed for stage in recipes.ALL_STAGES}
     if "filter" in own_stages and "generate" not in own_stages:
         changes["filter.traces"] = [str(folder_of(arm_making("generate")))]
     if "sft" in own_stages and "filter" not in own_stages:
@@ -124,32 +124,32 @@ def _arm_run(recipe: Recipe, study: Study, folder: Path, arm_name: str, seed: in
     role: Role = _MAKES[trained_stages[-1]] if trained_stages else "base"
     changes["eval.models"] = [role]
     settings = recipe.model_dump(mode="json") | {"study": None, "stages": list(arm.stages)}
-    changed = recipes.build(settings, named={**changes, **arm.set}, where=f"study.arms.{arm_name}")
+    changed = recipes.build(settings, option_changes={**changes, **arm.set}, where=f"study.arms.{arm_name}")
     student = None
     if "grpo" in own_stages:
         if "generate" not in own_stages and not changed.grpo.problems and not changed.grpo.data:
             prompts = str(folder_of(arm_making("generate")))
-            changed = recipes.build(changed.model_dump(mode="json"), named={"grpo.data": prompts})
+            changed = recipes.build(changed.model_dump(mode="json"), option_changes={"grpo.data": prompts})
         if "sft" not in own_stages and changed.grpo.start == "student":
             ancestor_name = arm_making("sft", "grpo")
             student = folder_of(ancestor_name) / ("grpo" if "grpo" in study.arms[ancestor_name].stages else "student")
     prerequisites = tuple(folder_of(ancestor_name).name for ancestor_name in ancestors)
-    return One(arm_name, seed, Run(folder_of(arm_name)), changed, role, prerequisites, student)
+    return StudyRun(arm_name, seed, Run(folder_of(arm_name)), changed, role, prerequisites, student)
 
 
-def linked(arm_run: One) -> bool:
+def is_linked(arm_run: StudyRun) -> bool:
     """Whether `student/` is the link that the arm asks for, if it asks for one."""
     link_path = arm_run.run.student
     return arm_run.student is None or (link_path.is_symlink() and link_path.resolve() == arm_run.student.resolve())
 
 
-def link(arm_run: One) -> None:
+def link(arm_run: StudyRun) -> None:
     """Make `student/` the link that the arm asks for.
 
     Raises:
         InputError: the run has a student of its own.
     """
-    if arm_run.student is None or linked(arm_run):
+    if arm_run.student is None or is_linked(arm_run):
         return
     link_path = arm_run.run.student
     if link_path.exists() and not link_path.is_symlink():

@@ -17,13 +17,13 @@ from distill import pipeline
 from distill.errors import DistillError, RunError, Stopped, writing
 from distill.machine import hardware
 from distill.machine import workers as parent
-from distill.progress import LOG, Lines, Progress, log_to
+from distill.progress import LOG, LogLines, Progress, log_to
 from distill.run import Run
 from distill.study import plan
-from distill.study.plan import One
+from distill.study.plan import StudyRun
 
 
-def do_all(arm_runs: Sequence[One], at_once: int, progress: Progress) -> dict[str, str]:
+def run_all(arm_runs: Sequence[StudyRun], at_once: int, progress: Progress) -> dict[str, str]:
     """Do every run once those that it needs are done; return why a run failed, or which failed one it needs, by name.
 
     Raises:
@@ -35,7 +35,7 @@ def do_all(arm_runs: Sequence[One], at_once: int, progress: Progress) -> dict[st
     try:
         while pending or workers:
             unfinished = {arm_run.name for arm_run in pending} | {worker.arm_run.name for worker in workers}
-            arm_run = next((arm_run for arm_run in pending if unfinished.isdisjoint(arm_run.before)), None)
+            arm_run = next((arm_run for arm_run in pending if unfinished.isdisjoint(arm_run.prerequisites)), None)
             if arm_run is None or len(workers) == at_once:
                 worker = _next_to_end(workers)
                 name = worker.arm_run.name
@@ -43,7 +43,7 @@ def do_all(arm_runs: Sequence[One], at_once: int, progress: Progress) -> dict[st
             else:
                 pending.remove(arm_run)
                 name = arm_run.name
-                failure = next((f"needs {needed}" for needed in arm_run.before if needed in failed), "")
+                failure = next((f"needs {needed}" for needed in arm_run.prerequisites if needed in failed), "")
                 if not failure and not plan.is_done(arm_run):
                     LOG.info("%s: starts (%s)", name, ", ".join(arm_run.stages))
                     if at_once > 1:
@@ -61,7 +61,7 @@ def do_all(arm_runs: Sequence[One], at_once: int, progress: Progress) -> dict[st
     return failed
 
 
-def _run_here(arm_run: One, progress: Progress) -> str:
+def _run_here(arm_run: StudyRun, progress: Progress) -> str:
     """Do a run in this process; return why it failed, or nothing."""
     try:
         _run_stages(arm_run, progress)
@@ -78,7 +78,7 @@ def _next_to_end(workers: list[_RunProcess]) -> _RunProcess:
     return worker
 
 
-def _run_stages(arm_run: One, progress: Progress) -> None:
+def _run_stages(arm_run: StudyRun, progress: Progress) -> None:
     """Run all stages of one run, logged in its own log.txt, too."""
     with _logged(arm_run.run):
         plan.link(arm_run)
@@ -101,12 +101,12 @@ def _logged(run: Run) -> Iterator[None]:
 class _RunProcess:
     """A process that does one run with its share of the cores."""
 
-    arm_run: One
+    arm_run: StudyRun
     process: BaseProcess
     pipe: Connection
 
     @staticmethod
-    def start(arm_run: One, threads: int) -> _RunProcess:
+    def start(arm_run: StudyRun, threads: int) -> _RunProcess:
         context = multiprocessing.get_context("spawn")
         reading_end, writing_end = context.Pipe(duplex=False)
         process = context.Process(target=_process_main, args=(arm_run, threads, writing_end), name=arm_run.name)
@@ -130,7 +130,7 @@ class _RunProcess:
         return reason if self.process.exitcode else ""
 
 
-def _process_main(arm_run: One, threads: int, pipe: Connection) -> None:
+def _process_main(arm_run: StudyRun, threads: int, pipe: Connection) -> None:
     """Do one run in a process of its own; send why it failed."""
     parent.end_with_parent()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # before torch is there
@@ -141,7 +141,7 @@ def _process_main(arm_run: One, threads: int, pipe: Connection) -> None:
     LOG.addHandler(handler)
     LOG.setLevel(logging.DEBUG)
     try:
-        _run_stages(arm_run, Lines())
+        _run_stages(arm_run, LogLines())
     except DistillError as error:
         pipe.send((isinstance(error, Stopped), str(error)))
         sys.exit(1)

@@ -33,7 +33,7 @@ def ngrams(hashes: Hashes, n: int) -> Hashes:
     return total
 
 
-def among(hashes: Hashes, sorted_values: Hashes) -> NDArray[np.bool_]:
+def is_among(hashes: Hashes, sorted_values: Hashes) -> NDArray[np.bool_]:
     """Which of the hashes are among the sorted values; cheaper than np.isin where these are few."""
     import numpy as np
 
@@ -43,7 +43,7 @@ def among(hashes: Hashes, sorted_values: Hashes) -> NDArray[np.bool_]:
     return result
 
 
-def sequence(hashes: Hashes) -> int:
+def sequence_hash(hashes: Hashes) -> int:
     """One hash of a whole sequence; 0 for an empty one."""
     import numpy as np
 
@@ -55,13 +55,13 @@ def sequence(hashes: Hashes) -> int:
     return total
 
 
-class Split:
+class SplitWords:
     """`text.split()` as numbers, whatever the words are made of; control characters separate like blanks."""
 
     def __init__(self, text: str) -> None:
         import numpy as np
 
-        self._codes = codes_of(text)
+        self._codes = code_points(text)
         padded = np.zeros(len(self._codes) + 2, np.bool_)
         self._in_word = padded[1:-1]
         np.greater(self._codes, ord(" "), out=self._in_word)
@@ -93,7 +93,7 @@ class Split:
         powers, inverses = powers_of(len(self._codes))
         weighted = np.multiply(self._codes, self._in_word, dtype=np.uint64)
         weighted *= powers[: len(self._codes)]
-        hashes = sums(weighted, self._starts)
+        hashes = segment_sums(weighted, self._starts)
         hashes *= inverses[self._starts]
         return scramble(hashes)
 
@@ -106,7 +106,7 @@ def _is_word_part() -> NDArray[np.bool_]:
     return np.array([code > ord(" ") and not chr(code).isspace() for code in range(0x3002)])
 
 
-def codes_of(text: str) -> NDArray[np.unsignedinteger]:
+def code_points(text: str) -> NDArray[np.unsignedinteger]:
     """Code points, in as many bytes as the text needs."""
     import numpy as np
 
@@ -130,7 +130,7 @@ def scramble(values: Hashes) -> Hashes:
     return values
 
 
-def sums(values: Hashes, starts: NDArray[np.int64]) -> Hashes:
+def segment_sums(values: Hashes, starts: NDArray[np.int64]) -> Hashes:
     """Sums modulo 2^64 of the values from each start up to the next."""
     import numpy as np
 

@@ -26,7 +26,7 @@ _BANDS = 16
 _SEED = 42
 _MAX_COMPARED = 32  # kept rows looked at in one band's chain: bounds the time that look-alikes take
 
-Match = tuple[int, int, float]
+Repeat = tuple[int, int, float]
 """A row, the earlier kept row that it repeats, their similarity."""
 
 
@@ -39,20 +39,20 @@ def signatures(members: Hashes, offsets: NDArray[np.uint64]) -> Signatures:
     return np.array(matrix.to_rows(), dtype="<u4")
 
 
-def estimate(matrix: Signatures, row: int, other_rows: list[int]) -> list[float]:
+def estimate_similarity(matrix: Signatures, row: int, other_rows: list[int]) -> list[float]:
     """Similarity of a row to others, by the share of equal values."""
     similarities: list[float] = (matrix[other_rows] == matrix[row]).mean(axis=1).tolist()
     return similarities
 
 
-def repeats(
+def find_repeats(
     exact: Hashes,
     matrix: Signatures,
     fit: NDArray[np.bool_],
     similarity_to: Callable[[int, list[int]], list[float]],
     threshold: float,
     group_keys: Hashes | None = None,
-) -> Iterator[Match]:
+) -> Iterator[Repeat]:
     """Rows, in order, that repeat an earlier row which is kept: one that is fit and repeats none itself.
 
     Takes 80 bytes a row besides its arguments.
@@ -79,7 +79,7 @@ def repeats(
 
 def _best(
     row: int, chains: list[list[int]], similarity_to: Callable[[int, list[int]], list[float]], threshold: float
-) -> Match | None:
+) -> Repeat | None:
     if chains[0]:
         return row, chains[0][0], 1.0
     earlier_rows = sorted({earlier for chain in chains for earlier in chain})

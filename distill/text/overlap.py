@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distill.text.hashes import among, ngrams, sequence
-from distill.text.shared_phrases import own_tokens, shared_paragraphs, shared_runs, words_of
+from distill.text.hashes import is_among, ngrams, sequence_hash
+from distill.text.shared_phrases import own_tokens, shared_paragraphs, shared_runs, without_signs
 from distill.text.tokens import SIGN, Tokens, tokens, tokens_of
 
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ _SLOTS = 16  # of the table that is asked first, a known run: most words of a te
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    place: int
+class ProblemMatch:
+    problem_index: int
     """Index of the problem among those the index was made of."""
     coverage: float
     """Share of the problem's own words that the text has in the same order, in one place."""
     quote: str
 
 
-class Overlap:
+class OverlapIndex:
     """An index of problems; made once per process, about 25 bytes a word and 16 a run of words."""
 
     def __init__(self, sets: Sequence[Sequence[str]], n: int, coverage: float, numbers: float, common: float) -> None:
@@ -61,7 +61,7 @@ class Overlap:
             shared = shared_paragraphs(prompts, common)
             self._shared_paragraphs |= shared
             texts = tokens_of([_without_paragraphs(text, shared) for text in prompts])
-            template = shared_runs([ngrams(words_of(text).hashes, n) for text in texts], common)
+            template = shared_runs([ngrams(without_signs(text).hashes, n) for text in texts], common)
             self._template = np.union1d(self._template, template)
             postings += [self._add(text, template) for text in texts]
         runs = np.concatenate([np.empty(0, np.uint64), *(own_runs for own_runs, _, _ in postings)])
@@ -81,30 +81,30 @@ class Overlap:
 
         index = len(self._own_words)
         is_own = own_tokens(text, template, self._n)
-        words = words_of(text)
+        words = without_signs(text)
         is_own_word = is_own[text.kinds != SIGN]
-        own_words = words.only(is_own_word)
+        own_words = words.select(is_own_word)
         stretches = [_text_between(words, first, last) for first, last in _true_runs(is_own_word)]
         numbers = [number for stretch in stretches for number in _numbers(stretch)]
         self._own_words.append((own_words.hashes, numbers))
         if 0 < len(own_words) < self._n:
-            self._short_problems.setdefault(sequence(text.hashes[is_own]), index)
+            self._short_problems.setdefault(sequence_hash(text.hashes[is_own]), index)
         own_before = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_own_word)])
         own_in_run = own_before[self._n :] - own_before[: max(0, len(own_before) - self._n)]  # own words of each run
         chosen = np.flatnonzero(own_in_run * 2 >= self._n) if len(own_words) >= self._n else np.empty(0, np.int64)
         runs = ngrams(words.hashes, self._n)[chosen]
-        is_new = ~among(runs, template)
+        is_new = ~is_among(runs, template)
         return runs[is_new], own_before[chosen][is_new], index
 
-    def same(self, text: str) -> Iterator[Match]:
+    def equal_problems(self, text: str) -> Iterator[ProblemMatch]:
         """Short problems that equal a text, or a paragraph of it, template apart."""
         parts = {_without_paragraphs(text, self._shared_paragraphs): None, **dict.fromkeys(text.split("\n\n"))}
         for part in tokens_of(list(parts)):
-            index = self._short_problems.get(sequence(part.hashes[own_tokens(part, self._template, self._n)]))
+            index = self._short_problems.get(sequence_hash(part.hashes[own_tokens(part, self._template, self._n)]))
             if index is not None and len(part):
-                yield Match(index, 1.0, _quote(part, 0, len(part)))
+                yield ProblemMatch(index, 1.0, _quote(part, 0, len(part)))
 
-    def within(self, text: str) -> Iterator[Match]:
+    def contained_problems(self, text: str) -> Iterator[ProblemMatch]:
         """The longer problems that a text contains."""
         import numpy as np
 
@@ -121,14 +121,14 @@ class Overlap:
         sizes = self._ends[run_ids] - self._starts[run_ids]
         skipped = np.cumsum(sizes) - sizes
         posting_ids = np.repeat(self._starts[run_ids] - skipped, sizes) + np.arange(sizes.sum())
-        words = words_of(words)
+        words = without_signs(words)
         begins = np.repeat(nominated[is_known][first], sizes) - self._offsets[posting_ids]
         for index in np.unique(self._owners[posting_ids]).tolist():
             match = self._confirm(index, words, begins[self._owners[posting_ids] == index])
             if match:
                 yield match
 
-    def _confirm(self, index: int, words: Tokens, begins: NDArray[np.int64]) -> Match | None:
+    def _confirm(self, index: int, words: Tokens, begins: NDArray[np.int64]) -> ProblemMatch | None:
         """Compare a problem with the text where most of its runs are; by each of these it would begin at `begins`."""
         import numpy as np
         from rapidfuzz.distance import LCSseq
@@ -143,14 +143,14 @@ class Overlap:
         common_numbers = LCSseq.similarity(numbers, _numbers(_text_between(words, start, end)))
         if common < self._coverage * len(own_hashes) or common_numbers < self._numbers * len(numbers):
             return None
-        return Match(index, common / len(own_hashes), _quote(words, max(0, begin), begin + len(own_hashes)))
+        return ProblemMatch(index, common / len(own_hashes), _quote(words, max(0, begin), begin + len(own_hashes)))
 
 
 def _without_paragraphs(text: str, shared: set[int]) -> str:
     """A text without a set's shared paragraphs, each of the others once."""
     parts = [*dict.fromkeys(text.split("\n\n"))]
     if shared:
-        keys = [sequence(paragraph.hashes) for paragraph in tokens_of(parts)]
+        keys = [sequence_hash(paragraph.hashes) for paragraph in tokens_of(parts)]
         parts = [part for part, key in zip(parts, keys, strict=True) if key not in shared]
     return "\n\n".join(parts)
 

@@ -45,7 +45,7 @@ _LATIN_WORD = re.compile(rf"\d\s?[{SCRIPTS['Latin']}]+|([{SCRIPTS['Latin']}]{{2,
 _ASCII = bytes(range(128))
 
 
-def words(script: str, text: str) -> list[str]:
+def words_in(script: str, text: str) -> list[str]:
     """The words of one script; in a script without blanks, its letters."""
     if script == "Latin":
         return [word for word in _LATIN_WORD.findall(text) if word]
@@ -53,14 +53,14 @@ def words(script: str, text: str) -> list[str]:
     return patterns[script].findall(text)
 
 
-def count(script: str, text: str) -> int:
+def count_words(script: str, text: str) -> int:
     """How many `words` there are."""
     if script in UNSPACED:
         return sum(map(len, _RUN[script].findall(text)))
-    return len(words(script, text))
+    return len(words_in(script, text))
 
 
-def present(text: str, scripts: Iterable[str]) -> list[str]:
+def scripts_in(text: str, scripts: Iterable[str]) -> list[str]:
     """Those of the scripts that have letters in the text; Latin always counts as one of them.
 
     Most texts have few characters beyond ASCII, so these are taken out first, at the speed of a copy.

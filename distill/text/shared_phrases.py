@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from distill.text.hashes import among, ngrams, sequence
+from distill.text.hashes import is_among, ngrams, sequence_hash
 from distill.text.tokens import DIGITS, SIGN, Tokens, tokens_of
 
 if TYPE_CHECKING:
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 _COMMON = 3  # problems of a set at least that share what is to be its template
 
 
-def words_of(text: Tokens) -> Tokens:
+def without_signs(text: Tokens) -> Tokens:
     """The tokens of a text that are no signs."""
-    return text.only(text.kinds != SIGN)
+    return text.select(text.kinds != SIGN)
 
 
 def shared_paragraphs(texts: Sequence[str], share: float) -> set[int]:
     """Hashes of the paragraphs that occur in at least `share` of the texts, and in three."""
     paragraphs_of_texts = [text.split("\n\n") for text in texts]
     paragraphs = [paragraph for of_text in paragraphs_of_texts for paragraph in of_text]
-    keys = (sequence(paragraph.hashes) for paragraph in tokens_of(paragraphs))
+    keys = (sequence_hash(paragraph.hashes) for paragraph in tokens_of(paragraphs))
     counts = Counter(key for of_text in paragraphs_of_texts for key in {next(keys) for _ in of_text})
     return {key for key, count in counts.items() if count >= max(_COMMON, share * len(texts))}
 
@@ -50,7 +50,7 @@ def own_tokens(text: Tokens, template: Hashes, n: int) -> NDArray[np.bool_]:
     is_word = text.kinds != SIGN
     if not len(template):
         return np.ones(len(text), np.bool_)
-    is_template = among(ngrams(text.hashes[is_word], n), template)
+    is_template = is_among(ngrams(text.hashes[is_word], n), template)
     edges = np.zeros(int(is_word.sum()) + 1, np.int64)
     np.add.at(edges, np.flatnonzero(is_template), 1)
     np.add.at(edges, np.flatnonzero(is_template) + n, -1)

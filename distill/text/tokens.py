@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from distill.text.hashes import BASE, CHUNK, codes_of, powers_of, scramble, sums
+from distill.text.hashes import BASE, CHUNK, code_points, powers_of, scramble, segment_sums
 from distill.text.scripts import SCRIPTS, UNSPACED
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.hashes)
 
-    def only(self, mask: NDArray[np.bool_]) -> Tokens:
+    def select(self, mask: NDArray[np.bool_]) -> Tokens:
         return Tokens(self.text, self.hashes[mask], self.kinds[mask], self.starts[mask])
 
 
@@ -59,7 +59,7 @@ def tokens(text: str) -> Tokens:
     import numpy as np
 
     text = _plain(text)
-    codes = codes_of(text)
+    codes = code_points(text)
     parts = [_hash_words(codes[start : start + CHUNK], start) for start in range(0, len(codes), CHUNK)]
     if len(parts) == 1:
         return Tokens(text, *parts[0])
@@ -80,7 +80,7 @@ def tokens_of(texts: Sequence[str]) -> list[Tokens]:
         if len(batch) == 1:
             results.append(tokens(batch[0]))
             continue
-        hashes, kinds, starts = _hash_words(codes_of("\n".join(batch)), 0)
+        hashes, kinds, starts = _hash_words(code_points("\n".join(batch)), 0)
         begins = np.cumsum([0, *(len(text) + 1 for text in batch)])
         bounds = np.searchsorted(starts, begins).tolist()
         for text, begin, first, last in zip(batch, begins[:-1], bounds[:-1], bounds[1:], strict=True):
@@ -133,7 +133,7 @@ def _hash_words(codes: NDArray[np.integer], offset: int) -> tuple[Hashes, NDArra
     weighted = value_of.take(indices, mode="clip")
     weighted *= powers[: len(weighted)]
     weighted[hyphens] = 0
-    hashes = sums(weighted, word_starts)
+    hashes = segment_sums(weighted, word_starts)
     hashes *= inverses[word_starts]
     return scramble(hashes), kinds[word_starts], word_starts + offset
 

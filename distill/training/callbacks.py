@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from distill.run import write_json
-from distill.training.job import Job
+from distill.training.job import TrainingJob
 
 _COMPLETE_MARK = "whole.json"
 _METRICS = ("loss", "learning_rate", "grad_norm", "epoch", "entropy", "mean_token_accuracy", "num_tokens")
 
 
-class Files:
+class JobFiles:
     """The small files by which the processes of a job and the stage that started them talk."""
 
     def __init__(self, folder: Path) -> None:
@@ -25,7 +25,7 @@ class Files:
         self.outcome = folder / "outcome.json"
 
 
-def last_whole(folder: Path) -> Path | None:
+def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; a crash may leave one that was not."""
     checkpoints = [path for path in folder.glob("checkpoint-*") if (path / _COMPLETE_MARK).is_file()]
     return max(checkpoints, key=step_of, default=None)
@@ -36,16 +36,18 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def kept(logs: dict[str, Any]) -> dict[str, Any]:
+def logged_metrics(logs: dict[str, Any]) -> dict[str, Any]:
     """The part of a step's logs that goes into metrics.jsonl."""
     return {name: logs[name] for name in logs if name in _METRICS}
 
 
-def build(job: Job, stage: str, metrics_row: Callable[[dict[str, Any]], dict[str, Any]] = kept) -> Any:
+def progress_reporter(
+    job: TrainingJob, stage: str, metrics_row: Callable[[dict[str, Any]], dict[str, Any]] = logged_metrics
+) -> Any:
     """A transformers callback that reports as `stage`."""
     from transformers import TrainerCallback
 
-    files = Files(Path(job.folder))
+    files = JobFiles(Path(job.folder))
     metrics = Path(job.metrics)
 
     class ProgressReporter(TrainerCallback):  # type: ignore[misc]
@@ -66,7 +68,7 @@ def build(job: Job, stage: str, metrics_row: Callable[[dict[str, Any]], dict[str
                 self._write_progress(state, logs)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if anywhere(files.stop.exists(), args.device):
+            if on_any_rank(files.stop.exists(), args.device):
                 self.stopped = True
                 control.should_training_stop = True
                 control.should_save = True
@@ -86,7 +88,7 @@ def build(job: Job, stage: str, metrics_row: Callable[[dict[str, Any]], dict[str
     return ProgressReporter()
 
 
-def anywhere(raised: bool, device: Any) -> bool:
+def on_any_rank(raised: bool, device: Any) -> bool:
     """Whether the flag is raised on any rank: all stop at the same step, or none."""
     import torch
 

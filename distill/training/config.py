@@ -17,8 +17,8 @@ from distill.models.shapes import Shape
 from distill.planning import choose
 from distill.planning.setup import Hardware, Method, Optimizer, Setup, Strategy
 from distill.run import Run
-from distill.training.job import Attention, Batching, Job, Lora, Schedule, Tracker
-from distill.training.launch import MASTER, NODES, number
+from distill.training.job import Attention, Batching, Lora, Schedule, Tracker, TrainingJob
+from distill.training.launch import MASTER, NODES, env_number
 from distill.types import Record
 
 _ADAPTER_RATE_FACTOR = 10.0
@@ -69,18 +69,18 @@ class Config(Record):
     seed: int = 0
 
 
-def context(student: Student) -> int:
+def context_length(student: Student) -> int:
     """Positions that the student will have, tokens."""
     return student.rope.context if student.rope else presets.shape(student).max_position_embeddings
 
 
-def length(config: Config, student: Student, stage: str = "sft") -> int:
+def max_row_length(config: Config, student: Student, stage: str = "sft") -> int:
     """The most tokens a row may have: as set, or the preset's, and never beyond the student's positions.
 
     Raises:
         InputError: more than the student's context.
     """
-    positions = context(student)
+    positions = context_length(student)
     longest = config.max_length or student.max_length or min(positions, 32768)
     if longest > positions:
         raise InputError(
@@ -137,10 +137,10 @@ def attention(config: Config, longest: int, stage: str = "sft") -> Attention:
             where=f"{stage}.attention",
             fix="pip install 'distill[flash-attn]', or sdpa",
         )
-    return attention_on(config, longest, hardware.gpus(), flash=flash_installed)
+    return attention_for(config, longest, hardware.gpus(), flash=flash_installed)
 
 
-def attention_on(config: Config, longest: int, gpus: int, *, flash: bool) -> Attention:
+def attention_for(config: Config, longest: int, gpus: int, *, flash: bool) -> Attention:
     """What computes attention on a machine with or without GPUs and flash-attention."""
     if config.attention != "auto":
         return config.attention
@@ -156,7 +156,7 @@ def batching(setting: Batching | Literal["auto"], attention_kind: Attention) -> 
     return "packed" if attention_kind == "flash_attention_2" else "grouped"
 
 
-def machine(config: Config, stage: str = "sft") -> Hardware:
+def usable_hardware(config: Config, stage: str = "sft") -> Hardware:
     """What this job may use here, and on the other nodes of its batch job.
 
     Raises:
@@ -171,11 +171,11 @@ def machine(config: Config, stage: str = "sft") -> Hardware:
             fix=f"--set {stage}.processes={gpus}",
         )
     memory = min(gpu_sizes) / (1 << 30) if gpu_sizes else 80.0
-    nodes = number(NODES, 1)
-    return taken(config, Hardware(nodes=nodes, gpus=gpus, gpu_memory=memory))
+    nodes = env_number(NODES, 1)
+    return hardware_taken(config, Hardware(nodes=nodes, gpus=gpus, gpu_memory=memory))
 
 
-def taken(config: Config, available: Hardware) -> Hardware:
+def hardware_taken(config: Config, available: Hardware) -> Hardware:
     """What a job takes of a machine: as many nodes and GPUs as asked for, else all."""
     overrides = {"nodes": config.nodes, "gpu_memory": config.gpu_memory}
     if available.gpus:
@@ -183,13 +183,13 @@ def taken(config: Config, available: Hardware) -> Hardware:
     return available.model_copy(update={name: value for name, value in overrides.items() if value is not None})
 
 
-def asked(
+def workload_of(
     config: Config, student: Student, attention_kind: Attention, batches: Batching, stage: str = "sft"
-) -> choose.Job:
+) -> choose.Workload:
     """The job that the planner is to spread; `distill plan` asks for the same."""
-    return choose.Job(
+    return choose.Workload(
         batch=config.batch_size,
-        max_length=length(config, student, stage),
+        max_length=max_row_length(config, student, stage),
         method=config.method,
         optimizer=config.optimizer,
         checkpointing=config.gradient_checkpointing,
@@ -201,7 +201,7 @@ def asked(
     )
 
 
-def setup(config: Config, available: Hardware, shape: Shape, job: choose.Job, stage: str = "sft") -> Setup:
+def setup(config: Config, available: Hardware, shape: Shape, job: choose.Workload, stage: str = "sft") -> Setup:
     """How a job is spread: as the planner says, or by hand where a strategy is set and on a CPU.
 
     Raises:
@@ -237,7 +237,7 @@ def setup(config: Config, available: Hardware, shape: Shape, job: choose.Job, st
     )
 
 
-def job(
+def training_job(
     run: Run,
     student: Student,
     config: Config,
@@ -246,7 +246,7 @@ def job(
     rows: Path,
     batches: Batching | Literal["auto"],
     stage: str = "sft",
-) -> Job:
+) -> TrainingJob:
     """The part of a job that all training stages share; decides how the work is spread.
 
     Args:
@@ -255,20 +255,20 @@ def job(
     Raises:
         InputError: nothing fits, or a hyperparameter is missing.
     """
-    attention_kind = attention(config, length(config, student, stage), stage)
+    attention_kind = attention(config, max_row_length(config, student, stage), stage)
     batching_kind = batching(batches, attention_kind)
-    workload = asked(config, student, attention_kind, batching_kind, stage)
-    return Job(
+    workload = workload_of(config, student, attention_kind, batching_kind, stage)
+    return TrainingJob(
         model=student.model,
         revision=student.revision,
         rows=str(rows),
-        folder=str(folder(run, stage)),
+        folder=str(training_folder(run, stage)),
         metrics=str(run.metrics),
         template=tokenizer.template,
         eos=student.eos or tokenizer.special("eos_token"),
         pad=student.pad,
         rope=student.rope,
-        setup=setup(config, machine(config, stage), presets.shape(student), workload, stage),
+        setup=setup(config, usable_hardware(config, stage), presets.shape(student), workload, stage),
         schedule=schedule(config, student, stage),
         batching=batching_kind,
         attention=attention_kind,
@@ -282,6 +282,6 @@ def job(
     )
 
 
-def folder(run: Run, stage: str = "sft") -> Path:
+def training_folder(run: Run, stage: str = "sft") -> Path:
     """Where a stage's processes find their files and leave their checkpoints."""
     return run.folder / "training" if stage == "sft" else run.folder / "training" / stage

@@ -44,7 +44,7 @@ class Schedule(Record):
     adam_beta2: float = Field(0.999, gt=0, lt=1)
 
 
-class Job(Record):
+class TrainingJob(Record):
     """All that a training process must know."""
 
     model: str

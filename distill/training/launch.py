@@ -19,8 +19,8 @@ from distill.errors import InputError, RunError, Stopped
 from distill.planning import launch
 from distill.progress import Progress
 from distill.training import build_locks
-from distill.training.callbacks import Files
-from distill.training.job import Job
+from distill.training.callbacks import JobFiles
+from distill.training.job import TrainingJob
 
 LOG = logging.getLogger("distill")
 NODES = "DISTILL_NODES"
@@ -34,7 +34,7 @@ _POLL_SECONDS = 0.5
 Outcome = dict[str, Any]
 
 
-def node(alone: Sequence[str]) -> int:
+def node_rank(single_node_stages: Sequence[str]) -> int:
     """The number of this node among those that do the same; 0 for the first and where there is only one.
 
     Args:
@@ -43,16 +43,16 @@ def node(alone: Sequence[str]) -> int:
     Raises:
         InputError: several processes were started that would do the same work in the same folder.
     """
-    rank = number(RANK, 0)
-    nodes = number(NODES, 1)
-    if alone and (rank or nodes > 1):
+    rank = env_number(RANK, 0)
+    nodes = env_number(NODES, 1)
+    if single_node_stages and (rank or nodes > 1):
         raise InputError(
-            f"{alone[0]} is done by one process on one node, and this is node {rank} of {nodes}",
+            f"{single_node_stages[0]} is done by one process on one node, and this is node {rank} of {nodes}",
             where=RANK if rank else NODES,
             fix=f"start it once, without {NODES}, {RANK} and {MASTER}; only `distill sft` takes several nodes",
         )
-    step_tasks = number("SLURM_STEP_NUM_TASKS", 0)
-    local_id = number("SLURM_LOCALID", 0)
+    step_tasks = env_number("SLURM_STEP_NUM_TASKS", 0)
+    local_id = env_number("SLURM_LOCALID", 0)
     interactive = sys.stdin is not None and sys.stdin.isatty()  # `srun --pty` gives it to one task; the others are gone
     if step_tasks > 1 and (RANK not in os.environ or local_id) and not interactive:
         raise InputError(
@@ -66,7 +66,7 @@ def node(alone: Sequence[str]) -> int:
     return rank
 
 
-def number(name: str, default: int) -> int:
+def env_number(name: str, default: int) -> int:
     """The whole number that an environment variable holds.
 
     Raises:
@@ -78,7 +78,9 @@ def number(name: str, default: int) -> int:
     return int(text)
 
 
-def run(job: Job, train_here: Callable[[Job], None], module: str, progress: Progress, label: str) -> Outcome:
+def run(
+    job: TrainingJob, train_here: Callable[[TrainingJob], None], module: str, progress: Progress, label: str
+) -> Outcome:
     """Run a job to its end, in this process when it is one, else through accelerate.
 
     SIGTERM and Ctrl-C ask for a checkpoint after the step in hand; a second Ctrl-C ends at once.
@@ -87,7 +89,7 @@ def run(job: Job, train_here: Callable[[Job], None], module: str, progress: Prog
         Stopped: asked to stop, and a checkpoint is there.
         RunError: the processes failed (shows the end of their log), or would wait for ever for a killed build.
     """
-    files = Files(Path(job.folder))
+    files = JobFiles(Path(job.folder))
     for path in (files.stop, files.progress, files.outcome):
         path.unlink(missing_ok=True)
     with _signals_request_stop(files), _progress_shown(files, progress, label):
@@ -111,20 +113,20 @@ def follow(folder: Path, module: str) -> None:
         RunError: the processes failed, or the first node's job does not come.
     """
     job = _awaited_job(folder / "job.json")
-    files = Files(Path(job.folder))
+    files = JobFiles(Path(job.folder))
     with _signals_request_stop(files):
         _start(job, module)
     if files.stop.exists():
         raise Stopped("this node's processes have stopped")
 
 
-def _awaited_job(path: Path) -> Job:
+def _awaited_job(path: Path) -> TrainingJob:
     """The job of the first node, once it has written one that meets where this node does."""
     deadline = time.monotonic() + 3600
     meeting = os.environ.get(MASTER)
     while True:
         if path.is_file():
-            job = Job.model_validate_json(path.read_bytes())
+            job = TrainingJob.model_validate_json(path.read_bytes())
             if job.meeting == meeting:
                 return job
         if time.monotonic() > deadline:
@@ -136,7 +138,7 @@ def _awaited_job(path: Path) -> Job:
         time.sleep(_POLL_SECONDS)
 
 
-def command(job: Job, module: str) -> list[str]:
+def command(job: TrainingJob, module: str) -> list[str]:
     """The exact command line that starts the job's processes on one node."""
     path = Path(job.folder) / "job.json"
     if job.setup.strategy == "single":
@@ -154,7 +156,7 @@ def command(job: Job, module: str) -> list[str]:
     )
 
 
-def _start(job: Job, module: str) -> None:
+def _start(job: TrainingJob, module: str) -> None:
     """Start the job's processes on this node and wait for their end.
 
     Raises:
@@ -180,12 +182,12 @@ def _start(job: Job, module: str) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
-    if status and not Files(Path(job.folder)).outcome.is_file():
+    if status and not JobFiles(Path(job.folder)).outcome.is_file():
         tail = log.read_bytes()[-3000:].decode("utf-8", "replace").strip()
         raise RunError(f"the training processes ended with status {status}:\n{tail}", where=str(log))
 
 
-def _read_outcome(files: Files) -> Outcome:
+def _read_outcome(files: JobFiles) -> Outcome:
     """What outcome.json says.
 
     Raises:
@@ -199,7 +201,7 @@ def _read_outcome(files: Files) -> Outcome:
 
 
 @contextlib.contextmanager
-def _signals_request_stop(files: Files) -> Iterator[None]:
+def _signals_request_stop(files: JobFiles) -> Iterator[None]:
     """While this holds, the first SIGTERM or Ctrl-C becomes a request to stop."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -223,7 +225,7 @@ def _signals_request_stop(files: Files) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress_shown(files: Files, progress: Progress, label: str) -> Iterator[None]:
+def _progress_shown(files: JobFiles, progress: Progress, label: str) -> Iterator[None]:
     """Pass on the progress file's content, from a thread, while the work goes on."""
     ended = threading.Event()
 

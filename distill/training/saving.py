@@ -8,14 +8,14 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.training.job import Job
+from distill.training.job import TrainingJob
 from distill.training.sft.trainer import model_config
 from distill.types import Record
 
 LOG = logging.getLogger("distill")
 
 
-class Stops(Record):
+class StopCheck(Record):
     """Whether the student ends its turn where it should: given a trace's reasoning, it writes an answer and stops."""
 
     asked: int
@@ -24,7 +24,7 @@ class Stops(Record):
     """Replies that ended in EOS within the tokens allowed."""
 
 
-def merge(job: Job) -> None:
+def merge(job: TrainingJob) -> None:
     """Put the adapters into the base's weights: `job.trained` becomes a plain model with `adapter/` beside it.
 
     The base is loaded as published: adapters that were trained over 4-bit weights go into the full ones.
@@ -55,7 +55,7 @@ def merge(job: Job) -> None:
     os.replace(merged, trained)
 
 
-def stops(folder: Path, beginnings: Sequence[Sequence[int]], max_new_tokens: int) -> Stops:
+def check_stops(folder: Path, beginnings: Sequence[Sequence[int]], max_new_tokens: int) -> StopCheck:
     """Let the finished model go on from each of `beginnings` for at most `max_new_tokens` tokens.
 
     A beginning is the token ids of a row up to its closing think tag.
@@ -83,10 +83,10 @@ def stops(folder: Path, beginnings: Sequence[Sequence[int]], max_new_tokens: int
                 temperature=None, top_p=None,
             )  # fmt: skip
         stopped += int(sequence[0, -1]) in eos_ids
-    return Stops(asked=len(beginnings), ended=stopped)
+    return StopCheck(asked=len(beginnings), ended=stopped)
 
 
-def swap(job: Job, student: Path) -> None:
+def swap(job: TrainingJob, student: Path) -> None:
     """Make the trained folder the student; its checkpoints are not needed any more."""
     if student.exists():
         shutil.rmtree(student)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Hashable
 from typing import Any
 
-from distill.answers.plain import HEDGED, RIGHT, hedged, marked, stated, wrong
+from distill.answers.plain import HEDGED, RIGHT, is_hedged, is_marked, stated_answer, wrong
 from distill.answers.variants import Examples
 from distill.errors import InputError
 from distill.types import Outcome, Record
@@ -43,17 +43,17 @@ class Choice:
         expected = letter(gold) if isinstance(gold, str) else None
         if expected is None:
             raise InputError(f"not a gold of `choice`: {gold!r:.100}", fix="give one letter from A to J")
-        if hedged(text):
+        if is_hedged(text):
             return HEDGED
-        answer = letter(stated(text))
+        answer = letter(stated_answer(text))
         if answer is None:
-            return wrong("ambiguous", stated(text)) if marked(text) else wrong("no_answer")
+            return wrong("ambiguous", stated_answer(text)) if is_marked(text) else wrong("no_answer")
         if answer != expected:
             return wrong("wrong_answer", f"{answer}, not {expected}")
         return RIGHT
 
     def key(self, gold: Any, text: str) -> Hashable | None:
-        return None if hedged(text) else letter(stated(text))
+        return None if is_hedged(text) else letter(stated_answer(text))
 
     def examples(self, gold: Any) -> Examples:
         right = letter(gold) or "A"

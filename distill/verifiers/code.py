@@ -22,7 +22,7 @@ from distill import plugins
 from distill.answers.plain import RIGHT
 from distill.errors import BackendError, InputError
 from distill.programs import assert_tests, output_tests
-from distill.programs.gold import Asserts, gold, normal, program
+from distill.programs.gold import Asserts, extract_program, read_gold, without_blank_lines
 from distill.sandbox import Interactive, Limits, Sandbox
 from distill.types import Outcome, Record, content_id
 
@@ -69,8 +69,8 @@ class Code:
             InputError: the gold is malformed, or the sandbox's settings are.
             BackendError: the sandbox cannot be used on this machine at all.
         """
-        tests = gold(gold_answer)
-        code = program(text)
+        tests = read_gold(gold_answer)
+        code = extract_program(text)
         if not code:
             return Outcome(passed=False, reason="no_code", score=0.0)
         key = content_id(gold_answer, code.encode("utf-8", "replace").decode())
@@ -82,7 +82,7 @@ class Code:
                 else:
                     outcome = output_tests.outcome(sandbox, code, tests, self._limits(), self._config.tolerance)
             except BackendError as error:
-                return Outcome(passed=None, reason="sandbox_error", detail=error.what[:200])
+                return Outcome(passed=None, reason="sandbox_error", detail=error.message[:200])
             if len(self._outcomes) >= _MAX_REMEMBERED:
                 self._outcomes.clear()
             self._outcomes[key] = outcome
@@ -90,7 +90,7 @@ class Code:
 
     def key(self, gold_answer: Any, text: str) -> Hashable | None:
         """The program without empty lines and trailing blanks."""
-        return normal(program(text)) or None
+        return without_blank_lines(extract_program(text)) or None
 
     def _limits(self) -> Limits:
         config = self._config

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distill.answers.arithmetic import Expression
-from distill.answers.plain import HEDGED, RIGHT, hedged, marked, stated, wrong
+from distill.answers.plain import HEDGED, RIGHT, is_hedged, is_marked, stated_answer, wrong
 from distill.errors import InputError
 from distill.types import Outcome, Record
 
@@ -23,7 +23,7 @@ class Config(Record):
     pass
 
 
-class Gold(BaseModel):
+class CountdownGold(BaseModel):
     model_config = ConfigDict(strict=True)
     target: int
     numbers: list[int]
@@ -32,15 +32,15 @@ class Gold(BaseModel):
 class Countdown:
     def verify(self, gold: Any, text: str) -> Outcome:
         task = _read(gold)
-        if hedged(text):
+        if is_hedged(text):
             return HEDGED
-        answer = stated(text)
+        answer = stated_answer(text)
         try:
             expression = Expression(answer)
         except ZeroDivisionError:
             return wrong("division_by_zero", answer)
         except ValueError as error:
-            return wrong("not_an_expression", f"{error}: {answer}") if marked(text) else wrong("no_answer")
+            return wrong("not_an_expression", f"{error}: {answer}") if is_marked(text) else wrong("no_answer")
         if Counter(expression.numbers) != Counter(task.numbers):
             return wrong("wrong_numbers", f"uses {sorted(expression.numbers)}, not {sorted(task.numbers)}: {answer}")
         if expression.value != task.target:
@@ -50,9 +50,9 @@ class Countdown:
     def key(self, gold: Any, text: str) -> Hashable | None:
         """The value of an expression that uses the numbers; any other answer without its blanks."""
         task = _read(gold)
-        if hedged(text) or not marked(text):
+        if is_hedged(text) or not is_marked(text):
             return None
-        answer = stated(text)
+        answer = stated_answer(text)
         try:
             expression = Expression(answer)
         except (ValueError, ZeroDivisionError):
@@ -62,9 +62,9 @@ class Countdown:
         return "".join(answer.split())
 
 
-def _read(gold: Any) -> Gold:
+def _read(gold: Any) -> CountdownGold:
     try:
-        return Gold.model_validate(gold)
+        return CountdownGold.model_validate(gold)
     except ValidationError as error:
         example = '{"target": 24, "numbers": [3, 8, 1]}'
         raise InputError(f"not a Countdown gold: {gold!r:.100}", fix=f"write it as {example}") from error

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Hashable
 from typing import Any
 
-from distill.answers.plain import HEDGED, RIGHT, hedged, stated, wrong
+from distill.answers.plain import HEDGED, RIGHT, is_hedged, stated_answer, wrong
 from distill.answers.variants import Examples
 from distill.errors import InputError
 from distill.types import Outcome, Record
@@ -40,9 +40,9 @@ class Exact:
         golds = [gold] if isinstance(gold, str) else gold
         if not isinstance(golds, list | tuple) or not golds or not all(isinstance(g, str) and g.strip() for g in golds):
             raise InputError(f"not a gold of `exact`: {gold!r:.100}", fix="give a string or a list of strings")
-        if hedged(text):
+        if is_hedged(text):
             return HEDGED
-        answer = self._normal(stated(text))
+        answer = self._normal(stated_answer(text))
         if not answer:
             return wrong("no_answer")
         if answer in map(self._normal, golds):
@@ -50,7 +50,7 @@ class Exact:
         return wrong("wrong_answer", f"{answer:.80}, not {golds[0]}")
 
     def key(self, gold: Any, text: str) -> Hashable | None:
-        return None if hedged(text) else self._normal(stated(text)) or None
+        return None if is_hedged(text) else self._normal(stated_answer(text)) or None
 
     def examples(self, gold: Any) -> Examples:
         first = gold if isinstance(gold, str) else gold[0]

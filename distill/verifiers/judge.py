@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import Field
 
-from distill.answers.plain import HEDGED, hedged, stated, wrong
+from distill.answers.plain import HEDGED, is_hedged, stated_answer, wrong
 from distill.errors import InputError
 from distill.judges import judge
-from distill.judges.questions import Question, said
+from distill.judges.questions import Question, problem_text
 from distill.types import Outcome, Problem
 
 
@@ -29,13 +29,13 @@ class Config(judge.Config):
     """A log that keeps verdicts and replies, so that nothing is asked twice."""
 
 
-class Judge:
+class JudgeVerifier:
     """Verdicts of a judge model; it reads at most the last 4,000 characters of an answer that it compares."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         settings = config.model_dump(exclude={"rubric", "threshold", "cache"})
-        self._judge = judge.shared(judge.Config.model_validate(settings), config.cache)
+        self._judge = judge.shared_judge(judge.Config.model_validate(settings), config.cache)
 
     def assess(self, problem: Problem, text: str) -> Outcome:
         """Judge an answer in the light of the whole problem.
@@ -45,20 +45,20 @@ class Judge:
         """
         if problem.answer is None and self._config.rubric is None:
             return Outcome(passed=None, reason="no_gold")
-        return self._rule(said(problem), problem.answer, text)
+        return self._rule(problem_text(problem), problem.answer, text)
 
     def verify(self, gold: Any, text: str) -> Outcome:
         return self._rule("", gold, text)
 
     def key(self, gold: Any, text: str) -> Hashable | None:
         """The stated answer without blanks: only literally equal answers count as one."""
-        return None if hedged(text) else "".join(stated(text).split()) or None
+        return None if is_hedged(text) else "".join(stated_answer(text).split()) or None
 
     def _rule(self, problem: str, gold: Any, text: str) -> Outcome:
         config = self._config
         if config.rubric is None and (gold is None or not str(gold).strip()):
             raise InputError(f"not a gold of `judge`: {gold!r}", fix="give an answer, or the verifier a `rubric`")
-        if hedged(text):
+        if is_hedged(text):
             return HEDGED
         if not text.strip():
             return wrong("no_answer")
@@ -67,5 +67,5 @@ class Judge:
         )
 
 
-def build(config: Config) -> Judge:
-    return Judge(config)
+def build(config: Config) -> JudgeVerifier:
+    return JudgeVerifier(config)

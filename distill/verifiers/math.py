@@ -15,7 +15,7 @@ from typing import Any
 
 from distill.answers import algebra, final, latex, quantities, structure, symbols, variants
 from distill.answers.numbers import number
-from distill.answers.plain import HEDGED, RIGHT, after_thought, hedged, wrong
+from distill.answers.plain import HEDGED, RIGHT, is_hedged, without_reasoning, wrong
 from distill.answers.variants import Examples
 from distill.errors import InputError
 from distill.machine import killable
@@ -30,9 +30,9 @@ class Config(Record):
 class Math:
     def verify(self, gold: Any, text: str) -> Outcome:
         golds = _read(gold)
-        if hedged(text):
+        if is_hedged(text):
             return HEDGED
-        text = after_thought(text)
+        text = without_reasoning(text)
         if not text.strip():
             return wrong("no_answer")
         outcomes = []
@@ -44,18 +44,18 @@ class Math:
 
     def key(self, gold: Any, text: str) -> Hashable | None:
         """The exact fraction where the answer is a number, what a list or set holds, else the normalised string."""
-        text = after_thought(text)
-        if hedged(text) or not text.strip():
+        text = without_reasoning(text)
+        if is_hedged(text) or not text.strip():
             return None
         answer = final.answer(text)[0][-latex.LONGEST :]
         answer = latex.unlabelled(answer, "")[0]
-        quantity = quantities.split(answer)
-        if quantity and quantity.sure:
+        quantity = quantities.read_quantity(answer)
+        if quantity and quantity.is_certain:
             answer = quantity.value
-        return _key(latex.normal(answer))
+        return _key(latex.normalised(answer))
 
     def examples(self, gold: Any) -> Examples:
-        return variants.of(_gold_answer(_read(gold)[0]))
+        return variants.for_gold(_gold_answer(_read(gold)[0]))
 
 
 def _key(normalised: str) -> Hashable:
@@ -86,7 +86,7 @@ def _gold_answer(gold: str) -> str:
 
 def _compare(gold: str, text: str) -> Outcome:
     gold = _gold_answer(gold)
-    answer, bare = final.answer(text, percent=latex.normal(gold).endswith("%"))
+    answer, bare = final.answer(text, percent=latex.normalised(gold).endswith("%"))
     if bare and len(answer) > latex.LONGEST:
         return Outcome(passed=None, reason="too_costly", detail=answer[:80])
     is_equal: bool | Outcome | None = None
@@ -103,33 +103,33 @@ def _compare(gold: str, text: str) -> Outcome:
 def _without_library(gold: str, answer: str, bare: bool) -> bool | None:
     """The verdict of strings, exact fractions and units; None where it takes algebra."""
     if not bare:
-        plain_gold = latex.normal(gold)
-        plain_answer = latex.normal(answer)
+        plain_gold = latex.normalised(gold)
+        plain_answer = latex.normalised(answer)
         if plain_gold == plain_answer:
             return True
         return False if latex.conflict(plain_gold, plain_answer) else None
     gold, answer = latex.unlabelled(symbols.latex(gold), symbols.latex(answer))
-    sides = quantities.without(gold, answer)
+    sides = quantities.without_units(gold, answer)
     if isinstance(sides, bool):
         return sides
-    plain_gold, plain_answer = map(latex.normal, sides)
+    plain_gold, plain_answer = map(latex.normalised, sides)
     letters = choice.letter(gold), choice.letter(answer)
     if letters[0] and letters[1]:
         return letters[0] == letters[1]
     if letters[0] and len(plain_gold) > 3:  # "(C) Cecile": the option's text will do as well
         plain_gold = re.sub(r"^\(?[A-J][).:]\s*", "", plain_gold, flags=re.IGNORECASE)
     if number(plain_gold) is not None:
-        plain_answer = latex.clock(plain_answer)
+        plain_answer = latex.full_hour_number(plain_answer)
     return latex.decide(plain_gold, plain_answer)
 
 
 def _unfit_for_library(gold: str, answer: str, bare: bool) -> Outcome | None:
     """The outcome of a pair that is kept from the library: it costs too much, or the library would only guess."""
-    if latex.explosive(answer):
+    if latex.is_explosive(answer):
         return Outcome(passed=None, reason="too_costly", detail=answer[:80])
-    if not bare and final.CODE.search(answer):
+    if not bare and final.PYTHON_INTERNALS.search(answer):
         return wrong("not_an_answer", answer)
-    if not bare and latex.words(latex.normal(gold)):
+    if not bare and latex.is_words(latex.normalised(gold)):
         return wrong("no_answer", answer[-80:])  # a word that prose does not state as its answer
     if bare and any(sign in gold + answer for sign in ("...", "dots", "…")):
         return Outcome(passed=None, reason="undecidable", detail=f"ellipsis: {answer:.80}")
@@ -142,11 +142,11 @@ def _by_library(gold: str, answer: str, bare: bool) -> bool | Outcome:
     try:
         if not bare:
             return _ask_library(gold, answer.replace("−", "-"), False)
-        sides = quantities.without(symbols.latex(gold), symbols.latex(answer))
+        sides = quantities.without_units(symbols.latex(gold), symbols.latex(answer))
         if not isinstance(sides, bool):
-            shapes = [structure.read(latex.normal(side)) for side in sides]
+            shapes = [structure.read(latex.normalised(side)) for side in sides]
             if shapes[0] and shapes[1]:
-                equal_by_parts = structure.same(shapes[0], shapes[1], _part)
+                equal_by_parts = structure.same_parts(shapes[0], shapes[1], _part)
                 if equal_by_parts is not None:
                     return equal_by_parts
             return _ask_library(*sides, True)

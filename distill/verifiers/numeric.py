@@ -14,7 +14,7 @@ from pydantic import Field
 
 from distill.answers import variants
 from distill.answers.numbers import number
-from distill.answers.plain import HEDGED, RIGHT, hedged, marked, stated, wrong
+from distill.answers.plain import HEDGED, RIGHT, is_hedged, is_marked, stated_answer, wrong
 from distill.answers.variants import Examples
 from distill.errors import InputError
 from distill.types import Outcome, Record
@@ -33,20 +33,20 @@ class Numeric:
 
     def verify(self, gold: Any, text: str) -> Outcome:
         expected = _read(gold)
-        if hedged(text):
+        if is_hedged(text):
             return HEDGED
-        answer = number(stated(text))
+        answer = number(stated_answer(text))
         if answer is None:
-            return wrong("not_a_number", stated(text)) if marked(text) else wrong("no_answer")
+            return wrong("not_a_number", stated_answer(text)) if is_marked(text) else wrong("no_answer")
         if abs(answer - expected) <= self._tolerance(expected):
             return RIGHT
-        return wrong("wrong_answer", f"{stated(text):.80}, not {gold}")
+        return wrong("wrong_answer", f"{stated_answer(text):.80}, not {gold}")
 
     def _tolerance(self, expected: Fraction) -> Fraction:
         return max(Fraction(self._config.absolute), abs(expected) * Fraction(self._config.relative))
 
     def key(self, gold: Any, text: str) -> Hashable | None:
-        return None if hedged(text) else number(stated(text))
+        return None if is_hedged(text) else number(stated_answer(text))
 
     def examples(self, gold: Any) -> Examples:
         value = _read(gold)

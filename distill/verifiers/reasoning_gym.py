@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import Field
 
 from distill import plugins
-from distill.answers.plain import HEDGED, RIGHT, hedged, stated, wrong
+from distill.answers.plain import HEDGED, RIGHT, is_hedged, stated_answer, wrong
 from distill.errors import BackendError, InputError
 from distill.sandbox import Ended, Interactive, Limits, Session
 from distill.sandbox.inside import gym
@@ -66,8 +66,8 @@ class ReasoningGym:
             return self._countdown.verify(_numbers(entry), text)
         if entry["task"] == "game_of_life_halting":
             return self._exact.verify(str(entry["answer"]), text)
-        answer = stated(text)
-        if hedged(text):
+        answer = stated_answer(text)
+        if is_hedged(text):
             return HEDGED
         if not answer or len(answer) > _LONGEST:
             return wrong("too_long" if answer else "no_answer", f"{len(answer):,} characters")
@@ -79,14 +79,14 @@ class ReasoningGym:
         try:
             reply = self._ask(entry, answer)
         except BackendError as error:
-            return Outcome(passed=None, reason="sandbox_error", detail=error.what[:200])
+            return Outcome(passed=None, reason="sandbox_error", detail=error.message[:200])
         except Ended as ended:
             return Outcome(passed=None, reason="scorer_failed", detail=f"ended: {ended.status}")
         return self._outcome(entry["task"], answer, reply)
 
     def key(self, gold: Any, text: str) -> Hashable | None:
         """The answer without its blanks."""
-        return None if hedged(text) else "".join(stated(text).split()) or None
+        return None if is_hedged(text) else "".join(stated_answer(text).split()) or None
 
     def _outcome(self, task: str, answer: str, reply: Mapping[str, Any]) -> Outcome:
         if "unknown" in reply:

@@ -14,7 +14,7 @@ from aiohttp import web
 from distill import plugins
 from distill.backends import Completion, Model, Refused, Request
 from distill.backends.chat import Config
-from distill.endpoints.rate_limit import Rate
+from distill.endpoints.rate_limit import RateLimit
 from distill.errors import BackendError, InputError
 from distill.models.chat import split
 from distill.types import Message, Sampling
@@ -275,7 +275,7 @@ def test_retry_after_of_a_hosted_api() -> None:
 
 def test_requests_are_spread_over_the_minute() -> None:
     async def go() -> float:
-        rate = Rate(600)
+        rate = RateLimit(600)
         start = time.monotonic()
         await asyncio.gather(*(rate.spend(1) for _ in range(5)))
         return time.monotonic() - start
@@ -285,7 +285,7 @@ def test_requests_are_spread_over_the_minute() -> None:
 
 def test_tokens_are_settled_when_they_are_known_and_given_back_when_cancelled() -> None:
     async def go() -> None:
-        rate = Rate(60_000)
+        rate = RateLimit(60_000)
         await rate.spend(10_000)  # expected: ten seconds' worth
         rate.correct(-9_800)
         start = time.monotonic()
@@ -301,7 +301,7 @@ def test_tokens_are_settled_when_they_are_known_and_given_back_when_cancelled() 
 
 def test_no_limit() -> None:
     async def go() -> None:
-        rate = Rate(None)
+        rate = RateLimit(None)
         await asyncio.gather(*(rate.spend(10**9) for _ in range(100)))
 
     asyncio.run(go())

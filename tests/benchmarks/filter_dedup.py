@@ -24,7 +24,7 @@ from datasketch import MinHash, MinHashLSH
 from distill.filters import PASS, Candidate, duplicates
 from distill.filters.contamination import Config as Contamination
 from distill.text.hashes import ngrams
-from distill.text.overlap import Overlap
+from distill.text.overlap import OverlapIndex
 from distill.text.tokens import tokens
 from distill.types import Problem, content_id
 from tests.benchmarks.filter_checks import SHARED, trace
@@ -219,7 +219,7 @@ def measure_contamination(texts: list[str], count: int) -> dict[str, Any]:
     config = Contamination()
     sets = [rows("gsm8k_test.jsonl", "question"), rows("math500.jsonl", "problem"), rows("cmath_zh.jsonl", "question")]
     known = [text for texts_ in sets for text in texts_]
-    seconds, overlap = cpu(lambda: Overlap(sets, config.n, config.coverage, config.numbers, config.template))
+    seconds, overlap = cpu(lambda: OverlapIndex(sets, config.n, config.coverage, config.numbers, config.template))
     print(f"\nindex of {len(known)} benchmark problems: {seconds:.2f} s")
 
     def grams(text: str) -> set[str]:
@@ -263,7 +263,7 @@ def main() -> None:
     parser.add_argument("--traces", type=int, default=4000)
     count = parser.parse_args().traces
     texts = rows("real_traces.jsonl", "text")
-    Overlap([["warm up the tables"]], 8, 0.7, 0.9, 0.3)
+    OverlapIndex([["warm up the tables"]], 8, 0.7, 0.9, 0.3)
     copies = measure_duplicates(texts, count)
     bytes_each = memory()
     leaks = measure_contamination(texts, count)

@@ -30,9 +30,9 @@ from typing import Any
 import yaml
 
 from distill.models import presets
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.run import Run
-from distill.stages import Job, filter
+from distill.stages import StageJob, filter
 from distill.store import jsonl
 from distill.types import Message, Problem, Trace, content_id
 from tests.benchmarks.filter_checks import SHARED, gpt2, perturbed, trace
@@ -110,12 +110,12 @@ def benchmarks(folder: Path) -> tuple[str, ...]:
 
 def arm(source: Path, into: Path, tokenizer: Path, checks: dict[str, Any], against: tuple[str, ...]) -> None:
     """One run of the stage, in this process; prints what it did as JSON."""
-    job = Job(
+    job = StageJob(
         run=Run(into),
         config=filter.Config(checks=checks, traces=(str(source),), processes=2),
         teacher=presets.teacher("tiny"),
         student=presets.student("tiny").model_copy(update={"model": str(tokenizer)}),
-        progress=Lines(),
+        progress=LogLines(),
         benchmarks=against,
     )
     began = time.monotonic()

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distill.problems import sets
-from distill.progress import Lines
-from distill.sampling import Logs, Rule, Tally, Wanted, collect
+from distill.progress import LogLines
+from distill.sampling import Logs, SamplingJob, StoppingRule, Tally, collect
 from distill.sampling.history import Grade, History
 from distill.sampling.queue import Attempt, Identity, Queue
 from distill.sampling.schedule import Race, pass_rate
@@ -56,10 +56,10 @@ class Arm(NamedTuple):
     selected: set[Sample]
 
 
-def arm(url: str, folder: Path, some: list[Problem], rule: Rule) -> Arm:
+def arm(url: str, folder: Path, some: list[Problem], rule: StoppingRule) -> Arm:
     names = ("traces", "failures", "grades", "pass_rates", "censored", "replies")
     logs = Logs(*(folder / f"{name}.jsonl" for name in names))
-    wanted = Wanted(
+    wanted = SamplingJob(
         problems=some,
         model=MODEL,
         sampling=MODEL.sampling,
@@ -69,7 +69,7 @@ def arm(url: str, folder: Path, some: list[Problem], rule: Rule) -> Arm:
         graded=True,
     )
     before = generated(url)
-    tally = collect(wanted, logs, Lines(), "benchmark")
+    tally = collect(wanted, logs, LogLines(), "benchmark")
     time.sleep(2)  # what was cancelled last is counted too
     tokens = generated(url) - before
     right = {(row.problem_id, row.sample): bool(row.passed) for row in jsonl.read(folder / "grades.jsonl", Grade)}
@@ -78,19 +78,19 @@ def arm(url: str, folder: Path, some: list[Problem], rule: Rule) -> Arm:
         for trace in jsonl.read(logs.traces, Trace)
     }
     print(
-        f"{rule}: {tokens:,} tokens by the engine, {tally.tokens:,} of them in traces ({tally.shares()}), "
+        f"{rule}: {tokens:,} tokens by the engine, {tally.tokens:,} of them in traces ({tally.fate_shares()}), "
         f"{tally.cancelled:,} cancelled, {tally.seconds:.0f} s",
         flush=True,
     )
     return Arm(tally, tokens, outcomes, first_correct(outcomes, rule))
 
 
-def first_correct(outcomes: dict[Sample, Outcome], rule: Rule) -> set[Sample]:
+def first_correct(outcomes: dict[Sample, Outcome], rule: StoppingRule) -> set[Sample]:
     """The first `K` correct of each problem by index, as far as the rule looks."""
     chosen: set[Sample] = set()
     for problem in {problem for problem, _ in outcomes}:
         right, seen = 0, 0
-        while not rule.over(right, seen):
+        while not rule.ends(right, seen):
             if outcomes[problem, seen].correct and right < K:
                 chosen.add((problem, seen))
             right += outcomes[problem, seen].correct
@@ -98,7 +98,7 @@ def first_correct(outcomes: dict[Sample, Outcome], rule: Rule) -> set[Sample]:
     return chosen
 
 
-def replay(outcomes: dict[Sample, Outcome], some: list[Problem], rule: Rule) -> tuple[set[Sample], int]:
+def replay(outcomes: dict[Sample, Outcome], some: list[Problem], rule: StoppingRule) -> tuple[set[Sample], int]:
     """What the scheduler selects from recorded samples that take as long as they are long, and the tokens it takes."""
     with tempfile.TemporaryDirectory() as empty:
         history = History(Logs(Path(empty) / "t", Path(empty) / "f"))
@@ -123,16 +123,16 @@ def replay(outcomes: dict[Sample, Outcome], some: list[Problem], rule: Rule) -> 
             continue
         tokens += outcomes[sample].tokens
         del began[sample]
-        for other in queue.done(attempt, outcomes[sample].correct):
+        for other in queue.finish_attempt(attempt, outcomes[sample].correct):
             cancelled = (attempt.problem.id, other)
             if cancelled in began:  # else it waits or has finished
                 tokens += round(now - began.pop(cancelled))
                 gone.add(cancelled)
                 queue.cancelled()
-        for entry in queue.ended:
-            seen = [(entry.problem.id, n) for n in range(entry.race.seen)]
+        for entry in queue.ended_problems:
+            seen = [(entry.problem.id, n) for n in range(entry.race.counted)]
             selected.update([sample for sample in seen if outcomes[sample].correct][:K])
-        queue.ended.clear()
+        queue.ended_problems.clear()
     return selected, tokens
 
 
@@ -145,16 +145,16 @@ def first_to_finish(outcomes: dict[Sample, Outcome]) -> list[int]:
     return [length for lengths in found.values() for length in sorted(lengths)[:K]]
 
 
-def bias(rule: Rule, rate: float, times: int, dice: random.Random) -> tuple[float, float, float]:
+def bias(rule: StoppingRule, rate: float, times: int, dice: random.Random) -> tuple[float, float, float]:
     """(bias, its standard error, bias of the naive estimate) of the pass rate where samples are right at `rate`."""
     ours, naive = [], []
     for _ in range(times):
         race = Race(rule)
-        while not race.over:
-            race.finish(race.seen, dice.random() < rate)
-        ours.append(float(pass_rate(rule, race.right, race.seen)))
-        stopped = race.right >= K
-        naive.append((race.right - 1) / (race.seen - 1) if stopped else race.right / race.seen)
+        while not race.ended:
+            race.add_outcome(race.counted, dice.random() < rate)
+        ours.append(float(pass_rate(rule, race.correct, race.counted)))
+        stopped = race.correct >= K
+        naive.append((race.correct - 1) / (race.counted - 1) if stopped else race.correct / race.counted)
     return statistics.mean(ours) - rate, statistics.stdev(ours) / times**0.5, statistics.mean(naive) - rate
 
 
@@ -166,9 +166,9 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="an empty folder for the logs")
     given = parser.parse_args()
     some = list(sets.load("countdown-tiny", "train", given.problems))
-    rule = Rule(samples=N, stop_at=K, give_up=given.give_up)
+    rule = StoppingRule(samples=N, stop_at=K, give_up=given.give_up)
     with tempfile.TemporaryDirectory() as folder, teacher(given.endpoint) as url:
-        fixed = arm(url, (given.keep or Path(folder)) / "fixed", some, Rule(samples=N))
+        fixed = arm(url, (given.keep or Path(folder)) / "fixed", some, StoppingRule(samples=N))
         stopped = arm(url, (given.keep or Path(folder)) / "stopped", some, rule)
     each = {name: one.tokens / len(one.selected) for name, one in (("fixed", fixed), ("stopped", stopped))}
     shared = fixed.selected & stopped.selected
@@ -187,7 +187,7 @@ def main() -> None:
         f"replayed: {len(again):,} selected, identical to the rule's; mean length {replayed:.1f}, of the first to "
         f"finish {fastest:.1f}; {tokens:,} tokens"
     )
-    dice, simulated = random.Random(0), Rule(samples=N, stop_at=K, give_up=8)
+    dice, simulated = random.Random(0), StoppingRule(samples=N, stop_at=K, give_up=8)
     worst = 0.0
     for rate in (0.05, 0.2, 0.5, 0.8):
         off, error, naive = bias(simulated, rate, 40_000, dice)

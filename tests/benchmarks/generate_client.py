@@ -116,17 +116,17 @@ def ours(url: str, requests: int, profile: bool) -> dict[str, float]:
 
     from distill.models import presets
     from distill.problems import sets
-    from distill.sampling import Logs, Rule, Wanted, collect
+    from distill.sampling import Logs, SamplingJob, StoppingRule, collect
     from distill.types import Sampling
 
     names = ("traces", "failures", "grades", "pass_rates", "censored", "replies")
     with tempfile.TemporaryDirectory() as folder:
         logs = Logs(*(Path(folder) / f"{name}.jsonl" for name in names))
-        wanted = Wanted(
+        wanted = SamplingJob(
             problems=list(sets.load("countdown-tiny", "train", requests // SAMPLES)),
             model=presets.as_model(presets.teacher("tiny")).model_copy(update={"context": CONTEXT}),
             sampling=Sampling(temperature=0.6, top_p=0.95, max_tokens=CONTEXT // 2),
-            rule=Rule(samples=SAMPLES),
+            rule=StoppingRule(samples=SAMPLES),
             seed=0,
             backend={"kind": "vllm", "endpoints": [url], "concurrency": WANTED},
             graded=True,
@@ -141,7 +141,7 @@ def ours(url: str, requests: int, profile: bool) -> dict[str, float]:
         if profile:
             profiler.disable()
         own, seconds = spent(resource.RUSAGE_SELF) - before, time.monotonic() - began
-        assert tally.sampled == requests
+        assert tally.replies == requests
         assert tally.solved <= len(wanted.problems)
     if profile:
         report = io.StringIO()

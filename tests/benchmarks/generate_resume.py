@@ -117,7 +117,7 @@ def cold(path: Path) -> None:
 
 
 def reopen(path: Path) -> int:
-    known = {head.id: (head.finish, head.tokens, head.path, head.at) for head in jsonl.heads(path)}
+    known = {head.id: (head.finish, head.tokens, head.path, head.offset) for head in jsonl.heads(path)}
     with jsonl.Log(path):
         return len(known)
 

@@ -27,7 +27,7 @@ from rich.console import Console
 
 from distill.models.chat import Tags, Tokenizer
 from distill.problems import sets
-from distill.sampling import Logs, Rule, Wanted, collect
+from distill.sampling import Logs, SamplingJob, StoppingRule, collect
 from distill.store import jsonl
 from distill.types import Problem, Trace
 from tests.benchmarks.served import MODEL, generated, teacher
@@ -47,11 +47,11 @@ def ours(url: str, some: list[Problem], places: int, folder: Path) -> tuple[floa
     """(tokens a second, lengths with the end token, in the order of asking)."""
     names = ("traces", "failures", "grades", "pass_rates", "censored", "replies")
     logs = Logs(*(folder / f"{name}.jsonl" for name in names))
-    wanted = Wanted(
+    wanted = SamplingJob(
         problems=some,
         model=MODEL,
         sampling=MODEL.sampling,
-        rule=Rule(samples=SAMPLES),
+        rule=StoppingRule(samples=SAMPLES),
         seed=0,
         backend={"kind": "vllm", "endpoints": [url], "concurrency": places},
         graded=True,
@@ -59,7 +59,7 @@ def ours(url: str, some: list[Problem], places: int, folder: Path) -> tuple[floa
     before = generated(url)
     tally = collect(wanted, logs, Bar(Console(file=io.StringIO(), force_terminal=True, width=120)), "benchmark")
     tokens = generated(url) - before
-    assert tally.sampled == SAMPLES * len(some)
+    assert tally.replies == SAMPLES * len(some)
     made = {
         (trace.problem_id, trace.sample): trace.usage.completion + (trace.finish == "stop")
         for trace in jsonl.read(logs.traces, Trace)

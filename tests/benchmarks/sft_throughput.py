@@ -32,14 +32,20 @@ def rows(run: Path, folder: Path) -> tuple[Path, Path]:
 
     from distill.models import presets
     from distill.models.chat import Tokenizer
-    from distill.progress import Lines
+    from distill.progress import LogLines
     from distill.training.sft import rows as training_rows
 
     student = presets.student("tiny")
     tokenizer = Tokenizer(student.model, student.revision, presets.template(student))
     whole = folder / "rows.parquet"
     training_rows.build(
-        run / "sft" / "train.parquet", student, tokenizer, max_length=512, limit=None, out=whole, progress=Lines()
+        run / "sft" / "train.parquet",
+        student,
+        tokenizer,
+        max_length=512,
+        limit=None,
+        rows_path=whole,
+        progress=LogLines(),
     )
     table = pq.read_table(whole)
     train, held = folder / "train.parquet", folder / "held.parquet"
@@ -51,11 +57,11 @@ def rows(run: Path, folder: Path) -> tuple[Path, Path]:
 def job(train: Path, folder: Path, epochs: float) -> Any:
     from distill.models import presets
     from distill.models.chat import Tokenizer
-    from distill.training.job import Job
+    from distill.training.job import TrainingJob
 
     student = presets.student("tiny")
     tokenizer = Tokenizer(student.model, student.revision, presets.template(student))
-    return Job.model_validate(
+    return TrainingJob.model_validate(
         {
             "model": student.model,
             "rows": str(train),

@@ -96,7 +96,7 @@ def test_it_tells_what_sft_would_do_where_the_recipe_decides(run_here: Run, monk
 def test_on_a_cpu_it_tells_the_setup_of_sft(run_here: Run) -> None:
     recipe = recipes.load("tiny", ["sft.batch_size=48", "sft.processes=3"])
     student = presets.student("tiny")
-    asked = settings.asked(recipe.sft, student, "eager", "grouped")
+    asked = settings.workload_of(recipe.sft, student, "eager", "grouped")
     setup = settings.setup(recipe.sft, Hardware(), presets.shape(student), asked)
     told = run_here(
         "plan", "--student", "tiny", "--gpus", "0", "--set", "sft.batch_size=48", "--set", "sft.processes=3"

@@ -16,7 +16,7 @@ from distill import plugins
 from distill.backends import Completion, Refused
 from distill.endpoints.addresses import Roster
 from distill.endpoints.failures import rest
-from distill.endpoints.window import START, Gauge, Window
+from distill.endpoints.window import START_SIZE, Gauge, Window
 from distill.errors import BackendError
 from distill.serving.server_process import claim_port
 from tests.backends.fake import MODEL, Fake, after, never, reply, request, status
@@ -412,7 +412,7 @@ def feed(window: Window, capacity: int, polls: int, leave: float, held: int = 0)
 def test_the_window_finds_what_an_engine_runs_at_once(capacity: int, leave: float) -> None:
     window = Window(2048)
     window.learn(Gauge(0, 0, 0.0), 0)
-    assert window.size == START
+    assert window.size == START_SIZE
     sizes = list(feed(window, capacity, 200, leave))
     assert all(capacity <= size <= capacity + max(16, capacity // 8) for size in sizes[20:])
     sizes = list(feed(window, capacity * 2, 200, leave, sizes[-1]))  # others that it served have left
@@ -423,12 +423,12 @@ def test_the_window_stays_where_it_does_not_limit_and_where_the_cache_is_full() 
     window = Window(2048)
     for _ in range(5):
         window.learn(Gauge(50, 0, 0.1), 50)
-    assert window.size == START
+    assert window.size == START_SIZE
     for _ in range(5):
-        window.learn(Gauge(START, 0, 0.95), START)
-    assert window.size == START
-    window.learn(Gauge(START, 0, 0.5), START)
-    assert window.size == 2 * START
+        window.learn(Gauge(START_SIZE, 0, 0.95), START_SIZE)
+    assert window.size == START_SIZE
+    window.learn(Gauge(START_SIZE, 0, 0.5), START_SIZE)
+    assert window.size == 2 * START_SIZE
 
 
 def test_without_metrics_only_refusals_shrink_the_window() -> None:

@@ -14,16 +14,16 @@ import pytest
 from distill import plugins
 from distill.errors import InputError, RunError
 from distill.evaluation import answer_pairs
-from distill.evaluation.answer_pairs import Judged, Summary, after_reasoning
+from distill.evaluation.answer_pairs import JudgedPair, Summary, after_reasoning
 
 COUNTDOWN = {"target": 29, "numbers": [3, 7, 8]}
 
 
 def verify(folder: Path, *rows: Any, **options: Any) -> list[dict[str, Any]]:
-    return [json.loads(judged.json) for judged in judge(folder, *rows, **options)]
+    return [json.loads(judged.verdict_line) for judged in judge(folder, *rows, **options)]
 
 
-def judge(folder: Path, *rows: Any, **options: Any) -> list[Judged]:
+def judge(folder: Path, *rows: Any, **options: Any) -> list[JudgedPair]:
     path = folder / "pairs.jsonl"
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
     return list(answer_pairs.verify(path, **options))
@@ -244,7 +244,7 @@ def test_the_summary_counts() -> None:
         ],
         1,
     ):
-        summary.add(Judged(line, b"", passed, reason, expected))
+        summary.add(JudgedPair(line, b"", passed, reason, expected))
     assert [summary.total, summary.count(True), summary.count(False), summary.count(None)] == [5, 2, 1, 2]
     assert summary.reasons[None] == {"bad_row": 1, "timeout": 1}
     assert (summary.labelled, summary.agreed, summary.disagreed) == (4, 2, [2, 5])

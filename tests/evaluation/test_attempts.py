@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from distill.evaluation import attempts
-from distill.evaluation.attempts import Attempts
+from distill.evaluation.attempts import AttemptsByProblem
 from distill.machine import hardware
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.sampling import Identity
 from distill.store import jsonl
 from distill.types import Sampling, Usage
@@ -47,23 +47,23 @@ def test_all_cores_see_what_one_sees(tmp_path: Path, monkeypatch: pytest.MonkeyP
             if deadly and (n, sample) == (4, 1):
                 reply = "So.\n</think>\n\ndie"
             usage = Usage(prompt=5, reasoning=7, answer=900 if words.endswith("length") else 3)
-            trace = make_trace(reply, id=identity.of(problem.id, sample), problem_id=problem.id)
+            trace = make_trace(reply, id=identity.attempt_id(problem.id, sample), problem_id=problem.id)
             traces.append(trace.model_copy(update={"usage": usage}))
     jsonl.write(tmp_path / "log.jsonl", traces)
 
-    def judged(processes: int) -> Attempts:
+    def judged(processes: int) -> AttemptsByProblem:
         monkeypatch.setattr(hardware, "processors", lambda: list(range(processes)))
-        return attempts.judged(tmp_path / "log.jsonl", problems, identity, 4, 500, Lines())
+        return attempts.judge_log(tmp_path / "log.jsonl", problems, identity, 4, 500, LogLines())
 
     monkeypatch.setattr(attempts, "_SECONDS_WITHOUT_WORKERS", -1.0)  # no time here beyond the first share
     both = judged(2)
     assert [len(found) for found in both.values()] == [4] * 10
     first = both[problems[0].id]
     assert [found.passed for found in first] == [True, False, False, False], "the last is beyond the budget"
-    assert [found.key for found in first] == ["right 0", "wrong 0", None, None]
+    assert [found.vote_key for found in first] == ["right 0", "wrong 0", None, None]
     if deadly:
         lost = both[problems[4].id][1]
-        assert (lost.passed, lost.key, lost.tokens) == (None, None, 10)
+        assert (lost.passed, lost.vote_key, lost.tokens) == (None, None, 10)
         assert [found.passed for found in both[problems[4].id]] == [True, None, False, False]
         return
     assert judged(1) == both

@@ -62,7 +62,7 @@ def python(tmp_path: Path) -> Path:
 def test_results_become_scores_with_lightevals_own_names_and_errors(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text(json.dumps(RESULTS))
-    found = lighteval.read(path, "tiny-sft", "sft")
+    found = lighteval.read_scores(path, "tiny-sft", "sft")
     assert [(score.set, score.role, score.n) for score in found] == [
         ("lighteval:aime24|0", "sft", 64),
         ("lighteval:gpqa:diamond|0", "sft", 1),
@@ -79,7 +79,7 @@ def test_what_is_no_results_file_is_an_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text(text)
     with pytest.raises(RunError, match="is not a results file of lighteval"):
-        lighteval.read(path, "m", "base")
+        lighteval.read_scores(path, "m", "base")
 
 
 def test_the_program_is_run_in_a_folder_of_its_own(python: Path, tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ def test_the_program_is_run_in_a_folder_of_its_own(python: Path, tmp_path: Path)
     retrained = MODEL.model_copy(update={"revision": "def"})
     lighteval.measure(config, retrained, "sft", "http://there:8000", SAMPLING, folder)
     assert len(list(folder.iterdir())) == 2
-    assert lighteval.earlier("sft", folder) == found
-    assert lighteval.earlier("base", folder) == []
+    assert lighteval.earlier_scores("sft", folder) == found
+    assert lighteval.earlier_scores("base", folder) == []
 
 
 def test_a_failure_names_its_log(python: Path, tmp_path: Path) -> None:

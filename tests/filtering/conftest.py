@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distill.run import Run
-from distill.stages import Job, filter
+from distill.stages import StageJob, filter
 from distill.store import jsonl
 from distill.types import content_id
 from tests.conftest import make_job, make_problem, make_trace
@@ -44,7 +44,7 @@ def build_run(folder: Path, problems: int = 5, samples: int = 8, seed: int = 0) 
 CHECKS: dict[str, Any] = {"correct": {}, "finish": {}, "format": {"answer": "tag"}, "length": {}, "language": {}}
 
 
-def job(folder: Path, **config: Any) -> Job[filter.Config]:
+def job(folder: Path, **config: Any) -> StageJob[filter.Config]:
     config.setdefault("checks", CHECKS)
     return make_job(folder, filter.Config.model_validate(config))
 

@@ -12,7 +12,7 @@ import pytest
 
 from distill.errors import RunError
 from distill.filtering import executors
-from distill.filtering.judge import Said, Setup, Share
+from distill.filtering.judge import CheckedSlice, CheckerSetup, LogSlice
 from distill.run import Run
 from distill.stages import filter
 from distill.store import jsonl
@@ -57,10 +57,12 @@ def test_processes_do_not_change_a_byte(traces: Run, tmp_path: Path) -> None:
     assert results(tmp_path / "one") == results(tmp_path / "two")
 
 
-def late(pool: Any, plugin: Path, setup: Setup, shares: Iterable[Share], processes: int) -> Iterator[Said]:
+def late(
+    pool: Any, plugin: Path, setup: CheckerSetup, shares: Iterable[LogSlice], processes: int
+) -> Iterator[CheckedSlice]:
     """Hands out the share behind the deadly one when that has killed its process, and not before."""
 
-    def handed_out() -> Iterator[Share]:
+    def handed_out() -> Iterator[LogSlice]:
         for number, share in enumerate(shares):
             if number == 6:
                 Path(f"{plugin}.go").touch()

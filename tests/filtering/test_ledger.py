@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.filtering.earlier import usable
+from distill.filtering.earlier import is_usable
 from distill.filtering.ledger import Ledger
 from distill.run import Run
 from distill.stages import filter
@@ -110,7 +110,7 @@ def test_a_broken_ledger_is_no_obstacle(traces: Run) -> None:
     filter.run(job(traces.folder))
     before = traces.verdicts.read_bytes()
     traces.ledger.write_bytes(b"not a database" * 100)
-    assert not usable(traces.ledger)
+    assert not is_usable(traces.ledger)
     filter.run(job(traces.folder))
     assert traces.verdicts.read_bytes() == before
 

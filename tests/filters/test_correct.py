@@ -48,9 +48,9 @@ class Pool:
                 trace_id=trace.id,
                 problem_id=trace.problem_id,
                 sample=trace.sample,
-                fit=True,
+                passes_others=True,
                 correct=self.first[number].passed,
-                word=partial(self.first.__getitem__, number),
+                first_outcome=partial(self.first.__getitem__, number),
                 feature=self.features[number],
             )
 

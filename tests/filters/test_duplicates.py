@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from distill import plugins
 from distill.filters import PASS, Candidate, Context
 from distill.problems import sets
-from distill.text.hashes import ngrams, sequence
+from distill.text.hashes import ngrams, sequence_hash
 from distill.text.tokens import tokens
 from distill.types import content_id
 
@@ -275,7 +275,7 @@ def test_runs_and_sequences(text, n):
     runs = ngrams(hashes, n)
     assert len(runs) == max(0, len(hashes) - n + 1)
     assert ngrams(hashes[1:], n).tolist() == runs[1:].tolist()
-    assert (sequence(hashes) == 0) == (len(hashes) == 0)
+    assert (sequence_hash(hashes) == 0) == (len(hashes) == 0)
 
 
 def test_words_begin_where_they_say():
@@ -300,4 +300,4 @@ def test_a_giant_text_is_handled_in_parts():
     found = tokens(text)
     assert abs(len(found) - 120_000) < 10
     assert len(set(found.hashes.tolist())) < 12
-    assert content_id(sequence(found.hashes)) != content_id(sequence(found.hashes[1:]))
+    assert content_id(sequence_hash(found.hashes)) != content_id(sequence_hash(found.hashes[1:]))

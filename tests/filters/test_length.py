@@ -140,16 +140,16 @@ def test_what_reads_the_blanks_around_it_is_counted_whole(tmp_path):
     for tokenizer in (bracketless, stripping, lower, words, cut):
         text = "the\n <mask> The  the <mask>[MASK]"
         assert tokenizer.count(text) == len(tokenizer._fast.encode(text, add_special_tokens=False).ids)
-        assert not tokenizer._known
+        assert not tokenizer._token_counts
 
 
 def test_memory_is_bounded(tmp_path):
     tokenizer = save(tmp_path / "fresh", None)
     tokenizer.count("x" * 50 + " the")
-    assert list(tokenizer._known) == [" the"]  # long ones seldom come again
-    tokenizer._known.update((str(number), 1) for number in range(100_000))
+    assert list(tokenizer._token_counts) == [" the"]  # long ones seldom come again
+    tokenizer._token_counts.update((str(number), 1) for number in range(100_000))
     assert tokenizer.count(" the <think>") == len(tokenizer.encode(" the <think>"))
-    assert not tokenizer._known
+    assert not tokenizer._token_counts
 
 
 def test_real_traces(tiny, shared):

@@ -30,9 +30,9 @@ class Ledger:
                 trace_id=f"{problem}{sample}",
                 problem_id=problem,
                 sample=sample,
-                fit=True,
+                passes_others=True,
                 correct=correct,
-                word=lambda: PASS,
+                first_outcome=lambda: PASS,
                 feature=None,
             )
 
@@ -112,7 +112,14 @@ def test_the_estimate_of_the_rule_that_stopped_the_sampling_counts(make_problem,
     problem = make_problem(metadata={"sampled": {"samples": 4, "correct": 4, "pass_rate": 0.5}})
     feature = check.feature(problem, make_trace("a"))
     one = Candidate(
-        number=0, trace_id="a", problem_id="p", sample=0, fit=True, correct=True, word=lambda: PASS, feature=feature
+        number=0,
+        trace_id="a",
+        problem_id="p",
+        sample=0,
+        passes_others=True,
+        correct=True,
+        first_outcome=lambda: PASS,
+        feature=feature,
     )
     [(number, outcome)] = check.settle([one])
     assert (number, outcome.passed, outcome.score, outcome.detail) == (0, True, 0.5, "estimated from 4")

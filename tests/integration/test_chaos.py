@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from distill.sampling.history import Rate
+from distill.sampling.history import ProblemPassRate
 from distill.store import jsonl
 from distill.types import Trace
 from tests.integration.faulty import FAULTS
@@ -156,8 +156,8 @@ def content(trace: Trace) -> dict[str, Any]:
     return dumped | {"segments": [s.model_dump(exclude={"endpoint", "seconds"}) for s in trace.segments]}
 
 
-def rates(folder: Path) -> dict[str, Rate]:
-    return {rate.problem_id: rate for rate in jsonl.read(folder / "r" / "pass_rates.jsonl", Rate)}
+def rates(folder: Path) -> dict[str, ProblemPassRate]:
+    return {rate.problem_id: rate for rate in jsonl.read(folder / "r" / "pass_rates.jsonl", ProblemPassRate)}
 
 
 def selected(folder: Path, k: int) -> set[tuple[str, int]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.stages.report import Config, run
 from tests.integration.chromium import Open, Seen, chromium, open_page
 from tests.reporting.worlds import HOSTILE, make_run
@@ -21,7 +21,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of two runs, one of them with hostile names."""
     folder = tmp_path_factory.mktemp("report")
     runs = [make_run(folder / "a"), make_run(folder / "b", name="b", loss=2.0, reason=HOSTILE)]
-    return Path(run(runs, Config(out=folder / "report.html"), Lines())["file"])
+    return Path(run(runs, Config(out=folder / "report.html"), LogLines())["file"])
 
 
 def quiet(seen: Seen) -> None:

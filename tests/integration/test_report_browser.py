@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from distill.progress import Lines
-from distill.reporting.browser.trace_browser import browser
+from distill.progress import LogLines
+from distill.reporting.browser.trace_browser import pack_browser
 from distill.run import Run
 from tests.conftest import make_problem, make_trace
 from tests.integration.chromium import Open, Seen, chromium, open_page
@@ -39,7 +39,7 @@ WORDS = "the quick brown fox weighs 3 * (4 + 5) and asks whether x^2 is right, "
 
 def page(folder: Path, runs: list[Run], most: int = 10_000) -> Path:
     """The browser alone in a page as strict as the report's."""
-    made = browser(runs, most, Lines())
+    made = pack_browser(runs, most, LogLines())
     style = f":root {{ color-scheme: light dark; {COLOURS} }} * {{ box-sizing: border-box }} {made.style}"
 
     def hashed(text: str) -> str:

@@ -240,7 +240,7 @@ def test_training_on_two_nodes_starts_one_launcher_on_each(cluster: Cluster, tmp
         '#!/bin/bash\necho "$DISTILL_NODE_RANK of $DISTILL_NODES at $DISTILL_MASTER on $SLURMD_NODENAME"\nexit 4\n'
     )
     told.chmod(0o755)
-    job = Slurm(nodes=2, gpus_per_node=1, cpus_per_gpu=1).of("sft")
+    job = Slurm(nodes=2, gpus_per_node=1, cpus_per_gpu=1).for_stage("sft")
     path = tmp_path / "sft.sbatch"
     (tmp_path / "slurm").mkdir()
     path.write_text(slurm.stage_script("sft", "mine", tmp_path, job, python=str(told)))
@@ -268,7 +268,7 @@ time.sleep(600)
 def test_a_server_has_time_to_stop_and_is_queued_again_as_often_as_asked(cluster: Cluster, tmp_path: Path) -> None:
     model = presets.as_model(presets.teacher("tiny"))
     options = Slurm(gpus_per_node=1, cpus_per_gpu=1, renewals=1)
-    job = serving.shape(model, Serving(), options)
+    job = serving.plan_array(model, Serving(), options)
     path = tmp_path / "serve.sbatch"
     path.write_text(serving.script(job, "tiny", [sys.executable, "-c", PATIENT], options, tmp_path))
     number = cluster.run(*slurm.sbatch(path)).strip()

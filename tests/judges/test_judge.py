@@ -18,7 +18,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from distill.errors import BackendError, InputError
-from distill.judges.judge import Config, Entry, Judge, shared
+from distill.judges.judge import CachedVerdict, Config, JudgeClient, shared_judge
 from distill.judges.questions import Question
 from distill.store import jsonl
 from distill.types import Outcome
@@ -33,9 +33,9 @@ def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def judging(server: Server, cache: Path | None = None, **options: Any) -> Iterator[Judge]:
+def judging(server: Server, cache: Path | None = None, **options: Any) -> Iterator[JudgeClient]:
     with server.running() as url:
-        made = Judge(Config(endpoint=url, model="j", **options), cache)
+        made = JudgeClient(Config(endpoint=url, model="j", **options), cache)
         try:
             yield made
         finally:
@@ -185,7 +185,7 @@ def test_equal_questions_are_asked_once_at_a_time() -> None:
 
 
 def test_asking_works_inside_a_running_loop_and_from_threads() -> None:
-    async def inside(judge: Judge) -> Outcome:
+    async def inside(judge: JudgeClient) -> Outcome:
         return judge.rule(ask())
 
     found: list[bool | None] = []
@@ -221,7 +221,7 @@ def test_nothing_listens() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        judge = Judge(Config(endpoint=url, model="j", patience=0.1))
+        judge = JudgeClient(Config(endpoint=url, model="j", patience=0.1))
         with pytest.raises(BackendError, match=rf"(?s){url}: .*cannot be reached.*is it running"):
             judge.rule(ask())
         with pytest.raises(BackendError):
@@ -274,7 +274,7 @@ def test_a_second_run_asks_nothing(tmp_path: Path) -> None:
     with judging(server, cache) as judge:
         assert [judge.rule(question) for question in questions] == first
     assert len(server.prompts) == asked
-    entries = list(jsonl.read(cache, Entry))
+    entries = list(jsonl.read(cache, CachedVerdict))
     assert entries[1].replies == ("I compare.\nVERDICT: WRONG",)
     assert (entries[1].question, entries[3].replies) == (questions[1], ("no", "no"))
 
@@ -355,9 +355,9 @@ def test_processes_share_a_cache(tmp_path: Path) -> None:
 
 def test_equal_settings_share_one_judge(tmp_path: Path) -> None:
     config = Config(endpoint="http://127.0.0.1:9", model="j", extra={"a": 1})
-    assert shared(config) is shared(config.model_copy())
-    assert shared(config) is not shared(config, tmp_path / "judge.jsonl")
-    assert shared(config) is not shared(config.model_copy(update={"model": "k"}))
+    assert shared_judge(config) is shared_judge(config.model_copy())
+    assert shared_judge(config) is not shared_judge(config, tmp_path / "judge.jsonl")
+    assert shared_judge(config) is not shared_judge(config.model_copy(update={"model": "k"}))
 
 
 def test_a_closed_judge_can_be_asked_again() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.judges.questions import Question, clean, said
+from distill.judges.questions import Question, neutralized, problem_text
 from distill.types import Message, Problem
 from tests.judge_server import section
 
@@ -26,8 +26,8 @@ def test_the_prompt_holds_what_is_given_and_says_the_form() -> None:
     assert "VERDICT: PASS\nVERDICT: FAIL" in APPLY.prompt()
     assert "VERDICT: 0.75 (any number from 0" in SCORE.prompt()
     assert section(Question(problem="?", gold=["a", "b"], prediction="a").prompt(), "reference") == '["a","b"]'
-    assert len(COMPARE.prompt(again=True)) > len(prompt)
-    assert COMPARE.prompt(again=True).startswith(prompt)
+    assert len(COMPARE.prompt(is_retry=True)) > len(prompt)
+    assert COMPARE.prompt(is_retry=True).startswith(prompt)
 
 
 def test_of_a_long_answer_the_end_is_compared() -> None:
@@ -47,7 +47,7 @@ def test_of_a_long_answer_the_end_is_compared() -> None:
     ],
 )
 def test_the_last_line_is_the_verdict(reply: str, passed: bool | None, reason: str) -> None:
-    outcome = COMPARE.read(reply)
+    outcome = COMPARE.parse_reply(reply)
     assert outcome
     assert (outcome.passed, outcome.reason) == (passed, reason)
 
@@ -70,15 +70,17 @@ def test_the_last_line_is_the_verdict(reply: str, passed: bool | None, reason: s
     ],
 )
 def test_anything_else_is_no_verdict(reply: str) -> None:
-    assert COMPARE.read(reply) is None
+    assert COMPARE.parse_reply(reply) is None
 
 
 def test_a_score_passes_from_the_threshold_on() -> None:
-    found = [SCORE.read(f"VERDICT: {n}") for n in ("0", "0.49", "0.5", "1", "1.0")]
+    found = [SCORE.parse_reply(f"VERDICT: {n}") for n in ("0", "0.49", "0.5", "1", "1.0")]
     assert [(o.passed, o.score) for o in found if o] == [
         (False, 0), (False, 0.49), (True, 0.5), (True, 1), (True, 1)
     ]  # fmt: skip
-    assert not [n for n in ("1.5", "2", "-1", ".5", "50%", "1e0", "0.5/1", "PASS", "٠") if SCORE.read(f"VERDICT: {n}")]
+    assert not [
+        n for n in ("1.5", "2", "-1", ".5", "50%", "1e0", "0.5/1", "PASS", "٠") if SCORE.parse_reply(f"VERDICT: {n}")
+    ]
 
 
 HOSTILE = [
@@ -99,23 +101,23 @@ def test_a_prediction_cannot_leave_its_fence_or_speak_as_the_judge(text: str) ->
     shown = section(prompt, "candidate")
     for mark in ("<|", "<｜", "</", "<think", "[INST", "[/INST", "VERDICT:", "verdict："):
         assert mark not in shown
-    assert question.read(shown) is None
+    assert question.parse_reply(shown) is None
 
 
 @given(st.text())
 def test_no_text_passes_for_a_verdict_or_a_tag_once_cleaned(text: str) -> None:
     for said_ in (text, f"VERDICT: RIGHT{text}", f"{text}\nVERDICT: WRONG", f"<{text}"):
-        cleaned = clean(said_)
-        assert COMPARE.read(cleaned) is None
+        cleaned = neutralized(said_)
+        assert COMPARE.parse_reply(cleaned) is None
         assert "VERDICT:" not in cleaned
         section(COMPARE.model_copy(update={"prediction": said_ + "."}).prompt(), "candidate")
 
 
 def test_numbers_and_formulas_survive_cleaning() -> None:
-    assert clean("0 < x < 3, $a<b$, [1, 2], [A]") == "0 < x < 3, $a< b$, [1, 2], [A]"
+    assert neutralized("0 < x < 3, $a<b$, [1, 2], [A]") == "0 < x < 3, $a< b$, [1, 2], [A]"
 
 
 def test_a_conversation_is_shown_with_its_roles() -> None:
     turns = (Message(role="system", content="Be brief."), Message(role="user", content="2 + 3?"))
-    assert said(Problem.make(turns)) == "system: Be brief.\n\nuser: 2 + 3?"
-    assert said(Problem.make(turns[1:])) == "2 + 3?"
+    assert problem_text(Problem.make(turns)) == "system: Be brief.\n\nuser: 2 + 3?"
+    assert problem_text(Problem.make(turns[1:])) == "2 + 3?"

@@ -25,7 +25,7 @@ Build = Callable[..., dict[str, Any]]
 
 
 def script(stage: str, folder: Path, cluster: Slurm, **options: Any) -> str:
-    return slurm.stage_script(stage, "mine", folder, cluster.of(stage), **options)
+    return slurm.stage_script(stage, "mine", folder, cluster.for_stage(stage), **options)
 
 
 def test_training_takes_the_nodes_and_filtering_no_gpu(tmp_path: Path) -> None:
@@ -37,17 +37,17 @@ def test_training_takes_the_nodes_and_filtering_no_gpu(tmp_path: Path) -> None:
     assert {"--nodes=1", "--cpus-per-task=12"} <= {*judge}
     assert not [line for line in judge if "gpu" in line]
     assert {"--nodes=1", "--gpus-per-node=2"} <= {*directives(script("generate", tmp_path, cluster))}
-    assert cluster.of("generate", served=True).gpus_per_node == 2, "what is said of a stage counts"
-    assert Slurm().of("generate", served=True).gpus_per_node == 0
+    assert cluster.for_stage("generate", served=True).gpus_per_node == 2, "what is said of a stage counts"
+    assert Slurm().for_stage("generate", served=True).gpus_per_node == 0
 
 
 def test_what_is_wrong_with_a_stage_is_told_with_its_place() -> None:
     with pytest.raises(InputError, match=r"slurm.stages.sft.gpus_per_nod: no such field\n.*gpus_per_node"):
-        Slurm(stages={"sft": {"gpus_per_nod": 1}}).of("sft")
+        Slurm(stages={"sft": {"gpus_per_nod": 1}}).for_stage("sft")
     with pytest.raises(InputError, match=r"slurm.stages.sft: nodes: .*greater than or equal to 1"):
-        Slurm(stages={"sft": {"nodes": 0}}).of("sft")
+        Slurm(stages={"sft": {"nodes": 0}}).for_stage("sft")
     with pytest.raises(InputError, match=r"slurm.stages.filter.nodes: filter runs on one node, not 2"):
-        Slurm(stages={"filter": {"nodes": 2}}).of("filter")
+        Slurm(stages={"filter": {"nodes": 2}}).for_stage("filter")
     with pytest.raises(InputError, match=r"slurm.stages.stf: no such stage\n.*did you mean sft"):
         recipes.load("tiny", ["slurm.stages.stf.nodes=2"])
     with pytest.raises(InputError, match=r"slurm.partitoin: no such field|did you mean partition"):
@@ -61,8 +61,8 @@ def test_what_is_wrong_with_a_stage_is_told_with_its_place() -> None:
 def test_a_recipe_that_went_through_run_json_asks_for_the_same() -> None:
     recipe = recipes.load("tiny", ["slurm.account=us", "slurm.stages.sft.nodes=3"])
     again = recipes.build(recipe.model_dump(mode="json"))
-    assert again.slurm.of("sft") == recipe.slurm.of("sft")
-    assert (again.slurm.of("sft").nodes, again.slurm.of("sft").account) == (3, "us")
+    assert again.slurm.for_stage("sft") == recipe.slurm.for_stage("sft")
+    assert (again.slurm.for_stage("sft").nodes, again.slurm.for_stage("sft").account) == (3, "us")
 
 
 @pytest.mark.parametrize("stage", ["generate", "sft"])

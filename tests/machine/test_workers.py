@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from distill.errors import RunError
-from distill.machine.workers import Workers, one_by_one
+from distill.machine.workers import Workers, single_items
 
 SCRIPT = """
 import os, time
@@ -42,7 +42,7 @@ def nothing(numbers: list[int]) -> list[float]:
 
 
 def workers(begin: Callable[[], None] | None = None) -> Workers[list[int], list[float]]:
-    return Workers(halves, 2, parts=one_by_one, dead=nothing, begin=begin)
+    return Workers(halves, 2, split=single_items, on_death=nothing, initializer=begin)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from distill import recipe
 from distill.errors import InputError
 from distill.models import presets
-from distill.planning.choose import Job, options
+from distill.planning.choose import Workload, options
 from distill.planning.setup import Hardware
 
 NAMES = presets.names("student")
@@ -84,7 +84,7 @@ def test_every_model_has_one_preset() -> None:
 @pytest.mark.parametrize("name", R1)
 def test_r1_distill_with_a_student_is_a_row_of_the_table(name: str) -> None:
     model, rate = R1[name]
-    found = recipe.load("r1-distill", named={"student": name})
+    found = recipe.load("r1-distill", option_changes={"student": name})
     student = presets.student(found.student)
     assert (student.model, student.learning_rate) == (model, rate)
     assert student.epochs
@@ -140,7 +140,7 @@ def test_the_hardware_in_words_is_what_the_plan_finds(name: str) -> None:
     said = HARDWARE.fullmatch(student.hardware)
     assert said
     nodes, gpus, size = int(said[1] or 1), int(said[2]), int(said[3])
-    job = Job(batch=settings.batch_size, max_length=student.max_length)
+    job = Workload(batch=settings.batch_size, max_length=student.max_length)
 
     def fits(nodes: int, gpus: int) -> bool:
         hardware = Hardware(nodes=nodes, gpus=gpus, gpu_memory=size * 0.994)  # an "80 GB" H100 has 79.6 GiB

@@ -10,7 +10,7 @@ from distill.backends import Model
 from distill.errors import InputError
 from distill.machine.hardware import installed
 from distill.models import presets
-from distill.serving.layout import Gpus, fit
+from distill.serving.layout import Gpus, smallest_layout
 from distill.serving.server_process import vllm_command
 
 NAMES = presets.names("teacher")
@@ -23,7 +23,7 @@ def as_model(name: str) -> Model:
 
 
 def sized(name: str, gpus: Gpus) -> Model:
-    layout = fit(as_model(name), gpus)
+    layout = smallest_layout(as_model(name), gpus)
     spanning = {"distributed-executor-backend": "ray"} if layout.gpus > gpus.per_node else {}
     model = as_model(name)
     return model.model_copy(update={"serve": {**layout.arguments(), **spanning, **model.serve}})
@@ -69,11 +69,11 @@ def test_the_hardware_in_words_is_what_serve_would_use(name: str) -> None:
     assert len(places) == said.count("GB")
     for nodes, gpus, size in places:
         whole = node(int(gpus), int(size), int(nodes or 1))
-        layout = fit(as_model(name), whole)
+        layout = smallest_layout(as_model(name), whole)
         assert layout.gpus == int(gpus) * int(nodes or 1), f"{said}: {layout}"
         if int(gpus) > 1 and not nodes:
             with pytest.raises(InputError, match="does not fit"):
-                fit(as_model(name), node(int(gpus) // 2, int(size)))
+                smallest_layout(as_model(name), node(int(gpus) // 2, int(size)))
 
 
 def test_r1_is_advised_without_a_system_prompt() -> None:

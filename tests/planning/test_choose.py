@@ -7,7 +7,7 @@ import pytest
 from distill.errors import InputError
 from distill.models import presets
 from distill.models.shapes import Shape
-from distill.planning.choose import Job, choose, options, pick
+from distill.planning.choose import Workload, choose, options, pick
 from distill.planning.setup import Hardware
 
 
@@ -40,13 +40,13 @@ def test_it_goes_down_from_fast_to_small(student: str, hardware: Hardware, strat
 
 def test_everything_faster_was_weighed_and_does_not_fit() -> None:
     sizes, hardware = shape("qwen2.5-32b"), Hardware(nodes=2, gpus=8)
-    weighed = options(sizes, hardware, Job(batch=64, max_length=32768))
+    weighed = options(sizes, hardware, Workload(batch=64, max_length=32768))
     best = pick(weighed, 64)
     assert best is not None
     before = weighed[: weighed.index(best)]
     assert before
-    assert all(option.room < 0 for option in before)
-    assert best.room >= 0
+    assert all(option.spare_bytes < 0 for option in before)
+    assert best.spare_bytes >= 0
 
 
 def test_the_micro_batch_grows_with_short_rows_and_the_rows_of_a_step_stay() -> None:
@@ -102,7 +102,7 @@ def test_eight_bit_moments_are_taken_when_asked_for() -> None:
         shape("qwen2.5-7b"), Hardware(gpus=8), batch=64, max_length=32768, optimizer="paged_adamw_8bit"
     ).setup
     assert (found.strategy, found.optimizer) == ("zero2", "paged_adamw_8bit")
-    job = Job(batch=64, max_length=32768, method="auto", optimizer="paged_adamw_8bit")
+    job = Workload(batch=64, max_length=32768, method="auto", optimizer="paged_adamw_8bit")
     weighed = options(shape("qwen2.5-7b"), Hardware(gpus=8), job)
     assert {option.setup.optimizer for option in weighed} == {"paged_adamw_8bit"}
     assert not any(option.setup.offload for option in weighed)

@@ -164,6 +164,6 @@ def test_activations_are_what_autograd_saves() -> None:
     for strategy in ("zero2", "single"):  # bf16 weights, and fp32 ones under autocast
         for checkpointing in (True, False):
             setup = Setup(strategy=strategy, max_length=320, checkpointing=checkpointing)
-            kept = memory(SMALL, setup).kept
+            kept = memory(SMALL, setup).saved_activations
             # rotary tables and per-token statistics are not counted: they are of the head's size, not the model's
             assert next(found) == pytest.approx(kept, rel=0.03), (strategy, checkpointing)

@@ -7,7 +7,7 @@ import pytest
 from distill.models import presets
 from distill.models.shapes import Shape
 from distill.planning.choose import MARGIN, Option, weigh
-from distill.planning.memory import GIB, adapters, memory
+from distill.planning.memory import GIB, adapter_parameters, memory
 from distill.planning.setup import Hardware, Setup
 
 H100 = 80 * GIB * (1 - MARGIN)
@@ -43,7 +43,7 @@ def test_summing_over_passes_takes_gradients_in_full_precision() -> None:
 def test_adapters_train_what_their_rank_says_over_frozen_weights() -> None:
     sizes = shape("qwen2.5-7b")
     # PEFT's own count for r=16 on the seven linear layers of Qwen2.5-7B is 40,370,176
-    assert adapters(sizes, 16) == 40_370_176
+    assert adapter_parameters(sizes, 16) == 40_370_176
     lora = memory(sizes, Setup(method="lora"), rank=16)
     assert lora.weights == 2 * sizes.parameters + 4 * 40_370_176
     assert lora.gradients + lora.optimizer == 12 * 40_370_176
@@ -57,8 +57,10 @@ def test_splitting_a_sequence_divides_its_activations() -> None:
     sizes = shape("qwen2.5-32b")
     whole = memory(sizes, Setup(strategy="zero3", processes=8))
     split = memory(sizes, Setup(strategy="zero3", processes=8, sequence_parallel=4))
-    assert split.kept == whole.kept / 4
-    assert whole.layer / 4 < split.layer < whole.layer / 3  # the all-to-all has buffers of its own
+    assert split.saved_activations == whole.saved_activations / 4
+    assert (
+        whole.layer_activations / 4 < split.layer_activations < whole.layer_activations / 3
+    )  # the all-to-all has buffers of its own
     assert split.states == whole.states
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from distill import resources
 from distill.problems import livecodebench, sets
-from distill.problems.sets import Rejected
+from distill.problems.sets import RejectedProblem
 from distill.types import Problem
 from distill.verifiers import Verifiers
 
@@ -59,13 +59,13 @@ def method() -> dict[str, Any]:
     )
 
 
-def load(folder: Path, *rows: dict[str, Any]) -> tuple[list[Problem], list[Rejected]]:
+def load(folder: Path, *rows: dict[str, Any]) -> tuple[list[Problem], list[RejectedProblem]]:
     """The shipped YAML on a folder that has the files of the repository."""
     facts = yaml.safe_load((resources.folder("data") / "livecodebench.yaml").read_text())
     (folder / "test4.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows[:1]))
     (folder / "test5.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows[1:]))
     (folder / "lcb.yaml").write_text(yaml.safe_dump({**facts, "dataset": str(folder)}))
-    bad: list[Rejected] = []
+    bad: list[RejectedProblem] = []
     return list(sets.load(str(folder / "lcb.yaml"), "test", on_bad=bad.append)), bad
 
 
@@ -116,6 +116,6 @@ def test_rows_that_cannot_be_read_are_set_aside(tmp_path: Path) -> None:
 
 def test_a_tuple_is_as_good_as_a_list() -> None:
     space: dict[str, Any] = {}
-    gold = livecodebench.row(method())["answer"]
+    gold = livecodebench.parse_row(method())["answer"]
     exec(gold["prompt"] + "\nclass Solution:\n    def total(self, *given):\n        return (1, 2)", space)
     assert space["call_solution"]([1], 2) == [1, 2]

@@ -9,7 +9,7 @@ import pytest
 
 from distill.errors import InputError
 from distill.problems import sets
-from distill.problems.sets import Rejected
+from distill.problems.sets import RejectedProblem
 
 
 def write(path: Path, *rows: object) -> str:
@@ -41,7 +41,7 @@ def test_own_jsonl_with_broken_rows(tmp_path: Path) -> None:
         "",
         {"messages": [{"role": "user", "content": "2+2?"}], "answer": "4", "verifier": {"kind": "exact"}, "set": "s"},
     )
-    bad: list[Rejected] = []
+    bad: list[RejectedProblem] = []
     found = list(sets.load(ref, "train", None, bad.append))
     assert [p.answer for p in found] == ["2", "4"]
     assert found[1].verifier == {"kind": "exact"}
@@ -72,7 +72,7 @@ def test_the_gold_after_a_mark(tmp_path: Path) -> None:
     path.write_text(
         "name: gsm\nsource: jsonl\nsplits: {train: rows.jsonl}\nprompt: '{q}'\nanswer: solution\nanswer_after: '####'\n"
     )
-    bad: list[Rejected] = []
+    bad: list[RejectedProblem] = []
     assert [p.answer for p in sets.load(str(path), "train", None, bad.append)] == ["42"]
     assert "lacks the mark" in bad[0].reason
 

@@ -12,7 +12,7 @@ import yaml
 from distill import resources
 from distill.errors import InputError
 from distill.problems import gold_checks, sets
-from distill.problems.sets import Rejected
+from distill.problems.sets import RejectedProblem
 from distill.types import Problem
 from distill.verifiers import Verifiers
 
@@ -77,7 +77,7 @@ def local(name: str, folder: Path, split: str, row: dict[str, Any]) -> str:
 
 
 def read(ref: str) -> Problem:
-    (found,) = sets.load(ref, "test", fault=gold_checks.screen(Verifiers()))
+    (found,) = sets.load(ref, "test", find_fault=gold_checks.screen(Verifiers()))
     return found
 
 
@@ -104,7 +104,7 @@ def test_a_benchmark_of_its_looked_up_columns(name: str, tmp_path: Path) -> None
 
 def test_all_benchmarks_are_pointers_that_can_be_read() -> None:
     wanted = {*ROWS, "livecodebench", "countdown-tiny"}
-    assert wanted <= set(sets.known())
+    assert wanted <= set(sets.shipped_sets())
     for name in wanted - {"countdown-tiny"}:
         found, _, _ = sets.find(f"{name}:test")
         assert found.source == "hub"
@@ -141,7 +141,7 @@ def test_rows_without_a_right_option_are_set_aside(tmp_path: Path) -> None:
         "name: own\nsource: jsonl\nsplits: {test: rows.jsonl}\nprompt: '{q}\n\n{choices}'\n"
         "choices: {options: o, right: i}\nverifier: {kind: choice}\n"
     )
-    bad: list[Rejected] = []
+    bad: list[RejectedProblem] = []
     assert [problem.answer for problem in sets.load(str(path), "test", on_bad=bad.append)] == ["B"]
     assert [row.reason for row in bad] == [
         "its right option is 2 of 2",
@@ -152,10 +152,10 @@ def test_rows_without_a_right_option_are_set_aside(tmp_path: Path) -> None:
 
 
 def test_a_commit_is_pinned_asked_for_or_unknown_and_never_made_up(tmp_path: Path) -> None:
-    assert sets.commit("mmlu-pro") == "3373e0b32277875b8db2aa555a333b78a08477ea"
-    assert sets.commit("aime24") is None, "the Hub cannot be reached from a test"
-    assert sets.commit("countdown-tiny") is None
-    assert sets.commit(local("gsm8k", tmp_path, *ROWS["gsm8k"][:2])) is None
+    assert sets.hub_commit("mmlu-pro") == "3373e0b32277875b8db2aa555a333b78a08477ea"
+    assert sets.hub_commit("aime24") is None, "the Hub cannot be reached from a test"
+    assert sets.hub_commit("countdown-tiny") is None
+    assert sets.hub_commit(local("gsm8k", tmp_path, *ROWS["gsm8k"][:2])) is None
 
 
 def test_a_set_that_cannot_be_loaded_says_so(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_private_questions_are_not_published(run: Run) -> None:
     table = pyarrow.parquet.read_table(path)
     sets = pyarrow.array(["gpqa-diamond"] * len(table))
     pyarrow.parquet.write_table(table.set_column(table.column_names.index("set"), "set", sets), path)
-    assert any("must not be shown" in f.what for f in publish.prepare(run, Config(to="a/b", dataset=True)).stopping)
+    assert any("must not be shown" in f.message for f in publish.prepare(run, Config(to="a/b", dataset=True)).stopping)
     assert not publish.prepare(run, Config(to="a/b")).stopping
 
 

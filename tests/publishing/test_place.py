@@ -24,11 +24,11 @@ def act(run: Run, to: Path, **changes: Any) -> dict[str, Any]:
 def test_a_folder_is_made_whole_and_a_second_time_left_alone(run: Run, tmp_path: Path) -> None:
     target = tmp_path / "out" / "student"
     assert act(run, target)["changed"]
-    assert folder.table(target) == folder.table(run.folder / "publish")
+    assert folder.file_table(target) == folder.file_table(run.folder / "publish")
     assert not act(run, target)["changed"]
     (run.student / "added_tokens.json").write_text("{}")
     assert act(run, target)["changed"]
-    assert folder.table(target) == folder.table(run.folder / "publish")
+    assert folder.file_table(target) == folder.file_table(run.folder / "publish")
     assert [path.name for path in target.parent.iterdir()] == ["student"]
 
 
@@ -46,13 +46,13 @@ def test_foreign_files_stay(run: Run, tmp_path: Path) -> None:
 def test_what_does_not_load_does_not_take_the_place(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "out"
     act(run, target)
-    before = folder.table(target)
+    before = folder.file_table(target)
     (run.sft / "train.parquet").write_bytes((run.sft / "train.parquet").read_bytes())
     (run.student / "added_tokens.json").write_text("{}")
     (run.student / "tokenizer.json").unlink()  # told before any process is started
     with pytest.raises(RunError, match=r"no tokenizer\.json"):
         act(run, target, load=True)
-    assert folder.table(target) == before
+    assert folder.file_table(target) == before
     assert [path.name for path in target.parent.iterdir() if path.name.startswith(".out")] == []
 
 
@@ -84,7 +84,7 @@ def test_a_dataset_loads_with_datasets(run: Run, tmp_path: Path) -> None:
     told = act(run, tmp_path / "rows", dataset=True, load=True)
     assert told["verified"] == "loads, 6 rows"
     with pytest.raises(RunError, match="has 6 rows"):
-        loading.dataset(tmp_path / "rows", 7)
+        loading.load_dataset(tmp_path / "rows", 7)
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from distill.errors import InputError
-from distill.progress import Lines
-from distill.reporting.token_use import ENDS, OUTCOMES, Attempts, read
+from distill.progress import LogLines
+from distill.reporting.token_use import DECISIONS, OUTCOMES, Attempts, read
 from distill.run import Run
 from distill.store import jsonl
 from distill.types import Segment
@@ -21,7 +21,7 @@ def counted(found: Attempts) -> dict[tuple[str, str], tuple[int, int]]:
     """(outcome, what the filter did) to traces and tokens."""
     pairs = {}
     for one in range(len(found)):
-        key = (OUTCOMES[found.outcome[one]], ENDS[found.end[one]])
+        key = (OUTCOMES[found.outcome[one]], DECISIONS[found.decision[one]])
         traces, tokens = pairs.get(key, (0, 0))
         pairs[key] = (traces + 1, tokens + int(found.tokens[one]))
     return pairs
@@ -34,7 +34,7 @@ def test_a_trace_that_was_continued_counts_once_and_as_its_last_row(tmp_path: Pa
     others = [trace(1, 10, 5), trace(2, 50, 0, "length"), trace(3, 60, 0, "repetition")]
     whole = trace(0, 120, 10, segments=tuple(parts))
     write_filtered(run, [first, *others, whole], {"t0"})
-    found = read([run], run, Lines())
+    found = read([run], run, LogLines())
     assert counted(found) == {
         ("correct", "kept"): (1, 130),
         ("wrong", "rejected"): (1, 15),
@@ -50,7 +50,7 @@ def test_before_the_filter_the_grades_count_and_the_last_one(tmp_path: Path) -> 
     jsonl.write(run.traces, [trace(n, 10, 5) for n in range(4)])
     told = [("t0", False), ("t1", None), ("t2", False), ("t0", True)]
     jsonl.write(run.grades, [{"trace_id": id, "passed": passed, "reason": ""} for id, passed in told])
-    assert counted(read([run], run, Lines())) == {
+    assert counted(read([run], run, LogLines())) == {
         ("correct", "not filtered"): (1, 15),
         ("undecided", "not filtered"): (1, 15),
         ("wrong", "not filtered"): (1, 15),
@@ -66,7 +66,7 @@ def test_accepted_and_not_drawn_is_neither_kept_nor_rejected(tmp_path: Path) -> 
         run.verdicts,
         [{"trace_id": "t0", "check": check, "passed": passed, "reason": why} for check, passed, why in words],
     )
-    found = counted(read([run], run, Lines()))
+    found = counted(read([run], run, LogLines()))
     assert found == {("correct", "not chosen"): (1, 15), ("not judged", "not filtered"): (1, 15)}
 
 
@@ -75,19 +75,19 @@ def test_a_text_that_quotes_the_ledger_is_not_read_as_it(tmp_path: Path) -> None
     jsonl.write(run.traces, [trace(0, 10, 5)])
     quoted = {"trace_id": "t0", "check": "format", "passed": False, "reason": "x", "detail": '"check":"correct"'}
     jsonl.write(run.verdicts, [quoted])
-    assert counted(read([run], run, Lines())) == {("not judged", "not filtered"): (1, 15)}
+    assert counted(read([run], run, LogLines())) == {("not judged", "not filtered"): (1, 15)}
 
 
 def test_a_broken_row_names_its_file(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.traces.write_bytes(b'{"id": "a"}\n')
     with pytest.raises(InputError, match=r"traces\.jsonl.*usage"):
-        read([run], run, Lines())
+        read([run], run, LogLines())
     run.traces.write_bytes(b'{"id": "a"\n')
     with pytest.raises(InputError, match=r"traces\.jsonl"):
-        read([run], run, Lines())
+        read([run], run, LogLines())
     run.traces.unlink()
-    assert len(read([run], run, Lines())) == 0
+    assert len(read([run], run, LogLines())) == 0
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
         for number in range(2_000):
             file.write(line.replace(b'"t0"', b'"t%d"' % number) + b"\n")
     tracemalloc.start()
-    found = read([run], run, Lines())
+    found = read([run], run, LogLines())
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(found) == 2_000

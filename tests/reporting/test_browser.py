@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import InputError
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.reporting.browser.packed import Packed
-from distill.reporting.browser.trace_browser import Browser, browser, labels
-from distill.reporting.browser.trace_sample import FLOOR, shares
+from distill.reporting.browser.trace_browser import Browser, pack_browser, run_labels
+from distill.reporting.browser.trace_sample import MIN_PER_GROUP, sample_sizes
 from distill.run import Run
 from distill.store import jsonl
 from distill.types import Problem
@@ -34,20 +34,24 @@ HOSTILE = (
 
 
 def made(run: Run, most: int = 10_000) -> Browser:
-    return browser([run], most, Lines())
+    return pack_browser([run], most, LogLines())
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=60), st.integers(0, 20_000))
 def test_shares_add_up_and_no_group_goes_without(sizes: list[int], most: int) -> None:
-    taken = shares(sizes, most)
+    taken = sample_sizes(sizes, most)
     assert sum(taken) == min(most, sum(sizes))
     assert all(0 <= share <= size for share, size in zip(taken, sizes, strict=True))
-    if most >= 2 * FLOOR * len(sizes):
-        assert all(share >= min(FLOOR, size) for share, size in zip(taken, sizes, strict=True))
+    if most >= 2 * MIN_PER_GROUP * len(sizes):
+        assert all(share >= min(MIN_PER_GROUP, size) for share, size in zip(taken, sizes, strict=True))
 
 
 def test_what_is_beyond_the_floor_is_in_proportion() -> None:
-    assert shares([10_020, 1_020, 5], 1_100 + 2 * FLOOR + 5) == [1_000 + FLOOR, 100 + FLOOR, 5]
+    assert sample_sizes([10_020, 1_020, 5], 1_100 + 2 * MIN_PER_GROUP + 5) == [
+        1_000 + MIN_PER_GROUP,
+        100 + MIN_PER_GROUP,
+        5,
+    ]
 
 
 def test_all_traces_are_there_where_they_are_few(tmp_path: Path) -> None:
@@ -165,7 +169,7 @@ def test_a_filter_of_other_runs_shows_their_traces_with_its_own_verdicts(tmp_pat
     })  # fmt: skip
     for path in (own.traces, own.problems):
         path.unlink()
-    page = browser([pool, own], 100, Lines())
+    page = pack_browser([pool, own], 100, LogLines())
     index, rows = unpack(page)
     assert index["columns"]["run"] == [0] * 4 + [1] * 4
     words = [index["names"]["decision"][number] for number in index["columns"]["decision"]]
@@ -207,7 +211,7 @@ def test_memory_does_not_grow_with_the_logs(tmp_path: Path) -> None:
                 traces.write(line.replace(id, own))
                 verdicts.write(b'{"trace_id":"%s","check":"decision","passed":true,"reason":""}\n' % own)
         tracemalloc.start()
-        page = browser([run], 300, Lines())
+        page = pack_browser([run], 300, LogLines())
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert "300 of" in page.html
@@ -230,12 +234,12 @@ def test_a_run_without_traces_says_so(tmp_path: Path) -> None:
 
 def test_runs_are_told_apart_by_as_much_of_their_path_as_it_takes(tmp_path: Path) -> None:
     runs = [Run(tmp_path / name) for name in ("a/tiny", "b/tiny", "b/other")]
-    assert labels(runs) == ["a/tiny", "b/tiny", "b/other"]
-    assert labels(runs[1:]) == ["tiny", "other"]
+    assert run_labels(runs) == ["a/tiny", "b/tiny", "b/other"]
+    assert run_labels(runs[1:]) == ["tiny", "other"]
 
 
 def test_rows_larger_than_a_chunk_have_one_of_their_own() -> None:
-    packed = Packed("traces", chunk=1000)
+    packed = Packed("traces", chunk_bytes=1000)
     for size in (400, 400, 5000, 10, 10):
         packed.add(["x" * size], [])
     assert packed.end() == [0, 2, 3]

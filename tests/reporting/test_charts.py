@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from distill.reporting.charts.plots import MOST, Chart, Dot, Line, bars, histogram, lines, whiskers
-from distill.reporting.charts.svg import SERIES, WIDTH
+from distill.reporting.charts.plots import MAX_ROWS, Chart, Curve, Dot, bar_chart, histogram, interval_chart, line_chart
+from distill.reporting.charts.svg import MAX_SERIES, WIDTH
 from tests.reporting.worlds import HOSTILE
 
 NUMBERS = st.one_of(
@@ -58,7 +58,7 @@ def reader(chart: Chart, axis: str, log: bool = False) -> Callable[[float], floa
 
 
 def test_bars_are_as_long_as_their_numbers() -> None:
-    chart = bars("Left", "Of 200.", "traces", [("all", 200), ("kept", 50), ("none", 0), ("unknown", None)], 200)
+    chart = bar_chart("Left", "Of 200.", "traces", [("all", 200), ("kept", 50), ("none", 0), ("unknown", None)], 200)
     found = of_class(parsed(chart), "bar")
     assert [at(one, "width")[0] for one in found] == [WIDTH, WIDTH / 4, 0]
     assert chart.rows == (
@@ -94,7 +94,7 @@ def reader_of_heights(chart: Chart) -> Callable[[float], float]:
 
 def test_the_ends_of_whiskers_are_the_ends_of_intervals() -> None:
     rows = [Dot("base", 20.0, 16.5, 23.5), Dot("sft", 68.0, 63.0, 72.9), Dot("unknown", 50.0)]
-    chart = whiskers("pass@1", "n", "percent", rows)
+    chart = interval_chart("pass@1", "n", "percent", rows)
     value = reader(chart, "x")
     root = parsed(chart)
     spans = [one for one in of_class(root, "whisker") if one.get("y1") == one.get("y2")]
@@ -107,7 +107,7 @@ def test_the_ends_of_whiskers_are_the_ends_of_intervals() -> None:
 
 
 def test_differences_show_where_zero_is() -> None:
-    chart = whiskers("gaps", "n", "points", [Dot("a", -2.0, -5.0, 1.0)])
+    chart = interval_chart("gaps", "n", "points", [Dot("a", -2.0, -5.0, 1.0)])
     (line,) = of_class(parsed(chart), "zero")
     assert reader(chart, "x")(at(line, "x1")[0]) == pytest.approx(0, abs=0.02)
 
@@ -116,7 +116,7 @@ def test_differences_show_where_zero_is() -> None:
 def test_curves_go_through_their_points(log: bool) -> None:
     points = [(8, 0.25), (64, 1.5), (512, 3.0)]
     band = [(8, 0.0, 0.5), (64, 1.0, 2.0), (512, 2.5, 3.5)]
-    chart = lines("C", "n", [Line("one", points, band), Line("two", [(8, 1.0)])], "tokens", "pass@1", log=log)
+    chart = line_chart("C", "n", [Curve("one", points, band), Curve("two", [(8, 1.0)])], "tokens", "pass@1", log=log)
     root = parsed(chart)
     x, y = reader(chart, "x", log), reader(chart, "y")
     drawn = [tuple(map(float, pair.split(","))) for pair in of_class(root, "line")[2].get("points", "").split()]
@@ -128,21 +128,21 @@ def test_curves_go_through_their_points(log: bool) -> None:
 
 
 def test_series_are_told_apart_without_colour() -> None:
-    curves = lines("C", "n", [Line(f"run {n}", [(1, n), (2, n)]) for n in range(SERIES)], "x", "y")
+    curves = line_chart("C", "n", [Curve(f"run {n}", [(1, n), (2, n)]) for n in range(MAX_SERIES)], "x", "y")
     dashes = [one.get("stroke-dasharray") for one in parsed(curves).iter("polyline")]
-    assert len(set(dashes)) == SERIES
-    stacked = histogram("H", "n", ["0"], {f"s{n}": [1] for n in range(SERIES)}, "x", "y")
-    assert len({one.get("fill") for one in of_class(parsed(stacked), "bar")}) == SERIES
+    assert len(set(dashes)) == MAX_SERIES
+    stacked = histogram("H", "n", ["0"], {f"s{n}": [1] for n in range(MAX_SERIES)}, "x", "y")
+    assert len({one.get("fill") for one in of_class(parsed(stacked), "bar")}) == MAX_SERIES
     named = [one.text for one in parsed(curves).iter("text")]
-    assert {f"run {n}" for n in range(SERIES)} <= set(named)
+    assert {f"run {n}" for n in range(MAX_SERIES)} <= set(named)
 
 
 def test_a_chart_has_a_name_a_description_and_nothing_but_text_of_names() -> None:
     for chart in (
-        bars(HOSTILE, HOSTILE, HOSTILE, [(HOSTILE, 1)]),
+        bar_chart(HOSTILE, HOSTILE, HOSTILE, [(HOSTILE, 1)]),
         histogram(HOSTILE, HOSTILE, [HOSTILE], {HOSTILE: [1], "b": [2]}, HOSTILE, HOSTILE),
-        lines(HOSTILE, HOSTILE, [Line(HOSTILE, [(1, 1)]), Line("b", [(1, 2)])], HOSTILE, HOSTILE),
-        whiskers(HOSTILE, HOSTILE, HOSTILE, [Dot(HOSTILE, 1, 0, 2)]),
+        line_chart(HOSTILE, HOSTILE, [Curve(HOSTILE, [(1, 1)]), Curve("b", [(1, 2)])], HOSTILE, HOSTILE),
+        interval_chart(HOSTILE, HOSTILE, HOSTILE, [Dot(HOSTILE, 1, 0, 2)]),
     ):
         root = parsed(chart)
         assert root.get("role") == "img"
@@ -153,12 +153,12 @@ def test_a_chart_has_a_name_a_description_and_nothing_but_text_of_names() -> Non
 
 def test_many_rows_are_cut_in_the_drawing_and_whole_in_the_table() -> None:
     rows = [(f"reason {n}", float(n)) for n in range(200)]
-    chart = bars("Many", "n", "traces", rows)
-    assert len(of_class(parsed(chart), "bar")) == MOST
+    chart = bar_chart("Many", "n", "traces", rows)
+    assert len(of_class(parsed(chart), "bar")) == MAX_ROWS
     assert len(chart.rows) == 200
     assert chart.note.endswith("The first 40 of 200 are drawn, the table has all.")
-    dots = whiskers("Many", "n", "%", [Dot(f"m{n}", 1.0) for n in range(200)])
-    assert len(of_class(parsed(dots), "dot")) == MOST
+    dots = interval_chart("Many", "n", "%", [Dot(f"m{n}", 1.0) for n in range(200)])
+    assert len(of_class(parsed(dots), "dot")) == MAX_ROWS
 
 
 def inside(chart: Chart) -> None:
@@ -184,7 +184,7 @@ def inside(chart: Chart) -> None:
 @given(st.lists(st.tuples(st.text(max_size=60), NUMBERS), max_size=50), st.sampled_from([None, 100.0]))
 def test_any_bars(rows: list[tuple[str, float | None]], whole: float | None) -> None:
     rows = [(name.encode(errors="ignore").decode().translate(dict.fromkeys(range(32))), value) for name, value in rows]
-    chart = bars(
+    chart = bar_chart(
         "t", "n", "u", [(name.replace("\ufffe", "").replace("\uffff", ""), value) for name, value in rows], whole
     )
     inside(chart)
@@ -194,7 +194,7 @@ def test_any_bars(rows: list[tuple[str, float | None]], whole: float | None) -> 
 @settings(max_examples=40)
 @given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), max_size=30))
 def test_any_whiskers(rows: list[tuple[float | None, float | None, float | None]]) -> None:
-    chart = whiskers("t", "n", "u", [Dot("d", *row) for row in rows])
+    chart = interval_chart("t", "n", "u", [Dot("d", *row) for row in rows])
     inside(chart)
     assert len(chart.rows) == len(rows)
 
@@ -204,8 +204,8 @@ def test_any_whiskers(rows: list[tuple[float | None, float | None, float | None]
 @example([(5e-324, 1.0, None)], True)
 @example([(1.7e308, 1.0, None)], True)
 def test_any_lines(rows: list[tuple[float, float | None, float | None]], log: bool) -> None:
-    curve = Line("a", [(x, y) for x, y, _ in rows], [(x, y, z) for x, y, z in rows])
-    chart = lines("t", "n", [curve, curve], "x", "y", log=log)
+    curve = Curve("a", [(x, y) for x, y, _ in rows], [(x, y, z) for x, y, z in rows])
+    chart = line_chart("t", "n", [curve, curve], "x", "y", log=log)
     inside(chart)
     assert len(chart.rows) == 2 * len(rows)
 
@@ -214,6 +214,6 @@ def test_any_lines(rows: list[tuple[float, float | None, float | None]], log: bo
 @given(st.lists(st.integers(0, 10**12), max_size=200), st.integers(1, 8))
 def test_any_histogram(counts: list[int], every: int) -> None:
     labels = [str(n) for n in range(len(counts))]
-    chart = histogram("t", "n", labels, {"a": counts, "b": counts}, "x", "y", every=every)
+    chart = histogram("t", "n", labels, {"a": counts, "b": counts}, "x", "y", label_every=every)
     inside(chart)
     assert len(chart.rows) == len(counts)

@@ -18,26 +18,26 @@ def test_a_resumed_training_replaces_the_steps_from_there_on(tmp_path: Path) -> 
     run.add_metrics([{"stage": "sft", "step": step, "loss": loss, "epoch": 0.1} for step, loss in steps])
     run.add_metrics([{"stage": "grpo", "step": 1, "reward": 0.5, "kl": None}, {"stage": "generate", "tokens": 5}])
     found = curves.read(run)
-    assert found.line("sft", "loss", "a").points == [(1, 9.0), (2, 2.0), (3, 1.0)]
+    assert found.curve("sft", "loss", "a").points == [(1, 9.0), (2, 2.0), (3, 1.0)]
     assert found.names("grpo") == ["reward"]
     assert set(found.rows) == {"sft", "grpo"}
     run.add_metrics([{"stage": "sft", "step": 1, "loss": 5.0}])
-    assert curves.read(run).line("sft", "loss", "a").points == [(1, 5.0)], "a training from the start anew"
+    assert curves.read(run).curve("sft", "loss", "a").points == [(1, 5.0)], "a training from the start anew"
 
 
 def test_lines_that_are_no_json_are_counted(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.metrics.write_text('{"stage": "sft", "step": 1, "loss": NaN}\n{"stage": "sft", "step": 2, "loss": 1.0}\n')
     found = curves.read(run)
-    assert found.unread == 1
-    assert found.line("sft", "loss", "").points == [(2, 1.0)]
+    assert found.unreadable_lines == 1
+    assert found.curve("sft", "loss", "").points == [(2, 1.0)]
 
 
 def test_a_long_training_is_thinned_to_means_with_their_range(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.add_metrics([{"stage": "sft", "step": step, "loss": float(step % 10)} for step in range(1, 5001)])
-    line = curves.read(run).line("sft", "loss", "a")
-    assert len(line.points) <= curves.MOST
+    line = curves.read(run).curve("sft", "loss", "a")
+    assert len(line.points) <= curves.MAX_POINTS
     assert sum(value or 0 for _, value in line.points) / len(line.points) == pytest.approx(4.5, abs=0.1)
     assert all(low is not None and high is not None and low <= 1 and high >= 8 for _, low, high in line.band)
 
@@ -52,8 +52,8 @@ def test_none_and_all_have_bins_of_their_own(tmp_path: Path, rate: float, label:
     found = rates.read(run)
     assert found
     assert found.problems == 1, "the last row of a problem counts"
-    assert found.counts["stopped at enough correct ones"].index(1) == BINS.index(label)
-    assert found.mean == rate
+    assert found.problems_by_ending["stopped at enough correct ones"].index(1) == BINS.index(label)
+    assert found.mean_rate == rate
 
 
 def test_without_pass_rates_there_is_nothing(tmp_path: Path) -> None:

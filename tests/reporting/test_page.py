@@ -17,7 +17,7 @@ from markupsafe import Markup
 from distill.errors import InputError, RunError
 from distill.reporting import page
 from distill.reporting.browser.trace_browser import Browser
-from distill.reporting.gather import Gathered
+from distill.reporting.gather import ReportedRun
 from distill.run import Run, write_json
 from tests.reporting.worlds import HOSTILE, gathered, make_run
 
@@ -48,7 +48,7 @@ class Tags(HTMLParser):
         return [attributes for name, attributes in self.found if name == tag]
 
 
-def text_of(*runs: Gathered, browser: Browser | None = None) -> str:
+def text_of(*runs: ReportedRun, browser: Browser | None = None) -> str:
     return "".join(page.pieces(runs, page.sections(runs, browser is not None), browser))
 
 

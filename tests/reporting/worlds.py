@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distill.evaluation.report import Difference, Measured, Point, Report
+from distill.evaluation.report import Difference, ModelReport, Point, SetReport
 from distill.filtering.funnel import Funnel, decide
-from distill.filtering.ledger import Entry, Word
-from distill.progress import Lines
-from distill.reporting.gather import Gathered, gather
+from distill.filtering.ledger import LedgerEntry, StoredOutcome
+from distill.progress import LogLines
+from distill.reporting.gather import ReportedRun, gather
 from distill.run import Run, write_json
 from distill.store import jsonl
 from distill.types import Metric, Score, Trace, Usage
@@ -30,8 +30,8 @@ def write_filtered(run: Run, traces: list[Trace], right: set[str], reason: str =
     funnel, rows = Funnel(["correct"], 5), []
     for one in {one.id: one for one in traces}.values():
         passed = one.id in right
-        word = Word(passed, "" if passed else reason, None, "")
-        entry = Entry(0, one.id, one.problem_id, 0, "test", len(one.completion), {"correct": word}, passed)
+        word = StoredOutcome(passed, "" if passed else reason, None, "")
+        entry = LedgerEntry(0, one.id, one.problem_id, 0, "test", len(one.completion), {"correct": word}, passed)
         funnel.add(entry)
         rows += [{"trace_id": one.id, "check": "correct", **word._asdict()}, decide(entry).model_dump()]
     jsonl.write(run.verdicts, rows)
@@ -55,12 +55,12 @@ def write_scores(run: Run, values: dict[str, float]) -> None:
         )
         budget = tuple(Point(at=2**n, metrics={"pass@1": metric(value * n / 9, 0.01)}) for n in range(3, 10))
         told = {"revision": None, "sampling": {}, "n": 4, "missing": 0, "rerun": {}}
-        models.append(Measured(model=f"m-{role}", role=role, budget=budget, samples=samples, **told))  # type: ignore[arg-type]
+        models.append(ModelReport(model=f"m-{role}", role=role, budget=budget, samples=samples, **told))  # type: ignore[arg-type]
         if role != first:
             ends = {"value": value - values[first], "low": value - values[first] - 0.1, "high": None}
             ends["high"] = ends["value"] + 0.1
             gaps.append(Difference(metric="pass@1", first=role, second=first, problems=200, p=0.0004, **ends))  # type: ignore[arg-type]
-    report = Report(
+    report = SetReport(
         set="countdown",
         commit=None,
         protocol=None,
@@ -104,5 +104,5 @@ def make_run(folder: Path, name: str = "tiny", loss: float = 1.0, reason: str = 
     return run
 
 
-def gathered(run: Run, label: str = "") -> Gathered:
-    return gather(run, label or run.folder.name, Lines())
+def gathered(run: Run, label: str = "") -> ReportedRun:
+    return gather(run, label or run.folder.name, LogLines())

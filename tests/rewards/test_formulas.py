@@ -16,7 +16,7 @@ GROUP = st.lists(st.tuples(st.integers(1, 40_000), st.sampled_from([True, False,
 @given(GROUP)
 def test_length_is_kimis_formula(group: list[tuple[int, bool | None]]) -> None:
     tokens, correct = [size for size, _ in group], [right for _, right in group]
-    found = length.values(tokens, correct)
+    found = length.length_bonuses(tokens, correct)
     for size, right, value in zip(tokens, correct, found, strict=True):
         if right is None:
             assert value is None
@@ -31,7 +31,7 @@ def test_length_is_kimis_formula(group: list[tuple[int, bool | None]]) -> None:
 @given(GROUP)
 def test_among_correct_ones_a_shorter_is_never_worth_less(group: list[tuple[int, bool | None]]) -> None:
     tokens = [size for size, _ in group]
-    found = length.values(tokens, [True] * len(group))
+    found = length.length_bonuses(tokens, [True] * len(group))
     ordered = [value for _, value in sorted(zip(tokens, found, strict=True), key=lambda pair: (pair[0], -pair[1]))]  # type: ignore[operator]
     assert ordered == sorted(ordered, reverse=True)  # type: ignore[type-var]
 

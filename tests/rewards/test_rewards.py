@@ -12,9 +12,9 @@ import pytest
 from distill import plugins, rewards
 from distill.errors import InputError
 from distill.models.chat import Tokenizer
-from distill.rewards import Context
+from distill.rewards import RewardContext
 from distill.rollouts import prompt_rows
-from distill.rollouts.trl import Batch, Functions
+from distill.rollouts.trl import Batch, RewardFunctions
 from distill.types import Problem
 from tests.conftest import GOOD, make_problem
 from tests.training import worlds
@@ -39,12 +39,12 @@ HACKS = {
 }
 
 
-def call(context: Context, names: dict[str, Any], problem: Problem, texts: list[str], step: int = 100) -> Batch:
+def call(context: RewardContext, names: dict[str, Any], problem: Problem, texts: list[str], step: int = 100) -> Batch:
     """Through the functions that TRL is given; what they say of each completion."""
     tokenizer, seen = context.tokenizer, []
     prompt = tokenizer.prompt(problem.messages, context.tags)
     row = prompt_rows.of(problem, prompt.prefill, 0.5)
-    functions = Functions(rewards.build(names, context), context, seen.append)
+    functions = RewardFunctions(rewards.build(names, context), context, seen.append)
     # what TRL would pass as text, without special tokens; the rewards must not read it
     ids = [tokenizer.encode(text + context.eos) for text in texts]
     columns = {key: [row[key]] * len(texts) for key in ("data_source", "reward_model", "extra_info")}
@@ -62,7 +62,7 @@ def call(context: Context, names: dict[str, Any], problem: Problem, texts: list[
     return batch
 
 
-def test_a_right_answer_in_format_gets_every_reward(context: Context) -> None:
+def test_a_right_answer_in_format_gets_every_reward(context: RewardContext) -> None:
     batch = call(context, ALL, make_problem(), [GOOD, WRONG, GOOD + " ", "Try."])
     assert batch.values["accuracy"] == [1, 0, 1, 0]
     assert batch.values["format"] == [1, 1, 1, 0]
@@ -74,7 +74,7 @@ def test_a_right_answer_in_format_gets_every_reward(context: Context) -> None:
 
 
 @pytest.mark.parametrize("name", HACKS)
-def test_no_hack_is_worth_more_than_the_right_answer(context: Context, name: str) -> None:
+def test_no_hack_is_worth_more_than_the_right_answer(context: RewardContext, name: str) -> None:
     problem, text = HACKS[name]
     good = "Twenty and nine: 29.\n</think>\n\n\\boxed{29}" if problem else GOOD
     batch = call(context, ALL, problem or make_problem(), [good, text, good, text])
@@ -83,11 +83,11 @@ def test_no_hack_is_worth_more_than_the_right_answer(context: Context, name: str
 
 
 @pytest.mark.parametrize("kind", plugins.names("rewards"))
-def test_every_kind_says_its_range_and_keeps_to_it(context: Context, kind: str) -> None:
+def test_every_kind_says_its_range_and_keeps_to_it(context: RewardContext, kind: str) -> None:
     assert plugins.describe("rewards", kind)
     low, high = plugins.load("rewards", kind).RANGE
     texts = [GOOD, *(text for problem, text in HACKS.values() if problem is None)]
-    texts += [""] * (-len(texts) % context.group)
+    texts += [""] * (-len(texts) % context.group_size)
     found = call(context, {kind: ALL[kind]}, make_problem(), texts).values[kind]
     assert all(value is not None and low <= value <= high for value in found)
 
@@ -100,13 +100,13 @@ def test_special_think_tags_do_not_kill_the_format_reward(tiny: Path, tmp_path: 
     (folder / "tokenizer.json").write_text(json.dumps(kept))
     tokenizer = Tokenizer(str(folder))
     assert "</think>" not in tokenizer.decode(tokenizer.encode(GOOD))  # as TRL would decode it
-    batch = call(Context(tokenizer, "<|im_end|>"), {"accuracy": {}, "format": {}}, make_problem(), [GOOD])
+    batch = call(RewardContext(tokenizer, "<|im_end|>"), {"accuracy": {}, "format": {}}, make_problem(), [GOOD])
     assert batch.values == {"accuracy": [1], "format": [1]}
 
 
-def test_a_cut_completion_is_not_in_format_and_a_loop_is_punished(context: Context) -> None:
+def test_a_cut_completion_is_not_in_format_and_a_loop_is_punished(context: RewardContext) -> None:
     row = prompt_rows.of(make_problem(), "<think>\n", None)
-    functions = Functions(rewards.build({"format": {}, "repetition": {}, "overlong": {}}, context), context).all()
+    functions = RewardFunctions(rewards.build({"format": {}, "repetition": {}, "overlong": {}}, context), context).all()
     loop = context.tokenizer.encode("wait, that is not it. let me try that again. " * 30)[:400]
     cut = context.tokenizer.encode(GOOD)
     columns = {key: [row[key]] * 2 for key in ("data_source", "reward_model", "extra_info")}
@@ -116,7 +116,7 @@ def test_a_cut_completion_is_not_in_format_and_a_loop_is_punished(context: Conte
     assert found["overlong"] == [0, -1]
 
 
-def test_undecidable_is_none_and_length_waits_for_its_warm_up(context: Context) -> None:
+def test_undecidable_is_none_and_length_waits_for_its_warm_up(context: RewardContext) -> None:
     unknown = make_problem("Why?", answer=None)
     assert call(context, {"accuracy": {}}, unknown, [GOOD]).values["accuracy"] == [None]
     texts = [GOOD, "Well. " + GOOD, WRONG, GOOD]
@@ -129,7 +129,7 @@ def test_undecidable_is_none_and_length_waits_for_its_warm_up(context: Context) 
     assert longer[2] <= 0  # type: ignore[operator]
 
 
-def test_groups_are_those_of_one_prompt(context: Context) -> None:
+def test_groups_are_those_of_one_prompt(context: RewardContext) -> None:
     texts = [GOOD, "Well. " + GOOD, GOOD, GOOD, "Well. Well. " + GOOD, "Well. " + GOOD, WRONG, WRONG]
     found = call(context, {"length": {"warmup": 0}}, make_problem(), texts).values["length"]
     assert found[0] == 0.5
@@ -137,7 +137,7 @@ def test_groups_are_those_of_one_prompt(context: Context) -> None:
     assert found[4] == -0.5
 
 
-def test_a_trainer_of_ones_own_can_use_them(context: Context) -> None:
+def test_a_trainer_of_ones_own_can_use_them(context: RewardContext) -> None:
     functions, weights = rewards.for_trl({"accuracy": {}, "format": {"weight": 0.3}}, context)
     assert weights == [1.0, 0.3]
     row = prompt_rows.of(make_problem(), "<think>\n", None)
@@ -149,7 +149,7 @@ def test_a_trainer_of_ones_own_can_use_them(context: Context) -> None:
     ]
 
 
-def test_verl_asks_for_the_same(context: Context) -> None:
+def test_verl_asks_for_the_same(context: RewardContext) -> None:
     row = prompt_rows.of(make_problem(), "<think>\n", 0.25)
     told = (row["data_source"], row["reward_model"]["ground_truth"], row["extra_info"])
     assert rewards.compute_score(told[0], GOOD, told[1], told[2]) == {"score": 1.1, "accuracy": 1, "format": 1}
@@ -168,7 +168,7 @@ def test_settings_are_checked() -> None:
         rewards.configure({"accuracy": False})
 
 
-def test_a_reward_of_ones_own_is_a_file(context: Context, tmp_path: Path) -> None:
+def test_a_reward_of_ones_own_is_a_file(context: RewardContext, tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
         "from distill.rewards import Weighted\n"

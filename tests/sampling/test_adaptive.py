@@ -15,9 +15,9 @@ import pytest
 from distill.errors import BackendError, Stopped
 from distill.models import presets
 from distill.problems import sets
-from distill.progress import Lines
-from distill.sampling import Logs, Rule, Tally, Wanted, collect
-from distill.sampling.history import Censored, Grade, Rate
+from distill.progress import LogLines
+from distill.sampling import Logs, SamplingJob, StoppingRule, Tally, collect
+from distill.sampling.history import Censored, Grade, ProblemPassRate
 from distill.sampling.schedule import pass_rate
 from distill.store import jsonl
 from distill.types import Problem, Sampling, Trace, unpack_ids
@@ -38,21 +38,21 @@ def yes_or_no(folder: Path, count: int) -> list[Problem]:
     return list(sets.load(str(path), "train"))
 
 
-def wanted(folder: Path, count: int = 12, **changes: Any) -> Wanted:
+def wanted(folder: Path, count: int = 12, **changes: Any) -> SamplingJob:
     fields: dict[str, Any] = {
         "problems": yes_or_no(folder, count),
         "model": presets.as_model(presets.teacher("tiny")),
         "sampling": Sampling(temperature=0.6, top_p=0.95, max_tokens=300),
-        "rule": Rule(samples=16, stop_at=3, give_up=6),
+        "rule": StoppingRule(samples=16, stop_at=3, give_up=6),
         "seed": 0,
         "backend": {"kind": "scripted", "replies": [RIGHT, WRONG, WRONG]},
         "graded": True,
     }
-    return Wanted(**{**fields, **changes})
+    return SamplingJob(**{**fields, **changes})
 
 
-def sample(folder: Path, what: Wanted) -> Tally:
-    return collect(what, logs(folder), Lines(), "test")
+def sample(folder: Path, what: SamplingJob) -> Tally:
+    return collect(what, logs(folder), LogLines(), "test")
 
 
 def grades(folder: Path) -> dict[str, dict[int, bool]]:
@@ -62,15 +62,15 @@ def grades(folder: Path) -> dict[str, dict[int, bool]]:
     return found
 
 
-def rates(folder: Path) -> dict[str, Rate]:
-    return {rate.problem_id: rate for rate in jsonl.read(folder / "pass_rates.jsonl", Rate)}
+def rates(folder: Path) -> dict[str, ProblemPassRate]:
+    return {rate.problem_id: rate for rate in jsonl.read(folder / "pass_rates.jsonl", ProblemPassRate)}
 
 
-def by_the_rule(outcomes: dict[int, bool], rule: Rule) -> tuple[int, int]:
+def by_the_rule(outcomes: dict[int, bool], rule: StoppingRule) -> tuple[int, int]:
     right = 0
     for sample in range(rule.samples):
         right += outcomes[sample]
-        if rule.over(right, sample + 1):
+        if rule.ends(right, sample + 1):
             return sample + 1, right
     raise AssertionError
 
@@ -80,12 +80,12 @@ def everything(tmp_path: Path) -> dict[str, dict[int, bool]]:
     """The outcomes of all 16 samples of each problem."""
     folder = tmp_path / "all"
     folder.mkdir()
-    sample(folder, wanted(folder, rule=Rule(samples=16)))
+    sample(folder, wanted(folder, rule=StoppingRule(samples=16)))
     return grades(folder)
 
 
 def test_each_problem_stops_where_the_rule_says(tmp_path: Path, everything: dict[str, dict[int, bool]]) -> None:
-    rule = Rule(samples=16, stop_at=3, give_up=6)
+    rule = StoppingRule(samples=16, stop_at=3, give_up=6)
     tally = sample(tmp_path, wanted(tmp_path))
     found = rates(tmp_path)
     assert set(found) == set(everything)
@@ -97,7 +97,7 @@ def test_each_problem_stops_where_the_rule_says(tmp_path: Path, everything: dict
     finished = [
         trace.sample >= found[trace.problem_id].samples for trace in jsonl.read(tmp_path / "traces.jsonl", Trace)
     ]
-    assert tally.sampled == len(finished) < 16 * 12
+    assert tally.replies == len(finished) < 16 * 12
     assert finished.count(False) == sum(rate.samples for rate in found.values())
     assert (tally.fates["surplus"] > 0) == any(finished)
     assert {rate.ended for rate in found.values()} >= {"enough", "given_up"}
@@ -106,7 +106,7 @@ def test_each_problem_stops_where_the_rule_says(tmp_path: Path, everything: dict
 @pytest.mark.slow
 def test_siblings_that_count_no_more_are_cancelled_and_recorded(tmp_path: Path) -> None:
     backend = {"kind": "scripted", "replies": [RIGHT], "delay": 0.05, "concurrency": 40}
-    tally = sample(tmp_path, wanted(tmp_path, 1, rule=Rule(samples=40, stop_at=2), backend=backend))
+    tally = sample(tmp_path, wanted(tmp_path, 1, rule=StoppingRule(samples=40, stop_at=2), backend=backend))
     censored = list(jsonl.read(tmp_path / "censored.jsonl", Censored))
     assert tally.cancelled == len(censored)
     assert tally.accepted == 2
@@ -130,27 +130,27 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path: Path, first
             sample(parts, wanted(parts, backend={**script, "fail_after": first}))
     sample(parts, wanted(parts, backend=script))
     assert rates(parts) == rates(whole)
-    assert sample(parts, wanted(parts, backend={"kind": "scripted", "fail_first": 10**9})).sampled == 0
+    assert sample(parts, wanted(parts, backend={"kind": "scripted", "fail_first": 10**9})).replies == 0
 
 
 @pytest.mark.slow
 def test_a_larger_k_goes_on_from_what_is_there(tmp_path: Path, everything: dict[str, dict[int, bool]]) -> None:
     sample(tmp_path, wanted(tmp_path))
     before = {trace.id for trace in jsonl.read(tmp_path / "traces.jsonl", Trace)}
-    larger = Rule(samples=16, stop_at=5, give_up=10)
+    larger = StoppingRule(samples=16, stop_at=5, give_up=10)
     again = sample(tmp_path, wanted(tmp_path, rule=larger))
     after = [trace.id for trace in jsonl.read(tmp_path / "traces.jsonl", Trace)]
-    assert len(after) == len(set(after)) == len(before) + again.sampled
+    assert len(after) == len(set(after)) == len(before) + again.replies
     for id, rate in rates(tmp_path).items():
         assert (rate.samples, rate.correct) == by_the_rule(everything[id], larger)
 
 
 @pytest.mark.slow
 def test_a_mended_gold_is_judged_anew_without_sampling(tmp_path: Path) -> None:
-    what = wanted(tmp_path, 2, rule=Rule(samples=4))
+    what = wanted(tmp_path, 2, rule=StoppingRule(samples=4))
     sample(tmp_path, what)
     mended = [p.model_copy(update={"answer": "no"}) for p in what.problems]
-    assert sample(tmp_path, wanted(tmp_path, problems=mended, rule=Rule(samples=4))).sampled == 0
+    assert sample(tmp_path, wanted(tmp_path, problems=mended, rule=StoppingRule(samples=4))).replies == 0
     right = {grade.trace_id: grade.passed for grade in jsonl.read(tmp_path / "grades.jsonl", Grade)}
     texts = {trace.id: trace.completion for trace in jsonl.read(tmp_path / "traces.jsonl", Trace)}
     assert all(right[id] == (text == WRONG) for id, text in texts.items())
@@ -161,7 +161,7 @@ LONG = "One: a, two: b, three: c; " * 4 + "done.\n</think>\n\n<answer>yes</answe
 
 def test_a_cut_trace_is_continued_from_its_own_tokens(tmp_path: Path) -> None:
     script = {"kind": "scripted", "replies": [LONG]}
-    tally = sample(tmp_path, wanted(tmp_path, 2, rule=Rule(samples=2), backend=script, budgets=(30, 60, 400)))
+    tally = sample(tmp_path, wanted(tmp_path, 2, rule=StoppingRule(samples=2), backend=script, budgets=(30, 60, 400)))
     last = {trace.id: trace for trace in jsonl.read(tmp_path / "traces.jsonl", Trace)}
     assert len(last) == 4
     assert tally.continued > 0
@@ -181,11 +181,11 @@ def test_a_cut_trace_is_continued_from_its_own_tokens(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_larger_budget_later_continues_what_was_cut(tmp_path: Path) -> None:
     script = {"kind": "scripted", "replies": [LONG, RIGHT]}
-    sample(tmp_path, wanted(tmp_path, 4, rule=Rule(samples=2), backend=script, budgets=(30,)))
+    sample(tmp_path, wanted(tmp_path, 4, rule=StoppingRule(samples=2), backend=script, budgets=(30,)))
     cut = [trace.id for trace in jsonl.read(tmp_path / "traces.jsonl", Trace) if trace.finish == "length"]
     assert cut
-    again = sample(tmp_path, wanted(tmp_path, 4, rule=Rule(samples=2), backend=script, budgets=(30, 400)))
-    assert again.sampled == len(cut)
+    again = sample(tmp_path, wanted(tmp_path, 4, rule=StoppingRule(samples=2), backend=script, budgets=(30, 400)))
+    assert again.replies == len(cut)
     last = {trace.id: trace for trace in jsonl.read(tmp_path / "traces.jsonl", Trace)}
     assert all(trace.finish == "stop" for trace in last.values())
     assert all(rate.ended == "all" and rate.correct == 2 for rate in rates(tmp_path).values())
@@ -194,7 +194,7 @@ def test_a_larger_budget_later_continues_what_was_cut(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_loop_is_not_continued(tmp_path: Path) -> None:
     script = {"kind": "scripted", "replies": ["Wait, let me check that again. " * 400]}
-    what = wanted(tmp_path, 1, rule=Rule(samples=1), backend=script, budgets=(200, 400, 1500))
+    what = wanted(tmp_path, 1, rule=StoppingRule(samples=1), backend=script, budgets=(200, 400, 1500))
     tally = sample(tmp_path, what)
     [trace] = jsonl.read(tmp_path / "traces.jsonl", Trace)
     assert (trace.finish, tally.continued) == ("repetition", 0)

@@ -11,28 +11,37 @@ import pytest
 from distill.errors import BackendError, InputError, RunError
 from distill.models import presets
 from distill.problems import sets
-from distill.progress import Lines
-from distill.sampling import Failure, Logs, Rule, Tally, Wanted, choose, collect, serve_command
+from distill.progress import LogLines
+from distill.sampling import (
+    Logs,
+    RefusedAttempt,
+    SamplingJob,
+    StoppingRule,
+    Tally,
+    choose_backend,
+    collect,
+    serve_command,
+)
 from distill.store import jsonl
 from distill.types import Sampling, Trace
 
 REPLY = "Try 3 * 7 = 21.\n</think>\n\n<answer>1</answer>"
 
 
-def wanted(count: int = 5, samples: int = 2, **changes: Any) -> Wanted:
+def wanted(count: int = 5, samples: int = 2, **changes: Any) -> SamplingJob:
     fields: dict[str, Any] = {
         "problems": list(sets.load("countdown-tiny", "train", count)),
         "model": presets.as_model(presets.teacher("tiny")),
         "sampling": Sampling(temperature=0.6, top_p=0.95, max_tokens=300),
-        "rule": Rule(samples=samples),
+        "rule": StoppingRule(samples=samples),
         "seed": 0,
         "backend": {"kind": "scripted", "replies": [REPLY, "no end"]},
     }
-    return Wanted(**{**fields, **changes})
+    return SamplingJob(**{**fields, **changes})
 
 
-def sample(folder: Path, what: Wanted) -> Tally:
-    return collect(what, Logs(folder / "traces.jsonl", folder / "failures.jsonl"), Lines(), "test")
+def sample(folder: Path, what: SamplingJob) -> Tally:
+    return collect(what, Logs(folder / "traces.jsonl", folder / "failures.jsonl"), LogLines(), "test")
 
 
 def traces(folder: Path) -> list[Trace]:
@@ -43,7 +52,7 @@ def test_every_attempt_once_with_its_provenance(tmp_path: Path) -> None:
     what = wanted()
     tally = sample(tmp_path, what)
     found = traces(tmp_path)
-    assert tally.sampled == len(found) == 10
+    assert tally.replies == len(found) == 10
     assert len({trace.id for trace in found}) == 10
     assert {(t.problem_id, t.sample) for t in found} == {(p.id, s) for p in what.problems for s in (0, 1)}
     for trace in found:
@@ -62,25 +71,25 @@ def test_every_attempt_once_with_its_provenance(tmp_path: Path) -> None:
 def test_a_second_call_does_nothing_and_more_samples_add_only_what_is_missing(tmp_path: Path) -> None:
     sample(tmp_path, wanted())
     again = sample(tmp_path, wanted(backend={"kind": "scripted", "fail_first": 10**9}))
-    assert (again.found, again.sampled) == (10, 0), "no engine is even started"
+    assert (again.logged_traces, again.replies) == (10, 0), "no engine is even started"
     more = sample(tmp_path, wanted(samples=3))
-    assert (more.found, more.sampled) == (10, 5)
+    assert (more.logged_traces, more.replies) == (10, 5)
 
 
 def test_reordered_shortened_and_extended_problems_match_by_content(tmp_path: Path) -> None:
     sample(tmp_path, wanted(5))
     longer = wanted(8)
     random.Random(0).shuffle(longer.problems)  # type: ignore[arg-type]
-    assert sample(tmp_path, longer).sampled == 6
-    assert sample(tmp_path, wanted(2)).found == 4
+    assert sample(tmp_path, longer).replies == 6
+    assert sample(tmp_path, wanted(2)).logged_traces == 4
 
 
 def test_another_sampling_or_model_is_another_trace_but_a_budget_is_not(tmp_path: Path) -> None:
     sample(tmp_path, wanted())
-    assert sample(tmp_path, wanted(sampling=Sampling(temperature=0.6, top_p=0.95, max_tokens=99))).sampled == 0
-    assert sample(tmp_path, wanted(sampling=Sampling(temperature=0.7, top_p=0.95, max_tokens=300))).sampled == 10
+    assert sample(tmp_path, wanted(sampling=Sampling(temperature=0.6, top_p=0.95, max_tokens=99))).replies == 0
+    assert sample(tmp_path, wanted(sampling=Sampling(temperature=0.7, top_p=0.95, max_tokens=300))).replies == 10
     other = presets.as_model(presets.teacher("tiny")).model_copy(update={"revision": "other"})
-    assert sample(tmp_path, wanted(model=other)).sampled == 10
+    assert sample(tmp_path, wanted(model=other)).replies == 10
 
 
 def test_the_same_attempt_gets_the_same_reply_in_any_order(tmp_path: Path) -> None:
@@ -97,8 +106,8 @@ def test_refused_requests_are_recorded_and_the_rest_goes_on(tmp_path: Path) -> N
     rows.write_text(f'{{"problem": "{long}", "answer": "1"}}\n{{"problem": "short", "answer": "1"}}\n')
     what = wanted(problems=list(sets.load(str(rows), "train")))
     tally = sample(tmp_path, what)
-    assert (tally.sampled, tally.failed) == (2, 2)
-    assert len(list(jsonl.read(tmp_path / "failures.jsonl", Failure))) == 2
+    assert (tally.replies, tally.refused) == (2, 2)
+    assert len(list(jsonl.read(tmp_path / "failures.jsonl", RefusedAttempt))) == 2
     with pytest.raises(RunError, match="refused all 2 requests"):
         sample(tmp_path / "only", wanted(problems=what.problems[:1]))
 
@@ -106,7 +115,7 @@ def test_refused_requests_are_recorded_and_the_rest_goes_on(tmp_path: Path) -> N
 def test_a_failing_engine_keeps_what_was_finished(tmp_path: Path) -> None:
     with pytest.raises(BackendError):
         sample(tmp_path, wanted(backend={"kind": "scripted", "fail_first": 1, "replies": [REPLY]}))
-    assert sample(tmp_path, wanted()).sampled + len(traces(tmp_path)) >= 10
+    assert sample(tmp_path, wanted()).replies + len(traces(tmp_path)) >= 10
     assert len({t.id for t in traces(tmp_path)}) == len(traces(tmp_path)) == 10
 
 
@@ -116,8 +125,8 @@ def test_choose_says_how_to_serve_a_teacher_that_does_not_fit(monkeypatch: pytes
     with pytest.raises(
         InputError, match=r"needs GPUs \(8 × H200[\s\S]*vllm serve deepseek-ai/DeepSeek-R1[\s\S]*--endpoint"
     ):
-        choose({"kind": "auto"}, big, "8 × H200")
-    assert choose({"kind": "auto", "endpoints": ["http://h:1"]}, big)["kind"] == "vllm"
+        choose_backend({"kind": "auto"}, big, "8 × H200")
+    assert choose_backend({"kind": "auto", "endpoints": ["http://h:1"]}, big)["kind"] == "vllm"
     small = presets.as_model(presets.teacher("tiny"))
-    assert choose({"kind": "auto"}, small)["kind"] in ("vllm", "transformers")
+    assert choose_backend({"kind": "auto"}, small)["kind"] in ("vllm", "transformers")
     assert "--enable-expert-parallel" in serve_command(big)

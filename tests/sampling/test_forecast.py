@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from distill import pipeline, recipe
 from distill.problems import sets
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.run import Run
-from distill.sampling.forecast import Forecast, Pilot, Spent, draw, forecast, read
-from distill.sampling.history import Censored, Logs, Rate
+from distill.sampling.forecast import Forecast, Pilot, PilotProblem, draw_pilot, forecast, read_pilot
+from distill.sampling.history import Censored, Logs, ProblemPassRate
 from distill.sampling.price import Price
 from distill.sampling.speed import Stopwatch
 from distill.store import jsonl
@@ -26,8 +26,8 @@ RIGHT = "It is so.\n</think>\n\n<answer>yes</answer>"
 WRONG = "It is not so, as far as anyone can tell.\n</think>\n\n<answer>no</answer>"
 
 
-def spent(tokens: int, accepted: int = 1) -> Spent:
-    return Spent(tokens=tokens, prompt=50, traces=4, accepted=accepted, bytes=10 * tokens, cut=0)
+def spent(tokens: int, accepted: int = 1) -> PilotProblem:
+    return PilotProblem(tokens=tokens, prompt_tokens=50, traces=4, accepted=accepted, log_bytes=10 * tokens, cut=0)
 
 
 def questions(count: int) -> list[Problem]:
@@ -36,12 +36,12 @@ def questions(count: int) -> list[Problem]:
 
 def test_the_draw_depends_on_the_problems_alone() -> None:
     some = questions(200)
-    chosen = draw(some, 20)
+    chosen = draw_pilot(some, 20)
     assert len(chosen) == 20
-    assert {p.id for p in draw(some[::-1], 20)} == {p.id for p in chosen}
-    assert {p.id for p in draw(some, 50)} > {p.id for p in chosen}, "a larger pilot begins with the smaller"
-    assert draw(some, 1000) == some
-    places = [some.index(problem) for problem in draw(some, 100)]
+    assert {p.id for p in draw_pilot(some[::-1], 20)} == {p.id for p in chosen}
+    assert {p.id for p in draw_pilot(some, 50)} > {p.id for p in chosen}, "a larger pilot begins with the smaller"
+    assert draw_pilot(some, 1000) == some
+    places = [some.index(problem) for problem in draw_pilot(some, 100)]
     assert places == sorted(places)
     assert 80 < sum(places) / len(places) < 120, "from all over the set"
 
@@ -121,16 +121,16 @@ def test_speed_is_measured_while_the_engine_is_full() -> None:
         while at < 20 + 3 * slot:
             watch.note(at, at + 2, 10)
             at += 2
-    assert watch.most == 10
-    speed = watch.steady()
+    assert watch.most_in_flight == 10
+    speed = watch.steady_rate()
     assert speed
-    everything = sum(tokens for *_, tokens in watch.flights) / max(ended for _, ended, _ in watch.flights)
+    everything = sum(tokens for *_, tokens in watch.replies) / max(ended for _, ended, _ in watch.replies)
     assert 0.97 * 50 < speed.value <= 50, "nine of ten in flight count as full"
     assert everything < 0.9 * 50
-    assert Stopwatch().steady() is None
+    assert Stopwatch().steady_rate() is None
 
 
-def logged(folder: Path, traces: list[Trace], rate: list[Rate], censored: list[Censored]) -> Logs:
+def logged(folder: Path, traces: list[Trace], rate: list[ProblemPassRate], censored: list[Censored]) -> Logs:
     logs = Logs(folder / "t.jsonl", folder / "f.jsonl", None, folder / "r.jsonl", folder / "c.jsonl")
     for path, rows in ((logs.traces, traces), (logs.rates, rate), (logs.censored, censored)):
         assert path
@@ -151,14 +151,20 @@ def test_the_log_tells_what_was_needed_and_what_was_surplus(tmp_path: Path) -> N
     first = trace(0, 40, finish="length")
     again = trace(0, 70, segments=(part, part.model_copy(update={"tokens": 30, "finish": "stop"})))
     traces = [first, trace(1, 40, finish="length"), again, trace(2, 40)]
-    rate = Rate(problem_id=problem.id, samples=2, correct=1, pass_rate=0.5, ended="all")
+    rate = ProblemPassRate(problem_id=problem.id, samples=2, correct=1, pass_rate=0.5, ended="all")
     gone = Censored(id="id3", problem_id=problem.id, sample=3, seconds=1.5)
-    pilot = read(logged(tmp_path, traces, [rate], [gone]), [problem])
-    [found] = pilot.spent
-    assert (found.tokens, found.prompt, found.traces, found.accepted, found.cut) == (110, 10 + (10 + 40) + 10, 2, 1, 1)
+    pilot = read_pilot(logged(tmp_path, traces, [rate], [gone]), [problem])
+    [found] = pilot.problems
+    assert (found.tokens, found.prompt_tokens, found.traces, found.accepted, found.cut) == (
+        110,
+        10 + (10 + 40) + 10,
+        2,
+        1,
+        1,
+    )
     assert pilot.surplus == 40 + round(1.5 * 20)
     lines = (tmp_path / "t.jsonl").read_bytes().splitlines(keepends=True)
-    assert found.bytes == sum(len(line) for line in lines[:3])
+    assert found.log_bytes == sum(len(line) for line in lines[:3])
 
 
 @pytest.mark.slow
@@ -176,11 +182,11 @@ def test_a_pilot_is_kept_and_the_stage_is_not_done(tmp_path: Path) -> None:
     }
     made = recipe.build({"name": "scripted", "teacher": "tiny", "student": "tiny", "generate": settings})
     run = Run(tmp_path / "run")
-    found = pipeline.forecast(run, made, 30, Lines())
+    found = pipeline.forecast(run, made, 30, LogLines())
     assert found
     kept = [trace.id for trace in jsonl.read(run.traces, Trace)]
     assert {trace.problem_id for trace in jsonl.read(run.traces, Trace)} == {
-        problem.id for problem in draw(list(sets.load(str(source), "train")), 30)
+        problem.id for problem in draw_pilot(list(sets.load(str(source), "train")), 30)
     }
     assert run.stage("generate") == {}
     assert Forecast.model_validate(run.state()["forecast"]) == found
@@ -188,19 +194,19 @@ def test_a_pilot_is_kept_and_the_stage_is_not_done(tmp_path: Path) -> None:
     assert found.tokens_per_second
     assert found.cost
 
-    again = pipeline.forecast(run, made, 30, Lines())
+    again = pipeline.forecast(run, made, 30, LogLines())
     assert again == found, "nothing is sampled anew, and the speed is the one that was measured"
 
-    [done] = pipeline.run_stages(run, made, ("generate",), Lines())
+    [done] = pipeline.run_stages(run, made, ("generate",), LogLines())
     assert not done.fresh
     ids = [trace.id for trace in jsonl.read(run.traces, Trace)]
     assert ids[: len(kept)] == kept
     assert len(ids) == len(set(ids)) == len(kept) + done.summary["sampled_now"]
-    rates = list(jsonl.read(run.rates, Rate))
+    rates = list(jsonl.read(run.rates, ProblemPassRate))
     assert found.traces.low <= sum(rate.samples for rate in rates) <= found.traces.high
     assert found.accepted.low <= done.summary["accepted"] <= found.accepted.high
     assert found.solved.low <= done.summary["solved"] <= found.solved.high
-    [after] = pipeline.run_stages(run, made, ("generate",), Lines())
+    [after] = pipeline.run_stages(run, made, ("generate",), LogLines())
     assert after.fresh
 
 
@@ -215,7 +221,7 @@ def test_a_budget_that_cuts_is_told(tmp_path: Path) -> None:
         "backend": {"kind": "scripted", "replies": [RIGHT * 3], "delay": 0.1, "concurrency": 64},
     }
     made = recipe.build({"name": "scripted", "teacher": "tiny", "student": "tiny", "generate": settings})
-    found = pipeline.forecast(Run(tmp_path / "run"), made, 4, Lines())
+    found = pipeline.forecast(Run(tmp_path / "run"), made, 4, LogLines())
     assert found
     assert found.cut == 1
     assert any("100.0% of the pilot's traces were cut at 20 tokens" in note for note in found.notes)

@@ -12,7 +12,7 @@ from aiohttp import web
 from distill import plugins
 from distill.backends import Model
 from distill.models.chat import Tags, Tokenizer
-from distill.sampling.preflight import Finding, preflight
+from distill.sampling.preflight import PreflightFinding, preflight
 from distill.types import Message, Problem, Sampling
 from tests.backends.fake import Answer, Fake, reply, status
 from tests.conftest import make_problem
@@ -30,7 +30,7 @@ def look(fake: Fake, model: Model, sampling: Sampling = ADVICE, problem: Problem
     """The findings; `kind` is the backend's settings."""
     system_prompt = kind.pop("system_prompt", None)
 
-    async def go() -> list[Finding]:
+    async def go() -> list[PreflightFinding]:
         fake.context = model.context
         async with fake.running() as url, asyncio.timeout(20):
             at = {"base_url": f"{url}/v1"} if kind.get("kind") == "chat" else {"endpoints": [url]}
@@ -58,10 +58,10 @@ def engine(model: Model, text: str = "Try 3 * 7 = 21, 21", finish: str = "length
     return Fake(answer)
 
 
-def only(found: list[Finding], severity: str, what: str, fix: str) -> None:
+def only(found: list[PreflightFinding], severity: str, what: str, fix: str) -> None:
     assert len(found) == 1, found
     assert found[0].severity == severity
-    assert what in found[0].what
+    assert what in found[0].message
     assert fix in found[0].fix
 
 

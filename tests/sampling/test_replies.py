@@ -13,8 +13,8 @@ import pytest
 
 from distill.models import presets
 from distill.problems import sets
-from distill.progress import Lines
-from distill.sampling import Logs, Rule, Wanted, collect
+from distill.progress import LogLines
+from distill.sampling import Logs, SamplingJob, StoppingRule, collect
 from distill.sampling.price import Price
 from distill.store import jsonl
 from distill.types import Trace
@@ -55,19 +55,19 @@ def test_replies_are_kept_until_they_are_read(tmp_path: Path, caplog: pytest.Log
     names = ("traces", "failures", "grades", "pass_rates", "censored", "replies")
     logs = Logs(*(tmp_path / f"{name}.jsonl" for name in names))
     with running(Fake(raw("nonsense"), reply(RIGHT, tokens=13), context=2048)) as url:
-        wanted = Wanted(
+        wanted = SamplingJob(
             problems=list(sets.load(str(source), "train")),
             model=presets.as_model(presets.teacher("tiny")),
             sampling=presets.teacher("tiny").sampling,
-            rule=Rule(samples=2),
+            rule=StoppingRule(samples=2),
             seed=0,
             backend={"kind": "vllm", "endpoints": [url], "concurrency": 2},
             graded=True,
             price=Price(output=10),
         )
         with caplog.at_level("INFO", "distill"):
-            tally = collect(wanted, logs, Lines(), "test")
-    assert (tally.sampled, tally.solved, tally.failed, tally.engines) == (6, 3, 0, 1)
+            tally = collect(wanted, logs, LogLines(), "test")
+    assert (tally.replies, tally.solved, tally.refused, tally.engines) == (6, 3, 0, 1)
     assert {trace.completion for trace in jsonl.read(logs.traces, Trace)} == {RIGHT}
     assert not (tmp_path / "replies.jsonl").exists()
     [[_, unread]] = [json.loads(line) for line in (tmp_path / "replies.jsonl.unread").read_text().splitlines()]

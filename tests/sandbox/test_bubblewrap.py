@@ -15,7 +15,7 @@ import pytest
 
 from distill import plugins
 from distill.errors import BackendError, InputError
-from distill.sandbox import Ended, Limits, Result
+from distill.sandbox import Ended, Limits, SandboxResult
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,12 +24,12 @@ pytestmark = [
 LIMITS = Limits(seconds=10, memory=128, processes=8, disk=4, output=1, files=32)
 
 
-def run(program: str, *args: str, stdin: str = "", **limits: int) -> Result:
+def run(program: str, *args: str, stdin: str = "", **limits: int) -> SandboxResult:
     """Run a program; whatever it does, none of its processes may be left afterwards."""
     mark = secrets.token_hex(8)
     sandbox = plugins.build("sandbox", {"kind": "bubblewrap"})
     files = {"program.py": program}
-    result: Result = sandbox.run(
+    result: SandboxResult = sandbox.run(
         files, ["python", "-I", "program.py", *args, mark], stdin, LIMITS.model_copy(update=limits)
     )
     assert not running(mark)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from distill.errors import BackendError
-from distill.sandbox import Limits, Result, _launch, _seccomp, _selftest
+from distill.sandbox import Limits, SandboxResult, _launch, _seccomp, _selftest
 
 pytestmark = pytest.mark.slow
 needs_bwrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap: apt-get install bubblewrap")
@@ -57,13 +57,15 @@ class Open:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def run(self, files: dict[str, str], command: list[str], stdin: str = "", limits: Limits | None = None) -> Result:
+    def run(
+        self, files: dict[str, str], command: list[str], stdin: str = "", limits: Limits | None = None
+    ) -> SandboxResult:
         for name, text in files.items():
             (self._folder / name).write_text(text.replace('"/tmp", "/dev/shm"', f'"{self._folder}",'))
         done = subprocess.run(
             [sys.executable, *command[1:]], input=stdin, cwd=self._folder, capture_output=True, text=True, check=False
         )
-        return Result(
+        return SandboxResult(
             status="ok" if not done.returncode else "error",
             exit_code=0,
             stdout=done.stdout,
@@ -111,7 +113,7 @@ print(run({}, ["python", "-I", "-c", bomb], "", limits).stderr[-60:])
 print(run({}, ["python", "-I", "-c", "while True: pass"], "", limits.model_copy(update={"seconds": 1})).status)
 """
     mounts = (sys.prefix, sys.base_prefix, str(ROOT))
-    step_down = _launch.Launch(sys.executable, mounts, 54_321)._step_down()
+    step_down = _launch.BwrapLaunch(sys.executable, mounts, 54_321)._step_down()
     done = subprocess.run(
         [*step_down, sys.executable, "-B", "-c", code],
         cwd="/",

@@ -13,7 +13,7 @@ from distill.backends import Model
 from distill.errors import InputError
 from distill.models import presets
 from distill.serving import Serving
-from distill.serving.cluster import place
+from distill.serving.cluster import plan_replicas
 from distill.serving.layout import Gpus
 
 GIB = 1 << 30
@@ -26,7 +26,7 @@ def teacher(name: str) -> Model:
 
 
 def test_a_replica_that_spans_nodes_uses_vllms_ray_executor() -> None:
-    layout, replicas, model = place(teacher("deepseek-r1"), Serving(), H100)
+    layout, replicas, model = plan_replicas(teacher("deepseek-r1"), Serving(), H100)
     assert (layout.tensor, layout.pipeline, replicas) == (8, 2, 2)
     assert model.serve == {
         "tensor-parallel-size": 8,
@@ -34,20 +34,20 @@ def test_a_replica_that_spans_nodes_uses_vllms_ray_executor() -> None:
         "distributed-executor-backend": "ray",
         "enable-expert-parallel": True,
     }
-    layout, replicas, model = place(teacher("deepseek-r1"), Serving(replicas=3), H200)
+    layout, replicas, model = plan_replicas(teacher("deepseek-r1"), Serving(replicas=3), H200)
     assert (layout.tensor, layout.pipeline, replicas) == (8, 1, 3)
     assert "distributed-executor-backend" not in model.serve
 
 
 def test_too_many_replicas_are_wrong_input() -> None:
     with pytest.raises(InputError, match=r"(?s)3 replicas of deepseek-r1 \(tensor 8 × pipeline 2 each\).*at most 2"):
-        place(teacher("deepseek-r1"), Serving(replicas=3), H100)
+        plan_replicas(teacher("deepseek-r1"), Serving(replicas=3), H100)
     with pytest.raises(InputError, match="no node of the cluster has any"):
-        place(teacher("qwq-32b"), Serving(), None)
+        plan_replicas(teacher("qwq-32b"), Serving(), None)
 
 
 def test_a_cluster_without_gpus_serves_small_models() -> None:
-    _, replicas, model = place(teacher("tiny"), Serving(serve={"max-num-seqs": 64}), None)
+    _, replicas, model = plan_replicas(teacher("tiny"), Serving(serve={"max-num-seqs": 64}), None)
     assert replicas == 1
     assert model.serve == {"max-num-seqs": 64}
 

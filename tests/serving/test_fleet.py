@@ -13,7 +13,7 @@ import pytest
 
 from distill.serving import fleet as watch
 from distill.serving.fleet import Fleet, healthy
-from distill.serving.local import Launch, LocalReplica
+from distill.serving.local import LocalReplica, ReplicaCommand
 from distill.serving.server_process import claim_port
 
 pytestmark = pytest.mark.slow  # it waits for processes, servers and disks
@@ -43,7 +43,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 def replica(folder: Path, name: str = "one") -> LocalReplica:
     port = claim_port(None)
     command = (sys.executable, "-c", SERVER, str(folder), str(port))
-    launch = Launch(name=name, command=command, env={}, url=f"http://127.0.0.1:{port}")
+    launch = ReplicaCommand(name=name, command=command, env={}, url=f"http://127.0.0.1:{port}")
     return LocalReplica(launch, folder / f"{name}.log")
 
 

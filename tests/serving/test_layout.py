@@ -10,7 +10,7 @@ import pytest
 from distill.backends import Model
 from distill.errors import InputError
 from distill.models import presets
-from distill.serving.layout import Gpus, Layout, advice, capacity, fit
+from distill.serving.layout import Gpus, Layout, advice, capacity, smallest_layout
 
 GIB = 1 << 30
 A100_40 = Gpus(per_node=8, memory=40 * GIB)
@@ -28,15 +28,15 @@ def model(parameters: float = 7e9, **fields: object) -> Model:
 
 
 def test_r1_in_fp8_takes_one_node_of_h200_or_two_of_h100() -> None:
-    one = fit(preset("deepseek-r1"), H200)
+    one = smallest_layout(preset("deepseek-r1"), H200)
     assert (one.tensor, one.pipeline, one.gpus, one.nodes(8)) == (8, 1, 8, 1)
     assert one.arguments() == {"tensor-parallel-size": 8}
-    two = fit(preset("deepseek-r1"), H100.model_copy(update={"nodes": 4}))
+    two = smallest_layout(preset("deepseek-r1"), H100.model_copy(update={"nodes": 4}))
     assert (two.tensor, two.pipeline, two.gpus, two.nodes(8)) == (8, 2, 16, 2)
     assert two.arguments() == {"tensor-parallel-size": 8, "pipeline-parallel-size": 2}
     assert capacity(two, H100.model_copy(update={"nodes": 5})) == 2
     with pytest.raises(InputError, match=r"(?s)does not fit on 8 × 86 GB: its weights take 671 GB.*several machines"):
-        fit(preset("deepseek-r1"), H100)
+        smallest_layout(preset("deepseek-r1"), H100)
 
 
 @pytest.mark.parametrize(
@@ -53,56 +53,58 @@ def test_r1_in_fp8_takes_one_node_of_h200_or_two_of_h100() -> None:
     ],
 )
 def test_small_replicas_and_many(name: str, gpus: Gpus, tensor: int, replicas: int) -> None:
-    layout = fit(preset(name), gpus)
+    layout = smallest_layout(preset(name), gpus)
     assert (layout.tensor, layout.pipeline) == (tensor, 1)
     assert capacity(layout, gpus) == replicas
 
 
 def test_tensor_parallelism_divides_the_heads_and_leaves_few_gpus_idle() -> None:
     big = model(32e9)
-    assert fit(big, Gpus(per_node=3, memory=80 * GIB)).tensor == 2
-    assert fit(big.model_copy(update={"heads": 28}), A100_40).tensor == 4
-    assert fit(model(30e9, heads=24), Gpus(per_node=3, memory=40 * GIB)).tensor == 3
+    assert smallest_layout(big, Gpus(per_node=3, memory=80 * GIB)).tensor == 2
+    assert smallest_layout(big.model_copy(update={"heads": 28}), A100_40).tensor == 4
+    assert smallest_layout(model(30e9, heads=24), Gpus(per_node=3, memory=40 * GIB)).tensor == 3
     with pytest.raises(InputError, match="does not fit"):  # 7 GPUs would do and divide the heads, but nothing else
-        fit(model(80e9, heads=28), A100_40)
+        smallest_layout(model(80e9, heads=28), A100_40)
 
 
 def test_cache_counts_as_well_as_weights() -> None:
     one = Gpus(per_node=2, memory=24 * GIB)
-    assert fit(model(4e9, cache=10_000), one).tensor == 1
-    assert fit(model(4e9, cache=131_072), one).tensor == 2, "eight traces of 16k would not find room"
-    assert fit(model(4e9, cache=50_000, context=262_144), one).tensor == 2, "nor one of the whole context"
+    assert smallest_layout(model(4e9, cache=10_000), one).tensor == 1
+    assert smallest_layout(model(4e9, cache=131_072), one).tensor == 2, "eight traces of 16k would not find room"
+    assert smallest_layout(model(4e9, cache=50_000, context=262_144), one).tensor == 2, "nor one of the whole context"
 
 
 def test_a_presets_own_sizes_win() -> None:
     moe = model(671e9, precision="fp8", serve={"data-parallel-size": 8, "tensor-parallel-size": 1})
-    assert fit(moe, H200) == Layout(data=8)
-    assert fit(moe, H200).gpus == 8
-    assert capacity(fit(moe, H200), H200) == 1
+    assert smallest_layout(moe, H200) == Layout(data=8)
+    assert smallest_layout(moe, H200).gpus == 8
+    assert capacity(smallest_layout(moe, H200), H200) == 1
     only_data = model(30e9, serve={"data-parallel-size": 2})
-    assert fit(only_data, H100) == Layout(data=2)
+    assert smallest_layout(only_data, H100) == Layout(data=2)
 
 
 def test_advice_for_mixtures_of_experts_only() -> None:
     r1 = preset("deepseek-r1")
-    assert "serve.data-parallel-size=8" in str(advice(r1, fit(r1, H200)))
+    assert "serve.data-parallel-size=8" in str(advice(r1, smallest_layout(r1, H200)))
     assert advice(r1, Layout(tensor=8, pipeline=2)) is None
     dense = preset("qwq-32b")
-    assert advice(dense, fit(dense, H100)) is None
+    assert advice(dense, smallest_layout(dense, H100)) is None
 
 
 def test_a_model_without_a_preset_is_measured_by_its_files(tmp_path: Path, tiny: Path) -> None:
     own = Model(name="own", path=str(tiny / "teacher"), context=2048)
-    assert fit(own, H100) == Layout()
+    assert smallest_layout(own, H100) == Layout()
     config = {"num_hidden_layers": 64, "num_attention_heads": 40, "num_key_value_heads": 8, "hidden_size": 5120}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with (tmp_path / "model.safetensors").open("wb") as weights:
         weights.truncate(65_500_000_000)  # sparse: takes no room
-    assert fit(Model(name="own", path=str(tmp_path), context=32768), H100).tensor == 2
+    assert smallest_layout(Model(name="own", path=str(tmp_path), context=32768), H100).tensor == 2
     latent = {"num_hidden_layers": 61, "num_attention_heads": 128, "hidden_size": 7168, "kv_lora_rank": 512}
     (tmp_path / "config.json").write_text(json.dumps({**latent, "qk_rope_head_dim": 64}))
     with (tmp_path / "model.safetensors").open("wb") as weights:
         weights.truncate(671_000_000_000)
-    assert fit(Model(name="own", path=str(tmp_path), context=163840), H200).tensor == 8
+    assert smallest_layout(Model(name="own", path=str(tmp_path), context=163840), H200).tensor == 8
     (tmp_path / "model.safetensors").unlink()
-    assert fit(Model(name="own", path=str(tmp_path), context=4096), H200).tensor == 8, "unknown: a whole node"
+    assert smallest_layout(Model(name="own", path=str(tmp_path), context=4096), H200).tensor == 8, (
+        "unknown: a whole node"
+    )

@@ -19,13 +19,13 @@ from distill.errors import InputError
 from distill.machine.slurm import Slurm
 from distill.models import presets
 from distill.serving import Serving, slurm
-from distill.serving.slurm import Job
+from distill.serving.slurm import JobArray
 from tests.shell import asked, directives, run
 
 
-def script(teacher: str, tmp_path: Path, command: list[str], cluster: Slurm, **options: int) -> tuple[Job, str]:
+def script(teacher: str, tmp_path: Path, command: list[str], cluster: Slurm, **options: int) -> tuple[JobArray, str]:
     model = presets.as_model(presets.teacher(teacher))
-    job = slurm.shape(model, Serving(**options), cluster)
+    job = slurm.plan_array(model, Serving(**options), cluster)
     return job, slurm.script(job, model.name, command, cluster, tmp_path)
 
 

@@ -19,10 +19,10 @@ from distill.filters import Context
 from distill.models import chat
 from distill.models.chat import Tags
 from distill.problems import sets
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.run import Run
 from distill.sources import field_maps, imported
-from distill.sources.imported import Rejected
+from distill.sources.imported import RejectedImport
 from distill.store import jsonl
 from distill.types import Problem, Trace, Usage
 
@@ -118,8 +118,8 @@ def as_jsonl(path: Path, *rows: Any) -> str:
 
 
 def load(source: str, map_: Any, run: Run, limit: int | None = None) -> dict[str, Any]:
-    found = map_ if isinstance(map_, field_maps.Map) else field_maps.find(map_)
-    return imported.run(source, found, run, limit, Lines())
+    found = map_ if isinstance(map_, field_maps.FieldMap) else field_maps.find(map_)
+    return imported.run(source, found, run, limit, LogLines())
 
 
 def traces(run: Run) -> list[Trace]:
@@ -131,10 +131,10 @@ def golds(run: Run) -> dict[str, Any]:
 
 
 def rejected(run: Run) -> list[tuple[int, int | None, str]]:
-    return [(r.row, r.attempt, r.reason) for r in jsonl.read(run.folder / imported.REJECTED, Rejected)]
+    return [(r.row, r.attempt, r.reason) for r in jsonl.read(run.folder / imported.REJECTED, RejectedImport)]
 
 
-def simple(**fields: Any) -> field_maps.Map:
+def simple(**fields: Any) -> field_maps.FieldMap:
     return field_maps.build({"name": "own", "prompt": "{q}", "text": "a", "answer": "gold", **fields}, "test")
 
 
@@ -228,7 +228,7 @@ def test_a_cut_import_goes_on_where_it_stopped(tmp_path: Path) -> None:
     whole, run = Run(tmp_path / "whole"), Run(tmp_path / "run")
     load(source, simple(), whole)
 
-    class Stopped(Lines):
+    class Stopped(LogLines):
         def advance(self, count: int = 1, note: str = "") -> None:
             if note == "8 traces":
                 raise KeyboardInterrupt

@@ -13,8 +13,8 @@ import pytest
 from distill.errors import InputError, RunError
 from distill.models import chat
 from distill.models.chat import Tags, Tokenizer
-from distill.progress import Lines
-from distill.sources.mix import Mix, Source
+from distill.progress import LogLines
+from distill.sources.mix import Mix, MixSource
 from distill.types import Message, TrainingRow
 
 CHAT = {"messages": "messages", "licence": "cc-by-4.0"}
@@ -35,8 +35,8 @@ def words(text: str) -> int:
     return len(text.split())
 
 
-def draw(sources: dict[str, Source], rows: int = 100, tokens: int = 10_000, **changes: Any) -> Mix:
-    settings = {"count": words, "tags": Tags(), "thinks": True, "seed": 0, "progress": Lines(), **changes}
+def draw(sources: dict[str, MixSource], rows: int = 100, tokens: int = 10_000, **changes: Any) -> Mix:
+    settings = {"count": words, "tags": Tags(), "thinks": True, "seed": 0, "progress": LogLines(), **changes}
     return Mix(sources, rows, tokens, **settings)
 
 
@@ -52,8 +52,8 @@ def test_shares_of_rows_hold_in_the_final_mix(chats: Callable[..., str], tmp_pat
     facts = write(tmp_path / "qa.jsonl", [{"q": f"{n}?", "a": f"It is {n}.", "lang": "de"} for n in range(500)])
     mixed = draw(
         {
-            "chat": Source(path=chats(1000), map=CHAT, share=0.25),
-            "facts": Source(path=facts, map=QA, share=0.15),
+            "chat": MixSource(path=chats(1000), map=CHAT, share=0.25),
+            "facts": MixSource(path=facts, map=QA, share=0.15),
         },
         rows=600,
     )
@@ -75,7 +75,7 @@ def test_shares_of_rows_hold_in_the_final_mix(chats: Callable[..., str], tmp_pat
 def test_shares_of_tokens_hold_within_one_row(tmp_path: Path) -> None:
     lengths = random.Random(3)
     path = write(tmp_path / "long.jsonl", [talk(n, "word " * lengths.randrange(1, 60)) for n in range(2000)])
-    mixed = draw({"chat": Source(path=path, map=CHAT, share=0.2, by="tokens")}, tokens=40_000)
+    mixed = draw({"chat": MixSource(path=path, map=CHAT, share=0.2, by="tokens")}, tokens=40_000)
     tokens = sum(row["tokens"] for row in mixed)
     assert 10_000 <= tokens < 10_000 + 62
     assert mixed.report()[0].reached == pytest.approx(0.2, abs=0.001)
@@ -87,7 +87,7 @@ def test_the_draw_depends_on_content_and_seed_only(tmp_path: Path) -> None:
     first, second = write(tmp_path / "a.jsonl", rows), write(tmp_path / "b.jsonl", shuffled)
 
     def ids(path: str, seed: int = 0) -> list[str]:
-        return [row["trace_id"] for row in draw({"chat": Source(path=path, map=CHAT, share=0.3)}, seed=seed)]
+        return [row["trace_id"] for row in draw({"chat": MixSource(path=path, map=CHAT, share=0.3)}, seed=seed)]
 
     assert sorted(ids(first)) == sorted(ids(second))
     assert len(set(ids(second))) == len(ids(second)) == 43
@@ -97,8 +97,8 @@ def test_the_draw_depends_on_content_and_seed_only(tmp_path: Path) -> None:
 def test_a_source_too_small_is_told_and_the_others_keep_their_share(chats: Callable[..., str]) -> None:
     mixed = draw(
         {
-            "small": Source(path=chats(10, "small.jsonl"), map=CHAT, share=0.4),
-            "large": Source(path=chats(1000), map=CHAT, share=0.2),
+            "small": MixSource(path=chats(10, "small.jsonl"), map=CHAT, share=0.4),
+            "large": MixSource(path=chats(1000), map=CHAT, share=0.2),
         },
         rows=390,
     )
@@ -125,7 +125,7 @@ def test_reasoning_is_kept_or_left_empty(
     text: str, reasoning: Any, thinks: bool, expected: str, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "one.jsonl", [talk(1, text)])
-    source = Source(path=path, map=CHAT, share=0.5, reasoning=reasoning)
+    source = MixSource(path=path, map=CHAT, share=0.5, reasoning=reasoning)
     (row,) = draw({"chat": source}, rows=1, thinks=thinks)
     assert row["messages"][-1]["content"] == expected
     assert row["tokens"] == words(expected)
@@ -134,7 +134,7 @@ def test_reasoning_is_kept_or_left_empty(
 def test_a_student_whose_template_thinks_takes_the_rows(tiny: Path, chats: Callable[..., str]) -> None:
     tokenizer = Tokenizer(str(tiny / "base"))
     assert tokenizer.prompt((Message(role="user", content="x"),), Tags()).prefill
-    for row in draw({"chat": Source(path=chats(50), map=CHAT, share=0.1)}):
+    for row in draw({"chat": MixSource(path=chats(50), map=CHAT, share=0.1)}):
         messages = tuple(Message.model_validate(message) for message in row["messages"])
         example = chat.example(tokenizer, messages, Tags(), "<|im_end|>")
         learnt = tokenizer.decode([token for token, mask in zip(example.ids, example.mask, strict=True) if mask])
@@ -151,7 +151,7 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
         talk(4, "<think>\na\n</think>\n"),
         talk(5, "   "),
     ]
-    mixed = draw({"chat": Source(path=write(tmp_path / "mess.jsonl", rows), map=CHAT, share=0.5)})
+    mixed = draw({"chat": MixSource(path=write(tmp_path / "mess.jsonl", rows), map=CHAT, share=0.5)})
     assert len(list(mixed)) == 1
     assert mixed.report()[0].rejected == {
         "is not a JSON object": 1,
@@ -164,24 +164,29 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_limit_draws_from_the_first_rows_only(chats: Callable[..., str]) -> None:
-    rows = list(draw({"chat": Source(path=chats(500), map=CHAT, share=0.5, limit=20)}))
+    rows = list(draw({"chat": MixSource(path=chats(500), map=CHAT, share=0.5, limit=20)}))
     assert {row["messages"][0]["content"] for row in rows} == {f"Hello {number}" for number in range(20)}
 
 
 def test_shares_that_cannot_hold_are_refused(chats: Callable[..., str], tmp_path: Path) -> None:
     path = chats(5)
     with pytest.raises(InputError, match="leave no room"):
-        draw({name: Source(path=path, map=CHAT, share=0.5) for name in "ab"})
+        draw({name: MixSource(path=path, map=CHAT, share=0.5) for name in "ab"})
     with pytest.raises(InputError, match="measure their share differently"):
-        draw({"a": Source(path=path, map=CHAT, share=0.1), "b": Source(path=path, map=CHAT, share=0.1, by="tokens")})
+        draw(
+            {
+                "a": MixSource(path=path, map=CHAT, share=0.1),
+                "b": MixSource(path=path, map=CHAT, share=0.1, by="tokens"),
+            }
+        )
     with pytest.raises(InputError, match=r"mix\.a\.map: mesages: no such field"):
-        draw({"a": Source(path=path, map={"mesages": "m"}, share=0.1)})
+        draw({"a": MixSource(path=path, map={"mesages": "m"}, share=0.1)})
     with pytest.raises(InputError, match="no such file"):
-        draw({"a": Source(path=str(tmp_path / "no.jsonl"), map=CHAT, share=0.1)})
+        draw({"a": MixSource(path=str(tmp_path / "no.jsonl"), map=CHAT, share=0.1)})
 
 
 def test_a_source_that_changes_between_the_readings_is_noticed(chats: Callable[..., str]) -> None:
-    mixed = draw({"chat": Source(path=chats(50), map=CHAT, share=0.3)})
+    mixed = draw({"chat": MixSource(path=chats(50), map=CHAT, share=0.3)})
     chats(2)
     with pytest.raises(RunError, match="changed while it was read"):
         list(mixed)

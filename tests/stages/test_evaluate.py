@@ -14,7 +14,7 @@ from distill.evaluation import lighteval
 from distill.models import presets
 from distill.problems import sets
 from distill.run import Run
-from distill.stages import Job, evaluate
+from distill.stages import StageJob, evaluate
 from distill.store import jsonl
 from distill.types import Trace
 from tests.conftest import make_job
@@ -24,7 +24,7 @@ WRONG = "13 it is.\n</think>\n\nThe answer is \\boxed{13}."
 CUT = "1, 2, 3"
 
 
-def job(folder: Path, replies: list[str] | None = None, **config: Any) -> Job[evaluate.Config]:
+def job(folder: Path, replies: list[str] | None = None, **config: Any) -> StageJob[evaluate.Config]:
     config.setdefault("problems", str(folder / "sums.jsonl"))
     config.setdefault("models", ["teacher", "base"])
     config.setdefault("backend", {"kind": "scripted", "replies": replies or [RIGHT, WRONG]})
@@ -109,7 +109,7 @@ def test_rescoring_needs_no_model_and_no_engine(folder: Path, tmp_path: Path) ->
     first = scores(folder)
     teacher = presets.teacher("tiny").model_copy(update={"model": str(tmp_path / "gone")})
     moved = job(folder, rescore=True, backend={"kind": "vllm", "endpoints": ["http://127.0.0.1:9"]})
-    evaluate.run(Job(moved.run, moved.config, teacher, moved.student, moved.progress))
+    evaluate.run(StageJob(moved.run, moved.config, teacher, moved.student, moved.progress))
     assert scores(folder) == first
     with pytest.raises(InputError, match=r"grpo\.jsonl: holds no generation of these problems[\s\S]*distill eval"):
         evaluate.run(job(folder, rescore=True, models=["grpo"]))

@@ -11,7 +11,7 @@ import pytest
 
 from distill.errors import InputError, RunError
 from distill.run import Run
-from distill.stages import Job, filter
+from distill.stages import StageJob, filter
 from distill.store import jsonl
 from distill.types import Verdict
 from tests.conftest import GOOD, make_job, make_problem, make_trace
@@ -21,7 +21,7 @@ CUT = "Try 3 + 7 = 10."
 BOTH = "Try.\n</think>\n\n<answer>3 + 7 + 8</answer> and more"
 
 
-def job(folder: Path, **config: Any) -> Job[filter.Config]:
+def job(folder: Path, **config: Any) -> StageJob[filter.Config]:
     config.setdefault("checks", {"correct": {}, "finish": {}, "format": {"answer": "tag"}})
     return make_job(folder, filter.Config.model_validate(config))
 

@@ -14,10 +14,10 @@ from rich.console import Console
 from distill import pipeline
 from distill import recipe as recipes
 from distill.errors import InputError
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.run import Run
 from distill.training.grpo import config as grpo_config
-from distill.training.grpo.trainer import Job
+from distill.training.grpo.trainer import GrpoJob
 from tests.conftest import make_problem
 
 
@@ -38,14 +38,14 @@ def run(tmp_path: Path, tiny: Path) -> Run:
 def preview(run: Run, *changes: str) -> dict[str, Any]:
     plain = ("problems=null", "rewards={accuracy: {}, format: {}}", "processes=1")
     recipe = recipes.load("tiny", [f"grpo.{change}" for change in (*plain, *changes)])
-    found = pipeline.preview(run, recipe, "grpo", Lines())
+    found = pipeline.preview(run, recipe, "grpo", LogLines())
     assert found is not None
     return found
 
 
-def job(run: Run, *changes: str) -> Job:
+def job(run: Run, *changes: str) -> GrpoJob:
     found = preview(run, *changes)["job"]
-    assert isinstance(found, Job)
+    assert isinstance(found, GrpoJob)
     return found
 
 
@@ -89,7 +89,7 @@ def test_r1_zero_asks_a_base_in_plain_text_and_rewards_its_format(run: Run) -> N
     small = ("batch_size=64", "max_completion_length=320", "problems=countdown-tiny", "limit=16", "steps=2")
     facts = ["student=tiny", "student_facts.eos=<|im_end|>", "student_facts.pad=<|endoftext|>"]
     recipe = recipes.load("r1-zero", [*facts, *(f"grpo.{change}" for change in small)])
-    found = pipeline.preview(run, recipe, "grpo", Lines())
+    found = pipeline.preview(run, recipe, "grpo", LogLines())
     assert found is not None
     assert found["rewards"] == {"accuracy": [0, 1], "format": [0, 1]}
     assert (found["prompts"].rows, found["prompts"].unknown) == (16, 16)
@@ -144,4 +144,4 @@ def test_vllm_arguments_are_those_of_trl(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_grpo_is_a_stage_that_recipes_ask_for() -> None:
     assert recipes.load("tiny").stages == ("generate", "filter", "sft", "eval")
     asked = recipes.load("tiny", ["stages=[generate, filter, sft, grpo, eval]"])
-    assert asked.stages == recipes.ALL
+    assert asked.stages == recipes.ALL_STAGES

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distill.errors import InputError
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.run import Run
 from distill.stages.report import Config, run
 from tests.reporting.worlds import make_run
@@ -16,7 +16,7 @@ from tests.reporting.worlds import make_run
 def test_a_page_goes_into_the_run_folder(tmp_path: Path) -> None:
     made = make_run(tmp_path / "a")
     before = {path: path.read_bytes() for path in made.folder.rglob("*") if path.is_file()}
-    told = run([made], Config(), Lines())
+    told = run([made], Config(), LogLines())
     assert told["file"] == str(made.report)
     assert told["bytes"] == made.report.stat().st_size
     assert told["left_out"] == []
@@ -30,19 +30,19 @@ def test_a_page_goes_into_the_run_folder(tmp_path: Path) -> None:
 
 def test_without_traces_the_page_is_small_and_says_so(tmp_path: Path) -> None:
     made = make_run(tmp_path / "a")
-    whole = run([made], Config(), Lines())["bytes"]
-    assert run([made], Config(traces=0), Lines())["bytes"] < whole
+    whole = run([made], Config(), LogLines())["bytes"]
+    assert run([made], Config(traces=0), LogLines())["bytes"] < whole
     assert "report.traces=0" in made.report.read_text(encoding="utf-8")
 
 
 def test_several_runs_make_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     runs = [make_run(Path(name) / "tiny") for name in ("a", "b")]
-    told = run(runs, Config(), Lines())
+    told = run(runs, Config(), LogLines())
     assert told["file"] == "report.html"
     text = Path("report.html").read_text(encoding="utf-8")
     assert "<h1>distill report: a/tiny, b/tiny</h1>" in text
-    assert run(runs, Config(out=Path("x/y.html")), Lines())["file"] == "x/y.html"
+    assert run(runs, Config(out=Path("x/y.html")), LogLines())["file"] == "x/y.html"
 
 
 def test_what_cannot_be_is_told(tmp_path: Path) -> None:
@@ -52,6 +52,6 @@ def test_what_cannot_be_is_told(tmp_path: Path) -> None:
         ([made, Run(tmp_path / "." / "a")], "is given twice"),
     ):
         with pytest.raises(InputError, match=message):
-            run(runs, Config(), Lines())
+            run(runs, Config(), LogLines())
     with pytest.raises(InputError, match="is a folder"):
-        run([made], Config(out=tmp_path), Lines())
+        run([made], Config(out=tmp_path), LogLines())

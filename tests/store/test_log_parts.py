@@ -55,7 +55,7 @@ def check(path: Path, expected: list[bytes]) -> None:
     found = list(jsonl.lines(jsonl.Chunk(str(path), 0, jsonl.size(path))))
     assert [text for _, text in found] == expected
     heads = list(jsonl.heads(path))
-    assert [(head.at, head.id) for head in heads] == [(at, orjson.loads(text)["id"]) for at, text in found]
+    assert [(head.offset, head.id) for head in heads] == [(at, orjson.loads(text)["id"]) for at, text in found]
     for at, text in found:
         assert jsonl.line_at(str(path), at) == text
     for size in (70, 5000):
@@ -219,7 +219,7 @@ def test_readers_see_a_prefix_while_a_writer_rotates_and_seals(tmp_path: Path) -
             assert ids == [f"t{n}" for n in range(len(ids))]
             assert len(ids) >= seen
             if ids:
-                assert jsonl.line_at(str(path), list(jsonl.heads(path))[-1].at).endswith(b"\n")
+                assert jsonl.line_at(str(path), list(jsonl.heads(path))[-1].offset).endswith(b"\n")
             seen, looks = len(ids), looks + 1
     writer.join()
     assert looks > 3

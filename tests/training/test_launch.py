@@ -9,7 +9,7 @@ import pytest
 from distill import pipeline
 from distill import recipe as recipes
 from distill.errors import InputError
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.run import Run
 from distill.training import launch
 
@@ -21,21 +21,21 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_process_and_the_nodes_of_a_job_know_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert launch.node(["generate"]) == 0
+    assert launch.node_rank(["generate"]) == 0
     monkeypatch.setenv(launch.NODES, "2")
     monkeypatch.setenv(launch.RANK, "1")
     # as the batch script starts it: one task on each node
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     monkeypatch.setenv("SLURM_LOCALID", "0")
     with pytest.raises(InputError, match=r"DISTILL_MASTER: is not set on a further node\n.*host:port"):
-        launch.node([])
+        launch.node_rank([])
     monkeypatch.setenv(launch.MASTER, "first:29500")
-    assert launch.node([]) == 1
+    assert launch.node_rank([]) == 1
     monkeypatch.setenv(launch.RANK, "0")
-    assert launch.node([]) == 0
+    assert launch.node_rank([]) == 0
     monkeypatch.setenv(launch.RANK, "first")
     with pytest.raises(InputError, match="DISTILL_NODE_RANK: is no number: 'first'"):
-        launch.node([])
+        launch.node_rank([])
 
 
 @pytest.mark.parametrize("stage", ["generate", "filter", "grpo", "eval"])
@@ -48,7 +48,7 @@ def test_further_nodes_of_what_one_process_does_are_refused(
         monkeypatch.setenv(launch.RANK, rank)
         said = rf"{stage} is done by one process on one node, .* node {rank} of 2\n.*start it once"
         with pytest.raises(InputError, match=said):
-            list(pipeline.run_stages(run, recipe, (stage,), Lines()))
+            list(pipeline.run_stages(run, recipe, (stage,), LogLines()))
     assert not run.folder.exists()
 
 
@@ -58,12 +58,12 @@ def test_several_tasks_of_one_step_are_refused(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("SLURM_LOCALID", task)
         for alone in (["generate"], []):
             with pytest.raises(InputError, match=r"srun started 4 of this command[\s\S]*--ntasks=1"):
-                launch.node(alone)
+                launch.node_rank(alone)
     # two tasks on one node of several
     monkeypatch.setenv(launch.RANK, "0")
     with pytest.raises(InputError, match="srun started 4"):
-        launch.node([])
+        launch.node_rank([])
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
     monkeypatch.delenv(launch.RANK)
     monkeypatch.setenv("SLURM_LOCALID", "0")
-    assert launch.node(["generate"]) == 0
+    assert launch.node_rank(["generate"]) == 0

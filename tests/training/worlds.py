@@ -73,7 +73,7 @@ def tokenizer(folder: Path, tiny: Path, template: str) -> Tokenizer:
 def write_set(path: Path, rows: Sequence[tuple[str, str]], set: str = "math") -> Path:
     """An SFT set of (question, reply) pairs, as the filter stage writes it; ids are r0, r1, …"""
 
-    def placed() -> Iterator[training.Placed]:
+    def placed() -> Iterator[training.OrderedRow]:
         for number, (question, reply) in enumerate(rows):
             messages = ({"role": "user", "content": question}, {"role": "assistant", "content": reply})
             yield (

@@ -21,7 +21,7 @@ import pytest
 
 from distill import plugins
 from distill.errors import InputError
-from distill.programs.gold import normal, program, same_output
+from distill.programs.gold import extract_program, same_output, without_blank_lines
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,7 @@ def judge(gold: Any, code: str, quick: bool = False) -> Any:
     ],
 )
 def test_the_program_of_an_answer(text: str, expected: str) -> None:
-    assert program(text) == expected
+    assert extract_program(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_equal_programs_have_equal_keys() -> None:
     )
     assert VERIFIER.key(SQUARE, "x = 1") != VERIFIER.key(SQUARE, " x = 1")
     assert VERIFIER.key(SQUARE, "") is None
-    assert normal("\n\n") == ""
+    assert without_blank_lines("\n\n") == ""
 
 
 @needs_bwrap

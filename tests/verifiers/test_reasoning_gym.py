@@ -162,7 +162,7 @@ def test_a_worker_that_was_killed_is_replaced() -> None:
     ],
 )
 def test_what_a_scorer_that_evaluates_may_see(source: str, answer: str, kept: bool) -> None:
-    assert bool(gym.refused(source, answer)) is kept
+    assert bool(gym.why_refused(source, answer)) is kept
 
 
 def test_a_malformed_gold_is_the_users_error() -> None:

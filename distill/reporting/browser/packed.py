@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
 """Bytes of text in a chunk, roughly: what is unpacked to show one row."""
 _LEVEL = 6
 _PIECE_CHARACTERS = 1 << 20
@@ -31,13 +31,13 @@ class Packed:
         name: the chunks' elements are `<name>-0`, `<name>-1`, …
     """
 
-    def __init__(self, name: str, chunk: int = CHUNK) -> None:
+    def __init__(self, name: str, chunk_bytes: int = CHUNK_BYTES) -> None:
         self.starts: list[int] = []
         """Number of the first row of each chunk."""
         self.size = 0
         """Characters that the elements take in the page."""
         self._name = name
-        self._max_chunk_bytes = chunk
+        self._max_chunk_bytes = chunk_bytes
         self._pending_lines: list[bytes] = []
         self._pending_bytes = 0
         self._packed_rows = 0
@@ -58,7 +58,7 @@ class Packed:
         return self.starts
 
     def _flush(self) -> None:
-        text = element(f"{self._name}-{len(self.starts)}", b"\n".join(self._pending_lines))
+        text = script_element(f"{self._name}-{len(self.starts)}", b"\n".join(self._pending_lines))
         self.starts.append(self._packed_rows)
         self._packed_rows += len(self._pending_lines)
         self.size += self._file.write(text)
@@ -71,7 +71,7 @@ class Packed:
             yield piece
 
 
-def element(id: str, content: bytes) -> str:
+def script_element(id: str, content: bytes) -> str:
     """A script element that holds some bytes, packed."""
     packed = base64.b64encode(zlib.compress(content, _LEVEL)).decode()
     return f'<script type="application/octet-stream" id="{id}">{packed}</script>\n'

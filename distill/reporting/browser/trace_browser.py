@@ -20,8 +20,15 @@ from markupsafe import Markup
 from distill.models import chat
 from distill.problems import sets
 from distill.progress import Progress
-from distill.reporting.browser.packed import Packed, element
-from distill.reporting.browser.trace_sample import EXAMPLES, FLOOR, Catalogue, Excerpt, Group, reasons
+from distill.reporting.browser.packed import Packed, script_element
+from distill.reporting.browser.trace_sample import (
+    EXAMPLES_PER_REASON,
+    MIN_PER_GROUP,
+    Catalogue,
+    Excerpt,
+    Group,
+    reasons_against,
+)
 from distill.run import Run
 from distill.store import jsonl
 from distill.types import Message, Problem, Trace
@@ -52,7 +59,7 @@ class Browser:
     """Script elements that hold the traces and are never run, in pieces of about a megabyte: write them one by one."""
 
 
-def browser(runs: Sequence[Run], max_traces: int, progress: Progress) -> Browser:
+def pack_browser(runs: Sequence[Run], max_traces: int, progress: Progress) -> Browser:
     """Read the runs' traces, problems and verdicts and pack at most `max_traces` traces.
 
     What teachers wrote is shown (traces.jsonl, or those of the runs that the filter read); evaluation's generations are
@@ -66,13 +73,13 @@ def browser(runs: Sequence[Run], max_traces: int, progress: Progress) -> Browser
         catalogue.read(progress)
         groups = catalogue.choose(max_traces)
         index = _Index()
-        progress.start("pack traces", min(max_traces, catalogue.total), unit="traces")
+        progress.start("pack traces", min(max_traces, catalogue.trace_count), unit="traces")
         for excerpt in catalogue:
             packed.add(*index.add(excerpt))
             progress.advance()
         progress.stop()
-        index_content = index.packed(labels(runs), catalogue, packed.end())
-        html = _render_html(labels(runs), catalogue, groups, index.private_count) + _script_element(
+        index_content = index.packed(run_labels(runs), catalogue, packed.end())
+        html = _render_html(run_labels(runs), catalogue, groups, index.private_count) + _script_element(
             "traces-index", index_content
         )
     style = (_HERE / "browser.css").read_text(encoding="utf-8")
@@ -96,14 +103,14 @@ class _Index:
         The texts are the problem's turns, gold answer, final answer and the completion's four parts; the rest: roles
         of the turns, which of the other texts there are, verdicts, facts, whether it is private.
         """
-        trace = Trace.model_validate_json(_line_at(excerpt.trace))
+        trace = Trace.model_validate_json(_line_at(excerpt.trace_location))
         problem = None
-        if excerpt.problem:
-            problem = Problem.model_validate_json(_line_at(excerpt.problem))
+        if excerpt.problem_location:
+            problem = Problem.model_validate_json(_line_at(excerpt.problem_location))
         verdicts = []
         if excerpt.verdicts:
             verdicts = [orjson.loads(line) for _, line in jsonl.lines(excerpt.verdicts)]
-        hidden = problem is not None and private(problem)
+        hidden = problem is not None and is_private(problem)
         gold = None
         final = None
         parts: list[str | None] = [None] * 4
@@ -142,7 +149,7 @@ class _Index:
             "id": trace.id,
             "run": excerpt.run,
             "decision": self._number("decision", excerpt.decision),
-            "reasons": [self._number("reasons", name) for name in reasons(verdicts)],
+            "reasons": [self._number("reasons", name) for name in reasons_against(verdicts)],
             "correct": excerpt.correct,
             "problem": problem_number,
             "set": self._number("set", set_name),
@@ -163,10 +170,10 @@ class _Index:
     def packed(self, labels: Sequence[str], catalogue: Catalogue, starts: list[int]) -> dict[str, Any]:
         """What the script finds in the element `traces-index`."""
         totals = Counter[str]()
-        for counts in catalogue.reasons:
+        for counts in catalogue.reason_counts:
             totals.update(counts)
         return {
-            "total": catalogue.total,
+            "total": catalogue.trace_count,
             "starts": starts,
             "columns": self.columns,
             "names": {name: list(numbers) for name, numbers in self.names.items()} | {"run": list(labels)},
@@ -176,10 +183,10 @@ class _Index:
 
 
 def _script_element(id: str, content: dict[str, Any]) -> Markup:
-    return Markup(element(id, orjson.dumps(content)))  # noqa: S704 - base64
+    return Markup(script_element(id, orjson.dumps(content)))  # noqa: S704 - base64
 
 
-def labels(runs: Sequence[Run]) -> list[str]:
+def run_labels(runs: Sequence[Run]) -> list[str]:
     """Names of the runs: their folders', with as much of the path before it as tells them apart."""
     paths = [run.folder.resolve().parts for run in runs]
     for depth in range(1, max(map(len, paths), default=0) + 1):
@@ -189,14 +196,14 @@ def labels(runs: Sequence[Run]) -> list[str]:
     return [str(run.folder) for run in runs]
 
 
-def private(problem: Problem) -> bool:
+def is_private(problem: Problem) -> bool:
     """Whether its authors ask that it is not published (problems.py): a report is made to be passed on."""
     return bool(problem.metadata.get("private")) or _is_private_set(problem.set)
 
 
 @cache
 def _is_private_set(name: str) -> bool:
-    return name in sets.known() and sets.find(name)[0].private
+    return name in sets.shipped_sets() and sets.find(name)[0].private
 
 
 def _line_at(location: tuple[Path, int]) -> bytes:
@@ -258,14 +265,14 @@ def _render_html(run_labels: Sequence[str], catalogue: Catalogue, groups: list[G
     )
     shown_count = sum(group.drawn for group in groups)
     context = {
-        "total": catalogue.total,
+        "total": catalogue.trace_count,
         "shown": shown_count,
-        "groups": groups[:_MAX_GROUPS] if shown_count < catalogue.total else [],
+        "groups": groups[:_MAX_GROUPS] if shown_count < catalogue.trace_count else [],
         "more": len(groups) - _MAX_GROUPS,
         "runs": run_labels,
-        "missing": catalogue.missing,
+        "missing": catalogue.missing_folders,
         "hidden": hidden_count,
-        "floor": FLOOR,
-        "examples": EXAMPLES,
+        "floor": MIN_PER_GROUP,
+        "examples": EXAMPLES_PER_REASON,
     }
     return Markup(environment.get_template("browser.html").render(context))  # noqa: S704 - the template escapes

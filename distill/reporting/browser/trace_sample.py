@@ -23,9 +23,9 @@ from distill.run import Run
 from distill.store import jsonl
 from distill.store.jsonl import Chunk
 
-FLOOR = 20
+MIN_PER_GROUP = 20
 """Traces taken of each group, or all of a smaller one, while that is at most half of the sample."""
-EXAMPLES = 5
+EXAMPLES_PER_REASON = 5
 """Traces of each reason that are taken first, for a reason may never be the first one of a trace."""
 _MAX_REASONS = 1000
 """Names of reasons that are told apart in a run; a filter of one's own might give every trace another."""
@@ -55,9 +55,9 @@ class Excerpt(NamedTuple):
     """The first reason for the decision; empty for a kept trace."""
     correct: bool | None
     """The check `correct` on the trace, or the grade of the sampling."""
-    trace: tuple[Path, int]
+    trace_location: tuple[Path, int]
     """The log with the trace, and its offset in bytes."""
-    problem: tuple[Path, int] | None
+    problem_location: tuple[Path, int] | None
     """The log with the problem, and its offset in bytes."""
     verdicts: Chunk | None
     """The part of the log that holds the trace's verdicts."""
@@ -81,10 +81,10 @@ class Catalogue:
     """Every trace of some runs. `read` fills it, `choose` draws, and iterating gives what was drawn in log order."""
 
     runs: Sequence[Run]
-    total: int = 0
-    reasons: list[Counter[str]] = field(default_factory=list)
+    trace_count: int = 0
+    reason_counts: list[Counter[str]] = field(default_factory=list)
     """How often each reason was given in a run, `check:reason`."""
-    missing: list[Path] = field(default_factory=list)
+    missing_folders: list[Path] = field(default_factory=list)
     """Folders whose traces a run's filter read, and which are not here."""
 
     def __post_init__(self) -> None:
@@ -113,13 +113,13 @@ class Catalogue:
         for run_number, run in enumerate(self.runs):
             source_numbers = [self._source_number(source_run) for source_run in _source_runs(run)]
             self._record_traces(run_number, [number for number in source_numbers if number is not None], progress)
-            self.reasons.append(Counter())
+            self.reason_counts.append(Counter())
             if jsonl.exists(run.grades):  # what sampling went by; the filter's verdict counts more
                 self._record_grades(run_number, run.grades)
             if jsonl.exists(run.verdicts):
                 self._record_verdicts(run_number, run.verdicts, progress)
         self._db.commit()
-        self.total = self._db.execute("SELECT count(*) FROM traces").fetchone()[0]
+        self.trace_count = self._db.execute("SELECT count(*) FROM traces").fetchone()[0]
 
     def _source_number(self, run: Run) -> int | None:
         """The number of a folder that traces are read from, whose problems are noted when it is first met."""
@@ -127,7 +127,7 @@ class Catalogue:
             if known_run.folder.resolve() == run.folder.resolve():
                 return number
         if not jsonl.exists(run.traces):
-            self.missing.append(run.folder)
+            self.missing_folders.append(run.folder)
             return None
         number = len(self._sources)
         self._sources.append(run)
@@ -146,11 +146,19 @@ class Catalogue:
             progress.start(f"traces of {self._sources[source_number].folder.name}", jsonl.size(log) >> 20, unit="MB")
             reported_mb = 0
             for head in jsonl.heads(log):
-                values = (run_number, head.id, source_number, head.at, head.problem_id, source_number, head.problem_id)
+                values = (
+                    run_number,
+                    head.id,
+                    source_number,
+                    head.offset,
+                    head.problem_id,
+                    source_number,
+                    head.problem_id,
+                )
                 self._db.execute(insert, values)  # of an id the last row counts
-                if (head.at >> 20) > reported_mb:
-                    progress.advance((head.at >> 20) - reported_mb)
-                    reported_mb = head.at >> 20
+                if (head.offset >> 20) > reported_mb:
+                    progress.advance((head.offset >> 20) - reported_mb)
+                    reported_mb = head.offset >> 20
             progress.stop()
 
     def _record_grades(self, run_number: int, grade_log: Path) -> None:
@@ -171,7 +179,7 @@ class Catalogue:
             decision = "unjudged"
             if decision_row:
                 decision = _DECISIONS[decision_row["passed"]]
-            reason_names = self._reason_names(run_number, list(reasons(rows)))
+            reason_names = self._reason_names(run_number, list(reasons_against(rows)))
             for name in reason_names:
                 self._count_reason(run_number, name, trace_id)
             group_reason = decision_row.get("reason", "")
@@ -186,32 +194,32 @@ class Catalogue:
 
     def _reason_names(self, run_number: int, reason_names: list[str]) -> list[str]:
         """The reasons, with those that are too many to be told apart under one name."""
-        counts = self.reasons[run_number]
+        counts = self.reason_counts[run_number]
         return [name if name in counts or len(counts) < _MAX_REASONS else _OTHER_REASONS for name in reason_names]
 
     def _count_reason(self, run_number: int, reason: str, id: str) -> None:
         """Count a reason, and keep the smallest ids as examples of it."""
-        self.reasons[run_number][reason] += 1
+        self.reason_counts[run_number][reason] += 1
         examples = self._examples.setdefault((run_number, reason), [])
-        if len(examples) < EXAMPLES or id < examples[-1]:
+        if len(examples) < EXAMPLES_PER_REASON or id < examples[-1]:
             insort(examples, id)
-            del examples[EXAMPLES:]
+            del examples[EXAMPLES_PER_REASON:]
 
     def choose(self, max_traces: int) -> list[Group]:
         """Draw at most so many traces: all, or examples of every reason and a share of every group.
 
         Within a group those with the smallest ids are taken: ids are hashes, so that is a draw, and the same each time.
         """
-        if self.total <= max_traces:
+        if self.trace_count <= max_traces:
             self._db.execute("UPDATE traces SET chosen=1")
             return self._read_groups()
-        examples_per_reason = min(EXAMPLES, max(1, max_traces // (2 * max(1, len(self._examples)))))
+        examples_per_reason = min(EXAMPLES_PER_REASON, max(1, max_traces // (2 * max(1, len(self._examples)))))
         examples = [(run, id) for (run, _), ids in sorted(self._examples.items()) for id in ids[:examples_per_reason]]
         self._mark_chosen(list(dict.fromkeys(examples))[:max_traces])
         self._db.execute(f"CREATE INDEX by_group ON traces({_GROUP_COLUMNS}, chosen, id)")
         groups = self._read_groups()
         remaining_sizes = [group.size - group.drawn for group in groups]
-        group_shares = shares(remaining_sizes, max_traces - sum(group.drawn for group in groups))
+        group_shares = sample_sizes(remaining_sizes, max_traces - sum(group.drawn for group in groups))
         same_group = " AND ".join(f"{name.strip()} IS ?" for name in _GROUP_COLUMNS.split(","))
         draw_query = f"SELECT run, id FROM traces WHERE {same_group} AND chosen=0 ORDER BY id LIMIT ?"  # noqa: S608
         for group, count in zip(groups, group_shares, strict=True):
@@ -247,8 +255,8 @@ class Catalogue:
                 decision=decision,
                 reason=reason,
                 correct=_optional_bool(correct),
-                trace=(source_run.traces, trace_offset),
-                problem=None if problem_offset is None else (source_run.problems, problem_offset),
+                trace_location=(source_run.traces, trace_offset),
+                problem_location=None if problem_offset is None else (source_run.problems, problem_offset),
                 verdicts=verdicts,
             )
 
@@ -257,7 +265,7 @@ def _optional_bool(value: int | None) -> bool | None:
     return None if value is None else bool(value)
 
 
-def reasons(verdict_rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+def reasons_against(verdict_rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Why a trace was not simply kept: `check:reason` of each check that did not pass it, and what selection says."""
     for row in verdict_rows:
         if row["check"] != "decision" and row["passed"] is not True:
@@ -266,13 +274,13 @@ def reasons(verdict_rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             yield row["reason"]  # not_selected: it was accepted and not drawn
 
 
-def shares(sizes: Sequence[int], max_traces: int) -> list[int]:
+def sample_sizes(sizes: Sequence[int], max_traces: int) -> list[int]:
     """How many traces to take of groups of these sizes, `max_traces` in all.
 
     `FLOOR` of each group (or all of it) come first, the rest in proportion. What proportions leave over goes to the
     largest remainders, then to the first groups.
     """
-    floor = min(FLOOR, max_traces // max(1, 2 * len(sizes)))
+    floor = min(MIN_PER_GROUP, max_traces // max(1, 2 * len(sizes)))
     floor_shares = [min(size, floor) for size in sizes]
     remaining_sizes = [size - share for size, share in zip(sizes, floor_shares, strict=True)]
     remaining_budget = max_traces - sum(floor_shares)

@@ -16,26 +16,26 @@ from markupsafe import Markup
 from distill.reporting.charts.svg import (
     DASHES,
     LEFT,
-    LETTER,
+    LETTER_WIDTH,
+    MAX_SERIES,
     RIGHT,
-    SERIES,
     WIDTH,
     Scale,
-    across,
-    chart,
-    cut,
-    legend,
+    add_element,
+    add_text,
+    draw_legend,
+    draw_x_axis,
+    draw_y_axis,
+    empty_chart,
     markup,
-    put,
-    scale,
-    up,
-    write,
+    scale_for,
+    shortened_label,
 )
-from distill.reporting.numbers import exact, finite, percent, short
+from distill.reporting.numbers import exact, is_drawable, percent, short
 
 PLOT = 190
 """Height of the plot in charts with a vertical axis."""
-MOST = 40
+MAX_ROWS = 40
 """Rows that bars and whiskers draw; the table has them all."""
 _WHISKER_ROW_HEIGHT = 42
 _MAX_MARKED_POINTS = 40  # points of a curve up to which each has its marker
@@ -53,7 +53,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """One curve of a chart, with a band around it where one is given."""
 
     name: str
@@ -73,7 +73,7 @@ class Dot:
     high: float | None = None
 
 
-def bars(
+def bar_chart(
     title: str, note: str, unit: str, rows: Sequence[tuple[str, float | None]], whole: float | None = None
 ) -> Chart:
     """One bar a row, from 0; its name and number stand above it.
@@ -81,13 +81,13 @@ def bars(
     Args:
         whole: what a row's share is told of; no shares without it.
     """
-    drawn = [(name, value) for name, value in rows if value is not None and finite(value) and value >= 0]
+    drawn = [(name, value) for name, value in rows if value is not None and is_drawable(value) and value >= 0]
     note = _note_on_cut(note, len(drawn))
-    drawn = drawn[:MOST]
-    root = chart(title, note, 36 * max(1, len(drawn)) + 4)
+    drawn = drawn[:MAX_ROWS]
+    root = empty_chart(title, note, 36 * max(1, len(drawn)) + 4)
     lengths = [value for _, value in drawn]
     longest = max([*lengths, whole or 0])
-    bar_scale = scale(lengths, 0, WIDTH, zero=True)
+    bar_scale = scale_for(lengths, 0, WIDTH, zero=True)
     if longest > 0:  # the longest, or the whole, takes the whole width
         bar_scale = Scale(0, longest, 0, WIDTH)
     for row_number, (name, value) in enumerate(drawn):
@@ -95,10 +95,10 @@ def bars(
         value_text = f"{exact(value)} {unit}"
         if whole:
             value_text += f" · {percent(value, whole)}"
-        write(root, cut(name, WIDTH - 20 - len(value_text) * LETTER), 0, top + 14)
-        write(root, value_text, WIDTH, top + 14, "end", "tick")
-        put(root, "rect", cls="track", x=0, y=top + 19, width=WIDTH, height=11)
-        put(root, "rect", cls="bar s0", fill=_fill(0), x=0, y=top + 19, width=bar_scale(value), height=11)
+        add_text(root, shortened_label(name, WIDTH - 20 - len(value_text) * LETTER_WIDTH), 0, top + 14)
+        add_text(root, value_text, WIDTH, top + 14, "end", "tick")
+        add_element(root, "rect", cls="track", x=0, y=top + 19, width=WIDTH, height=11)
+        add_element(root, "rect", cls="bar s0", fill=_fill(0), x=0, y=top + 19, width=bar_scale(value), height=11)
     head: tuple[str, ...] = ("", unit)
     table: list[tuple[str, ...]] = [(name, exact(value)) for name, value in rows]
     if whole:
@@ -114,7 +114,7 @@ def histogram(
     series: Mapping[str, Sequence[int]],
     x_label: str,
     y_label: str,
-    every: int = 1,
+    label_every: int = 1,
 ) -> Chart:
     """Counts in bins side by side, the series stacked; they differ by hatching as well as by colour.
 
@@ -124,10 +124,10 @@ def histogram(
     """
     shown = {name: counts for name, counts in series.items() if any(counts)}
     heights = [sum(counts[bin_number] for counts in shown.values()) for bin_number in range(len(bins))]
-    root = chart(title, note, 0)
-    top = legend(root, list(shown), _swatch) if len(shown) > 1 else 0.0
-    y_scale = scale(heights, top + 22 + PLOT, top + 22, zero=True)
-    up(root, y_scale, y_label)
+    root = empty_chart(title, note, 0)
+    top = draw_legend(root, list(shown), _swatch) if len(shown) > 1 else 0.0
+    y_scale = scale_for(heights, top + 22 + PLOT, top + 22, zero=True)
+    draw_y_axis(root, y_scale, y_label)
     bin_width = (WIDTH - LEFT - RIGHT) / max(1, len(bins))
     for bin_number, label in enumerate(bins):
         stacked = 0
@@ -139,12 +139,14 @@ def histogram(
                     "y": y_scale(stacked + counts[bin_number]),
                     "width": bin_width - 2 if bin_width > 4 else bin_width,
                 }
-                put(root, "rect", cls=f"bar s{number % SERIES}", fill=_fill(number), height=height, **position)
+                add_element(
+                    root, "rect", cls=f"bar s{number % MAX_SERIES}", fill=_fill(number), height=height, **position
+                )
                 stacked += counts[bin_number]
-        if bin_number % every == 0:
-            label_x = LEFT + (bin_number + (0.5 if every == 1 else 0)) * bin_width
-            write(root, label, label_x, y_scale.start + 16, "middle", "tick")
-    write(root, x_label, WIDTH - RIGHT, y_scale.start + 34, "end", "axis")
+        if bin_number % label_every == 0:
+            label_x = LEFT + (bin_number + (0.5 if label_every == 1 else 0)) * bin_width
+            add_text(root, label, label_x, y_scale.start + 16, "middle", "tick")
+    add_text(root, x_label, WIDTH - RIGHT, y_scale.start + 34, "end", "axis")
     _set_height(root, y_scale.start + 42)
     rows = tuple(
         (label, *(exact(counts[bin_number]) for counts in shown.values())) for bin_number, label in enumerate(bins)
@@ -152,10 +154,10 @@ def histogram(
     return Chart(title, note, _markup_or_empty(root, shown), (x_label, *shown), rows)
 
 
-def lines(
+def line_chart(
     title: str,
     note: str,
-    series: Sequence[Line],
+    series: Sequence[Curve],
     x_label: str,
     y_label: str,
     *,
@@ -169,24 +171,24 @@ def lines(
     """
     drawn = [(line, _points(line, log), _band(line, log)) for line in series]
     drawn = [(line, points, band) for line, points, band in drawn if points]
-    root = chart(title, note, 0)
-    top = legend(root, [line.name for line, _, _ in drawn], _line_sample) if len(drawn) > 1 else 0.0
+    root = empty_chart(title, note, 0)
+    top = draw_legend(root, [line.name for line, _, _ in drawn], _line_sample) if len(drawn) > 1 else 0.0
     x_values = [x for _, points, _ in drawn for x, _ in points] + [x for _, _, band in drawn for x, *_ in band]
-    x_scale = scale(x_values or [1.0], LEFT + 6, WIDTH - RIGHT - 6, log=log)
+    x_scale = scale_for(x_values or [1.0], LEFT + 6, WIDTH - RIGHT - 6, log=log)
     y_values = [y for _, points, _ in drawn for _, y in points]
     y_values += [edge for _, _, band in drawn for _, *edges in band for edge in edges]
-    y_scale = scale(y_values, top + 22 + PLOT, top + 22)
-    across(root, x_scale, y_scale.start, x_label, y_scale.end)
-    up(root, y_scale, y_label, show)
+    y_scale = scale_for(y_values, top + 22 + PLOT, top + 22)
+    draw_x_axis(root, x_scale, y_scale.start, x_label, y_scale.end)
+    draw_y_axis(root, y_scale, y_label, show)
     for number, (_, points, band) in enumerate(drawn):
-        series_class = f"s{number % SERIES}"
+        series_class = f"s{number % MAX_SERIES}"
         if len(band) > 1:
             edge = [(x_scale(x), y_scale(high)) for x, _, high in band]
             edge += [(x_scale(x), y_scale(low)) for x, low, _ in band[::-1]]
-            put(root, "polygon", cls=f"band {series_class}", points=_svg_points(edge))
+            add_element(root, "polygon", cls=f"band {series_class}", points=_svg_points(edge))
         path = [(x_scale(x), y_scale(y)) for x, y in points]
-        dashes = DASHES[number % SERIES] or "none"
-        put(root, "polyline", cls=f"line {series_class}", points=_svg_points(path), stroke_dasharray=dashes)
+        dashes = DASHES[number % MAX_SERIES] or "none"
+        add_element(root, "polyline", cls=f"line {series_class}", points=_svg_points(path), stroke_dasharray=dashes)
         if len(path) <= _MAX_MARKED_POINTS:
             for x, y in path:
                 _marker(root, number, x, y)
@@ -195,54 +197,61 @@ def lines(
     return Chart(title, note, _markup_or_empty(root, drawn), ("", x_label, y_label), rows)
 
 
-def whiskers(title: str, note: str, unit: str, rows: Sequence[Dot]) -> Chart:
+def interval_chart(title: str, note: str, unit: str, rows: Sequence[Dot]) -> Chart:
     """A dot with its interval below its name and numbers, all on one axis; a line marks 0 where the axis holds it."""
-    drawn = [row for row in rows if finite(row.value)]
+    drawn = [row for row in rows if is_drawable(row.value)]
     note = _note_on_cut(note, len(drawn))
-    drawn = drawn[:MOST]
+    drawn = drawn[:MAX_ROWS]
     bottom = _WHISKER_ROW_HEIGHT * max(1, len(drawn))
-    root = chart(title, note, bottom + 42)
+    root = empty_chart(title, note, bottom + 42)
     interval_values = [
-        value for row in drawn for value in (row.value, row.low, row.high) if value is not None and finite(value)
+        value for row in drawn for value in (row.value, row.low, row.high) if value is not None and is_drawable(value)
     ]
-    x_scale = scale(interval_values, 8, WIDTH - 8)
-    across(root, x_scale, bottom, unit, 0)
+    x_scale = scale_for(interval_values, 8, WIDTH - 8)
+    draw_x_axis(root, x_scale, bottom, unit, 0)
     if x_scale.low < 0 < x_scale.high:
-        put(root, "line", cls="zero", x1=x_scale(0), y1=0, x2=x_scale(0), y2=bottom)
+        add_element(root, "line", cls="zero", x1=x_scale(0), y1=0, x2=x_scale(0), y2=bottom)
     for number, row in enumerate(drawn):
         top = _WHISKER_ROW_HEIGHT * number
         y = top + 30.0
         assert row.value is not None
         value_text = f"{row.value:,.1f}"
-        if row.low is not None and row.high is not None and finite(row.low) and finite(row.high):
+        if row.low is not None and row.high is not None and is_drawable(row.low) and is_drawable(row.high):
             value_text += f" [{row.low:,.1f}, {row.high:,.1f}]"
-            put(root, "line", cls="whisker s0", x1=x_scale(row.low), y1=y, x2=x_scale(row.high), y2=y)
+            add_element(root, "line", cls="whisker s0", x1=x_scale(row.low), y1=y, x2=x_scale(row.high), y2=y)
             for end_x in (x_scale(row.low), x_scale(row.high)):
-                put(root, "line", cls="whisker s0", x1=end_x, y1=y - 4, x2=end_x, y2=y + 4)
-        put(root, "circle", cls="dot s0", cx=x_scale(row.value), cy=y, r=4.5)
-        write(root, cut(row.name, WIDTH - 20 - len(value_text) * LETTER), 0, y - 14, cls="over")
-        write(root, value_text, WIDTH, y - 14, "end", "over told")
+                add_element(root, "line", cls="whisker s0", x1=end_x, y1=y - 4, x2=end_x, y2=y + 4)
+        add_element(root, "circle", cls="dot s0", cx=x_scale(row.value), cy=y, r=4.5)
+        add_text(root, shortened_label(row.name, WIDTH - 20 - len(value_text) * LETTER_WIDTH), 0, y - 14, cls="over")
+        add_text(root, value_text, WIDTH, y - 14, "end", "over told")
         if number:
-            put(root, "line", cls="rule", x1=0, y1=top, x2=WIDTH, y2=top)
+            add_element(root, "line", cls="rule", x1=0, y1=top, x2=WIDTH, y2=top)
     table = tuple((row.name, exact(row.value), exact(row.low), exact(row.high)) for row in rows)
     return Chart(title, note, _markup_or_empty(root, drawn), ("", unit, "from", "to"), table)
 
 
 def _note_on_cut(note: str, row_count: int) -> str:
-    if row_count <= MOST:
+    if row_count <= MAX_ROWS:
         return note
-    return f"{note} The first {MOST} of {row_count:,} are drawn, the table has all."
+    return f"{note} The first {MAX_ROWS} of {row_count:,} are drawn, the table has all."
 
 
-def _points(line: Line, log: bool) -> list[tuple[float, float]]:
-    return [(x, y) for x, y in line.points if y is not None and finite(y) and finite(x) and (x > 0 or not log)]
+def _points(line: Curve, log: bool) -> list[tuple[float, float]]:
+    return [
+        (x, y) for x, y in line.points if y is not None and is_drawable(y) and is_drawable(x) and (x > 0 or not log)
+    ]
 
 
-def _band(line: Line, log: bool) -> list[tuple[float, float, float]]:
+def _band(line: Curve, log: bool) -> list[tuple[float, float, float]]:
     return [
         (x, low, high)
         for x, low, high in line.band
-        if low is not None and high is not None and finite(low) and finite(high) and finite(x) and (x > 0 or not log)
+        if low is not None
+        and high is not None
+        and is_drawable(low)
+        and is_drawable(high)
+        and is_drawable(x)
+        and (x > 0 or not log)
     ]
 
 
@@ -259,27 +268,29 @@ def _set_height(root: ET.Element, height: float) -> None:
 
 
 def _fill(number: int) -> str:
-    return f"url(#hatch{number % SERIES})"
+    return f"url(#hatch{number % MAX_SERIES})"
 
 
 def _swatch(root: ET.Element, number: int, x: float, y: float) -> None:
-    put(root, "rect", cls=f"key s{number % SERIES}", fill=_fill(number), x=x, y=y - 7, width=26, height=14)
+    add_element(root, "rect", cls=f"key s{number % MAX_SERIES}", fill=_fill(number), x=x, y=y - 7, width=26, height=14)
 
 
 def _line_sample(root: ET.Element, number: int, x: float, y: float) -> None:
-    dash = DASHES[number % SERIES] or "none"
-    put(root, "line", cls=f"key line s{number % SERIES}", x1=x, y1=y, x2=x + 26, y2=y, stroke_dasharray=dash)
+    dash = DASHES[number % MAX_SERIES] or "none"
+    add_element(
+        root, "line", cls=f"key line s{number % MAX_SERIES}", x1=x, y1=y, x2=x + 26, y2=y, stroke_dasharray=dash
+    )
     _marker(root, number, x + 13, y)
 
 
 def _marker(root: ET.Element, number: int, x: float, y: float) -> None:
-    marker_class = f"dot s{number % SERIES}"
+    marker_class = f"dot s{number % MAX_SERIES}"
     if number % 3 == 0:
-        put(root, "circle", cls=marker_class, cx=x, cy=y, r=3.2)
+        add_element(root, "circle", cls=marker_class, cx=x, cy=y, r=3.2)
     elif number % 3 == 1:
-        put(root, "rect", cls=marker_class, x=x - 3, y=y - 3, width=6, height=6)
+        add_element(root, "rect", cls=marker_class, x=x - 3, y=y - 3, width=6, height=6)
     else:
-        put(
+        add_element(
             root,
             "polygon",
             cls=marker_class,

@@ -22,14 +22,14 @@ LEFT = 48
 """Left margin of the plot within the chart."""
 RIGHT = 10
 """Right margin of the plot within the chart."""
-LETTER = 7.2
+LETTER_WIDTH = 7.2
 """Mean width of a letter, an upper estimate: what is cut by it never overlaps."""
 DASHES = ("", "7 4", "2 3", "9 3 2 3", "14 4", "1 5")
-SERIES = len(DASHES)
+MAX_SERIES = len(DASHES)
 """Series that a chart tells apart; the page's style sheet has as many colours."""
 
 
-def chart(title: str, note: str, height: float) -> ET.Element:
+def empty_chart(title: str, note: str, height: float) -> ET.Element:
     """An empty chart whose name and description a screen reader tells."""
     box = f"0 0 {WIDTH} {height:g}"
     root = ET.Element("svg", {"viewBox": box, "role": "img", "class": "chart", "font-size": "14"})
@@ -38,7 +38,7 @@ def chart(title: str, note: str, height: float) -> ET.Element:
     return root
 
 
-def put(parent: ET.Element, tag: str, **attributes: float | str) -> ET.Element:
+def add_element(parent: ET.Element, tag: str, **attributes: float | str) -> ET.Element:
     """Add a child; `cls` stands for `class`, `_` for `-`, and lengths are rounded to a hundredth."""
     attribute_texts = {}
     for name, value in attributes.items():
@@ -47,17 +47,17 @@ def put(parent: ET.Element, tag: str, **attributes: float | str) -> ET.Element:
     return ET.SubElement(parent, tag, attribute_texts)
 
 
-def write(parent: ET.Element, text: str, x: float, y: float, anchor: str = "start", cls: str = "") -> None:
+def add_text(parent: ET.Element, text: str, x: float, y: float, anchor: str = "start", cls: str = "") -> None:
     """Add a line of text."""
-    element = put(parent, "text", x=x, y=y, text_anchor=anchor)
+    element = add_element(parent, "text", x=x, y=y, text_anchor=anchor)
     if cls:
         element.set("class", cls)
     element.text = text
 
 
-def cut(text: str, width: float) -> str:
+def shortened_label(text: str, width: float) -> str:
     """As much of a label as fits."""
-    max_letters = max(2, int(width / LETTER))
+    max_letters = max(2, int(width / LETTER_WIDTH))
     if len(text) <= max_letters:
         return text
     return text[: max_letters - 1] + "…"
@@ -89,7 +89,7 @@ class Scale:
         return _powers(self.low, self.high, count) if self.log else _steps(self.low, self.high, count)
 
 
-def scale(values: Sequence[float], start: float, end: float, *, zero: bool = False, log: bool = False) -> Scale:
+def scale_for(values: Sequence[float], start: float, end: float, *, zero: bool = False, log: bool = False) -> Scale:
     """A scale that holds all values, whatever they are: none, one, all equal, or far apart.
 
     Args:
@@ -134,28 +134,30 @@ def _powers(low: float, high: float, count: int) -> list[float]:
     return powers if len(powers) > 1 else [low, high]
 
 
-def across(
+def draw_x_axis(
     root: ET.Element, x_scale: Scale, y: float, name: str, top: float, show: Callable[[float], str] = short
 ) -> None:
     """Draw the horizontal axis: ticks at `y`, its name below, thin lines up to `top`."""
     for tick in x_scale.ticks():
         x = x_scale(tick)
-        put(root, "line", cls="grid", x1=x, y1=top, x2=x, y2=y)
+        add_element(root, "line", cls="grid", x1=x, y1=top, x2=x, y2=y)
         label = show(tick)
-        half_width = len(label) * LETTER / 2
-        write(root, label, min(max(x, half_width), WIDTH - half_width), y + 16, "middle", "tick")
-    write(root, name, WIDTH - RIGHT, y + 34, "end", "axis")
+        half_width = len(label) * LETTER_WIDTH / 2
+        add_text(root, label, min(max(x, half_width), WIDTH - half_width), y + 16, "middle", "tick")
+    add_text(root, name, WIDTH - RIGHT, y + 34, "end", "axis")
 
 
-def up(root: ET.Element, y_scale: Scale, name: str, show: Callable[[float], str] = short) -> None:
+def draw_y_axis(root: ET.Element, y_scale: Scale, name: str, show: Callable[[float], str] = short) -> None:
     """Draw the vertical axis: ticks on the left with thin lines across, its name above."""
     for tick in y_scale.ticks():
-        put(root, "line", cls="grid", x1=LEFT, y1=y_scale(tick), x2=WIDTH - RIGHT, y2=y_scale(tick))
-        write(root, show(tick), LEFT - 5, y_scale(tick) + 5, "end", "tick")
-    write(root, name, 0, y_scale.end - 12, cls="axis")
+        add_element(root, "line", cls="grid", x1=LEFT, y1=y_scale(tick), x2=WIDTH - RIGHT, y2=y_scale(tick))
+        add_text(root, show(tick), LEFT - 5, y_scale(tick) + 5, "end", "tick")
+    add_text(root, name, 0, y_scale.end - 12, cls="axis")
 
 
-def legend(root: ET.Element, names: Sequence[str], sample: Callable[[ET.Element, int, float, float], None]) -> float:
+def draw_legend(
+    root: ET.Element, names: Sequence[str], sample: Callable[[ET.Element, int, float, float], None]
+) -> float:
     """Draw names with a sample of each series, in as many lines as they take from y = 0 on; returns their height.
 
     Args:
@@ -166,12 +168,12 @@ def legend(root: ET.Element, names: Sequence[str], sample: Callable[[ET.Element,
     x = 0.0
     y = 12.0
     for number, name in enumerate(names):
-        text = cut(name, WIDTH - 40)
-        width = 34 + len(text) * LETTER + 14
+        text = shortened_label(name, WIDTH - 40)
+        width = 34 + len(text) * LETTER_WIDTH + 14
         if x and x + width > WIDTH:
             x = 0.0
             y += 20
         sample(root, number, x, y - 5)
-        write(root, text, x + 34, y)
+        add_text(root, text, x + 34, y)
         x += width
     return y + 14

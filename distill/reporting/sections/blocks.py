@@ -21,7 +21,7 @@ Cell = str | Link
 
 
 @dataclass(frozen=True)
-class Table:
+class TableBlock:
     """The first column names its row; the others are numbers, unless `words` says how many are not."""
 
     caption: str
@@ -44,19 +44,19 @@ class Section:
     id: str
     title: str
     intro: str = ""
-    blocks: list[Chart | Table] = field(default_factory=list)
+    blocks: list[Chart | TableBlock] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     """What is missing in this section, and why."""
 
-    def kind(self, block: Chart | Table) -> str:
+    def kind(self, block: Chart | TableBlock) -> str:
         return "chart" if isinstance(block, Chart) else "table"
 
 
-def named(title: str, label: str, several: bool) -> str:
+def run_title(title: str, label: str, several: bool) -> str:
     """A title that says which run it is of, where there are several."""
     return f"{title}: {label}" if several else title
 
 
-def lacking(texts: Sequence[tuple[str, str]], several: bool) -> list[str]:
+def labelled_texts(texts: Sequence[tuple[str, str]], several: bool) -> list[str]:
     """`label: text` where there are several runs, else the text; empty texts are left out."""
     return [f"{label}: {text}" if several else text for label, text in texts if text]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from distill.reporting.charts.plots import bars
-from distill.reporting.gather import Gathered
+from distill.reporting.charts.plots import bar_chart
+from distill.reporting.gather import ReportedRun
 from distill.reporting.numbers import NONE, exact, percent
-from distill.reporting.sections.blocks import Cell, Link, Section, Table, lacking, named
+from distill.reporting.sections.blocks import Cell, Link, Section, TableBlock, labelled_texts, run_title
 
 _LAST_ROWS = {
     "undecidable": "no check rejects, one cannot tell",
@@ -21,7 +21,7 @@ Counts = dict[tuple[str, str], int]
 """Traces by (check, reason); with an empty reason all that the check rejects, or one of the last rows."""
 
 
-def funnel(runs: Sequence[Gathered], linked: bool) -> Section:
+def funnel(runs: Sequence[ReportedRun], linked: bool) -> Section:
     """The section on what each check leaves of the traces, and why the others are rejected.
 
     Args:
@@ -34,7 +34,9 @@ def funnel(runs: Sequence[Gathered], linked: bool) -> Section:
         "Funnel",
         "Every check judges every trace. “Left” counts those that this check and all before it let through; “only it” "
         "those that no other check rejects.",
-        left_out=lacking([(run.label, run.notes["funnel"]) for run in runs if run not in filtered_runs], several),
+        left_out=labelled_texts(
+            [(run.label, run.missing_notes["funnel"]) for run in runs if run not in filtered_runs], several
+        ),
     )
     if not filtered_runs:
         return section
@@ -42,9 +44,9 @@ def funnel(runs: Sequence[Gathered], linked: bool) -> Section:
         summary = run.funnel
         total = summary["traces"]
         steps = [("traces", total), *((f"after {check['check']}", check["left"]) for check in summary["checks"])]
-        title = named("What is left after each check", run.label, several)
+        title = run_title("What is left after each check", run.label, several)
         rows = [*steps, ("kept for training", summary["kept"])]
-        section.blocks.append(bars(title, f"Of {total:,} traces.", "traces", rows, total))
+        section.blocks.append(bar_chart(title, f"Of {total:,} traces.", "traces", rows, total))
     section.blocks.append(_reasons(filtered_runs, linked))
     for group_key, group_name in (("by_set", "problem set"), ("by_length", "characters of the completion")):
         table = _kept_by_group(filtered_runs, group_key, group_name)
@@ -53,7 +55,7 @@ def funnel(runs: Sequence[Gathered], linked: bool) -> Section:
     return section
 
 
-def _reasons(runs: Sequence[Gathered], linked: bool) -> Table:
+def _reasons(runs: Sequence[ReportedRun], linked: bool) -> TableBlock:
     """A table that shows one run in full, and of several the counts and shares side by side."""
     counts = [_counts_of_checks(run.funnel) for run in runs]
     keys = list(dict.fromkeys(key for run_counts in counts for key in run_counts))
@@ -72,7 +74,7 @@ def _reasons(runs: Sequence[Gathered], linked: bool) -> Table:
     number_columns = tuple(run.label for run in runs)
     if len(runs) == 1:
         number_columns = ("traces", "of all", "only it", "left")
-    return Table("Rejected, by reason", ("check", "reason", *number_columns), tuple(rows), words=2)
+    return TableBlock("Rejected, by reason", ("check", "reason", *number_columns), tuple(rows), words=2)
 
 
 def _reason_cell(check: str, reason: str, linked: bool) -> Cell:
@@ -105,7 +107,7 @@ def _counts_of_checks(summary: dict[str, Any]) -> Counts:
     return counts
 
 
-def _kept_by_group(runs: Sequence[Gathered], group_key: str, group_name: str) -> Table:
+def _kept_by_group(runs: Sequence[ReportedRun], group_key: str, group_name: str) -> TableBlock:
     """A table of the share that is kept of each group."""
     several = len(runs) > 1
     rows = []
@@ -120,4 +122,4 @@ def _kept_by_group(runs: Sequence[Gathered], group_key: str, group_name: str) ->
             rows.append((*labels, exact(group["traces"]), exact(group["kept"]), share, commonest))
     word_columns = (group_name, "run") if several else (group_name,)
     head = (*word_columns, "traces", "kept", "share", "most often rejected by")
-    return Table(f"Kept by {group_name}", head, tuple(rows), words=len(word_columns))
+    return TableBlock(f"Kept by {group_name}", head, tuple(rows), words=len(word_columns))

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from distill.progress import duration
-from distill.reporting.gather import Gathered
+from distill.reporting.gather import ReportedRun
 from distill.reporting.numbers import NONE, exact, interval, percent
-from distill.reporting.sections.blocks import Section, Table
+from distill.reporting.sections.blocks import Section, TableBlock
 from distill.types import Metric, content_id
 
 _ROLES = ("teacher", "base", "sft", "grpo")
 
 
-def model(ref: Any) -> str:
+def model_name(ref: Any) -> str:
     """A model as the recipe names it, without the folders of this machine."""
     text = str(ref or NONE)
     if text.startswith(("/", ".", "~")) or text.endswith(".yaml"):
@@ -24,7 +24,7 @@ def model(ref: Any) -> str:
     return text
 
 
-def headline(run: Gathered) -> str:
+def headline(run: ReportedRun) -> str:
     """What came of a run in one sentence; empty where nothing is measured."""
     set_names = list(dict.fromkeys(score.set for score in run.scores))
     if not set_names:
@@ -38,13 +38,13 @@ def headline(run: Gathered) -> str:
     return f"pass@1 on {set_names[0]} in percent, with 95 % interval: {', '.join(role_texts)}."
 
 
-def overview(runs: Sequence[Gathered]) -> Section:
+def overview(runs: Sequence[ReportedRun]) -> Section:
     """The table of the runs at a glance: a column for each run, a row for each fact."""
-    facts: dict[str, Callable[[Gathered], str]] = {
+    facts: dict[str, Callable[[ReportedRun], str]] = {
         "recipe": lambda run: str(run.recipe.get("name") or NONE),
-        "teacher": lambda run: model(run.recipe.get("teacher")),
-        "student": lambda run: model(run.recipe.get("student")),
-        "last change": lambda run: datetime.fromtimestamp(run.changed, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "teacher": lambda run: model_name(run.recipe.get("teacher")),
+        "student": lambda run: model_name(run.recipe.get("student")),
+        "last change": lambda run: datetime.fromtimestamp(run.changed_at, UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "problems sampled": _problem_count,
         "traces": lambda run: exact(len(run.attempts)) if run.attempts else NONE,
         "kept for training": _kept_text,
@@ -58,10 +58,12 @@ def overview(runs: Sequence[Gathered]) -> Section:
     rows = [(name, *(fact(run) for run in runs)) for name, fact in facts.items()]
     rows = [row for row in rows if any(cell != NONE for cell in row[1:])]
     head = ("", *(run.label for run in runs))
-    return Section("overview", "Overview", blocks=[Table("The runs at a glance", head, tuple(rows), words=len(head))])
+    return Section(
+        "overview", "Overview", blocks=[TableBlock("The runs at a glance", head, tuple(rows), words=len(head))]
+    )
 
 
-def provenance(runs: Sequence[Gathered]) -> Section:
+def provenance(runs: Sequence[ReportedRun]) -> Section:
     """The section on hashes, as each stage recorded them when it ended, and on versions."""
     section = Section(
         "provenance",
@@ -78,25 +80,25 @@ def provenance(runs: Sequence[Gathered]) -> Section:
             for name, stamp in (record.get("outputs") or {}).items():
                 rows.append((stage, name, str((stamp or {}).get("hash", NONE))))
         if rows:
-            table = Table(f"Hashes of {run.label}", ("stage", "of", "hash"), tuple(rows), words=3)
+            table = TableBlock(f"Hashes of {run.label}", ("stage", "of", "hash"), tuple(rows), words=3)
             section.blocks.append(table)
     packages = dict.fromkeys(name for run in runs for name in run.versions)
     if packages:
         head = ("", *(run.label for run in runs))
         versions = tuple((name, *(run.versions.get(name, NONE) for run in runs)) for name in packages)
-        section.blocks.append(Table("Versions", head, versions, words=len(head)))
+        section.blocks.append(TableBlock("Versions", head, versions, words=len(head)))
     return section
 
 
-def _problem_count(run: Gathered) -> str:
+def _problem_count(run: ReportedRun) -> str:
     return exact(run.rates.problems) if run.rates else NONE
 
 
-def _token_count(run: Gathered) -> str:
+def _token_count(run: ReportedRun) -> str:
     return exact(int(run.attempts.tokens.sum())) if run.attempts else NONE
 
 
-def _kept_text(run: Gathered) -> str:
+def _kept_text(run: ReportedRun) -> str:
     kept = run.funnel.get("kept")
     traces = run.funnel.get("traces")
     if kept is None or not traces:
@@ -104,13 +106,13 @@ def _kept_text(run: Gathered) -> str:
     return f"{exact(kept)} ({percent(kept, traces)})"
 
 
-def _trained_text(run: Gathered) -> str:
+def _trained_text(run: ReportedRun) -> str:
     summary = run.summary("sft")
     if not summary.get("rows"):
         return NONE
     rows_text = f"{exact(summary['rows'])} rows"
-    if run.data is not run.run:
-        rows_text += f" of {run.data.folder.name}"
+    if run.data_run is not run.own_run:
+        rows_text += f" of {run.data_run.folder.name}"
     return f"{rows_text}, {exact(summary.get('steps'))} steps"
 
 
@@ -122,7 +124,7 @@ def _first_last(summary: dict[str, Any], metric: str) -> str:
     return f"{first:.3f} → {last:.3f}"
 
 
-def _settings_text(run: Gathered) -> str:
+def _settings_text(run: ReportedRun) -> str:
     """The few settings that tell runs apart; the recipe has them all."""
     names_by_stage = {
         "generate": ("samples", "stop_at", "give_up"),
@@ -139,6 +141,6 @@ def _settings_text(run: Gathered) -> str:
     return "; ".join(stage_texts) or NONE
 
 
-def _times_text(run: Gathered) -> str:
+def _times_text(run: ReportedRun) -> str:
     stage_times = [f"{name} {duration(stage['seconds'])}" for name, stage in run.stages.items() if stage.get("seconds")]
     return ", ".join(stage_times) or NONE

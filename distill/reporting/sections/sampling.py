@@ -6,19 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from distill.reporting.charts.plots import bars, histogram
-from distill.reporting.gather import Gathered
+from distill.reporting.charts.plots import bar_chart, histogram
+from distill.reporting.gather import ReportedRun
 from distill.reporting.numbers import exact, percent, short
-from distill.reporting.rates import BINS, Rates
-from distill.reporting.sections.blocks import Section, Table, lacking, named
-from distill.reporting.token_use import ENDS, OUTCOMES
+from distill.reporting.rates import BINS, PassRates
+from distill.reporting.sections.blocks import Section, TableBlock, labelled_texts, run_title
+from distill.reporting.token_use import DECISIONS, OUTCOMES
 
 _BIN_COUNT = 24
 _BINNED_SHARE = 0.995
 """Share of the traces that the bins of lengths spread over; the last bin takes what is longer."""
 
 
-def lengths(runs: Sequence[Gathered]) -> Section:
+def lengths(runs: Sequence[ReportedRun]) -> Section:
     """The section on distributions of lengths by outcome, on the same bins for all runs."""
     import numpy as np
 
@@ -27,7 +27,9 @@ def lengths(runs: Sequence[Gathered]) -> Section:
         "lengths",
         "Lengths",
         "Tokens of the model that wrote them. A cut trace would have been longer: its bar stands where it was cut.",
-        left_out=lacking([(run.label, run.notes["traces"]) for run in runs if run.attempts is None], several),
+        left_out=labelled_texts(
+            [(run.label, run.missing_notes["traces"]) for run in runs if run.attempts is None], several
+        ),
     )
     counted_runs = [(run.label, run.attempts) for run in runs if run.attempts is not None and len(run.attempts)]
     if not counted_runs:
@@ -46,10 +48,10 @@ def lengths(runs: Sequence[Gathered]) -> Section:
                 if len(outcome_tokens):
                     series[outcome] = [int(n) for n in np.histogram(outcome_tokens, bins=[*edges, math.inf])[0]]
                     quantiles.append((_row_label(label, outcome, several), *_quantile_cells(outcome_tokens)))
-            title = named(f"Tokens of {part}", label, several)
-            section.blocks.append(histogram(title, note, labels, series, f"tokens of {part}", "traces", every=4))
+            title = run_title(f"Tokens of {part}", label, several)
+            section.blocks.append(histogram(title, note, labels, series, f"tokens of {part}", "traces", label_every=4))
         head = ("outcome", "traces", "10 %", "median", "90 %", "longest")
-        section.blocks.append(Table(f"Tokens of {part}, quantiles", head, tuple(quantiles)))
+        section.blocks.append(TableBlock(f"Tokens of {part}, quantiles", head, tuple(quantiles)))
     return section
 
 
@@ -73,7 +75,7 @@ def _bin_edges(top: float) -> list[float]:
     return [number * width for number in range(int(top / width) + 1)]
 
 
-def rates(runs: Sequence[Gathered]) -> Section:
+def rates(runs: Sequence[ReportedRun]) -> Section:
     several = len(runs) > 1
     section = Section(
         "rates",
@@ -81,36 +83,42 @@ def rates(runs: Sequence[Gathered]) -> Section:
         "How often the teacher solves a problem: an estimate from its few samples that is right on average, whatever "
         "rule stopped the sampling, but coarse for a single problem. Where sampling was given up with none correct "
         "the rate is not 0, only too low to show.",
-        left_out=lacking([(run.label, run.notes["rates"]) for run in runs if run.rates is None], several),
+        left_out=labelled_texts(
+            [(run.label, run.missing_notes["rates"]) for run in runs if run.rates is None], several
+        ),
     )
     for run in runs:
         if run.rates:
-            title = named("Problems by estimated pass rate", run.label, several)
-            chart = histogram(title, _pass_rate_note(run.rates), BINS, run.rates.counts, "pass rate, %", "problems")
+            title = run_title("Problems by estimated pass rate", run.label, several)
+            chart = histogram(
+                title, _pass_rate_note(run.rates), BINS, run.rates.problems_by_ending, "pass rate, %", "problems"
+            )
             section.blocks.append(chart)
     return section
 
 
-def _pass_rate_note(pass_rates: Rates) -> str:
+def _pass_rate_note(pass_rates: PassRates) -> str:
     fewest, most = pass_rates.samples
     samples = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
     samples += " samples" if most > 1 else " sample"
     solved = percent(pass_rates.solved, pass_rates.problems)
     text = f"{pass_rates.problems:,} problems, {samples} each; {solved} solved at least once, "
-    text += f"{percent(pass_rates.mean)} on average. The first bar is exactly 0, the last exactly 100."
+    text += f"{percent(pass_rates.mean_rate)} on average. The first bar is exactly 0, the last exactly 100."
     if most == 1:
         text += " With one sample a problem nothing in between can be seen."
     return text
 
 
-def tokens(runs: Sequence[Gathered]) -> Section:
+def tokens(runs: Sequence[ReportedRun]) -> Section:
     """The section on the teacher's tokens, spent and wasted."""
     several = len(runs) > 1
     section = Section(
         "tokens",
         "Teacher tokens",
         "Completion tokens of every trace in the log, by what it was worth and what the filter made of it.",
-        left_out=lacking([(run.label, run.notes["traces"]) for run in runs if run.attempts is None], several),
+        left_out=labelled_texts(
+            [(run.label, run.missing_notes["traces"]) for run in runs if run.attempts is None], several
+        ),
     )
     table_rows = []
     for run in runs:
@@ -118,51 +126,53 @@ def tokens(runs: Sequence[Gathered]) -> Section:
             continue
         spending = _tokens_by_outcome(run)
         total = sum(count for _, _, _, count in spending)
-        title = named("Where the tokens went", run.label, several)
+        title = run_title("Where the tokens went", run.label, several)
         rows = [(f"{outcome}, {decision}", float(count)) for outcome, decision, _, count in spending]
-        section.blocks.append(bars(title, _token_note(run, total), "tokens", rows, total))
+        section.blocks.append(bar_chart(title, _token_note(run, total), "tokens", rows, total))
         for outcome, decision, traces, count in spending:
             row_label = _row_label(run.label, outcome, several)
             table_rows.append((row_label, decision, exact(traces), exact(count), percent(count, total)))
     if table_rows:
         head = ("outcome", "filter", "traces", "tokens", "of all")
-        section.blocks.append(Table("Traces and tokens by outcome", head, tuple(table_rows), words=2))
+        section.blocks.append(TableBlock("Traces and tokens by outcome", head, tuple(table_rows), words=2))
     return section
 
 
-def _tokens_by_outcome(run: Gathered) -> list[tuple[str, str, int, int]]:
+def _tokens_by_outcome(run: ReportedRun) -> list[tuple[str, str, int, int]]:
     """(outcome, what the filter did, traces, tokens): what was kept first, then the largest."""
     attempts = run.attempts
     assert attempts is not None
     rows = []
     for outcome_number, outcome in enumerate(OUTCOMES):
-        for decision_number, decision in enumerate(ENDS):
-            chosen = (attempts.outcome == outcome_number) & (attempts.end == decision_number)
+        for decision_number, decision in enumerate(DECISIONS):
+            chosen = (attempts.outcome == outcome_number) & (attempts.decision == decision_number)
             if chosen.any():
                 rows.append((outcome, decision, int(chosen.sum()), int(attempts.tokens[chosen].sum())))
     return sorted(rows, key=lambda row: (row[1] != "kept", -row[3]))
 
 
-def _token_note(run: Gathered, total: int) -> str:
+def _token_note(run: ReportedRun, total: int) -> str:
     attempts = run.attempts
     assert attempts is not None
-    is_kept = attempts.end == ENDS.index("kept")
+    is_kept = attempts.decision == DECISIONS.index("kept")
     kept_tokens = int(attempts.tokens[is_kept].sum())
     kept_traces = int(is_kept.sum())
     text = f"{total:,} tokens sampled"
     if kept_traces:
         text += f", {percent(kept_tokens, total)} of them in kept traces: "
         text += f"{total / kept_traces:,.0f} tokens for each kept trace"
-    if run.cancelled:
-        text += f". {run.cancelled:,} further requests were cancelled, their problem being decided; what they had "
+    if run.cancelled_requests:
+        text += (
+            f". {run.cancelled_requests:,} further requests were cancelled, their problem being decided; what they had "
+        )
         text += "written is not recorded"
     price = run.price
     if price and price.output is not None:
-        cost = price.of(int(attempts.prompt.sum()), total, 0)
+        cost = price.cost(int(attempts.prompt.sum()), total, 0)
         text += f". Cost by the recipe's price: {cost:,.2f}"
         if kept_traces:
             text += f", {cost / kept_traces:,.4f} a kept trace"
     elif price and (seconds := run.stages.get("generate", {}).get("seconds")):
-        cost = price.of(0, 0, seconds)
+        cost = price.cost(0, 0, seconds)
         text += f". By the recipe's price the last call's {seconds / 3600:,.2f} h cost {cost:,.2f} for each engine"
     return text + "."

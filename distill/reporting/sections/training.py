@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distill.reporting.charts.plots import Line, lines
-from distill.reporting.charts.svg import SERIES
-from distill.reporting.gather import Gathered
+from distill.reporting.charts.plots import Curve, line_chart
+from distill.reporting.charts.svg import MAX_SERIES
+from distill.reporting.gather import ReportedRun
 from distill.reporting.numbers import NONE, exact
-from distill.reporting.sections.blocks import Section, Table, lacking, named
+from distill.reporting.sections.blocks import Section, TableBlock, labelled_texts, run_title
 
 _SFT_METRICS = {
     "loss": ("Training loss", "loss, nats a token", "Mean over the tokens that are learnt."),
@@ -35,61 +35,63 @@ _GRPO_METRICS = {
 }
 
 
-def sft(runs: Sequence[Gathered]) -> Section:
+def sft(runs: Sequence[ReportedRun]) -> Section:
     return _stage_section(runs, "sft", "Fine-tuning", _SFT_METRICS)
 
 
-def grpo(runs: Sequence[Gathered]) -> Section:
+def grpo(runs: Sequence[ReportedRun]) -> Section:
     section = _stage_section(runs, "grpo", "Reinforcement (GRPO)", _GRPO_METRICS)
     for run in runs:
         reward_names = [name for name in run.curves.names("grpo") if name.startswith("rewards/")]
         if len(reward_names) > 1:
-            title = named("Rewards one by one", run.label, len(runs) > 1)
-            curves = [run.curves.line("grpo", name, name.removeprefix("rewards/")) for name in reward_names[:SERIES]]
+            title = run_title("Rewards one by one", run.label, len(runs) > 1)
+            curves = [
+                run.curves.curve("grpo", name, name.removeprefix("rewards/")) for name in reward_names[:MAX_SERIES]
+            ]
             note = _note_on_band("Mean of each over a step, unweighted.", curves)
-            section.blocks.insert(1, lines(title, note, curves, "step", "reward"))
+            section.blocks.insert(1, line_chart(title, note, curves, "step", "reward"))
     return section
 
 
 def _stage_section(
-    runs: Sequence[Gathered], stage: str, title: str, metrics: dict[str, tuple[str, str, str]]
+    runs: Sequence[ReportedRun], stage: str, title: str, metrics: dict[str, tuple[str, str, str]]
 ) -> Section:
     several = len(runs) > 1
     trained_runs = [run for run in runs if run.curves.rows.get(stage)]
-    missing = [(run.label, run.notes[stage]) for run in runs if run not in trained_runs]
-    section = Section(stage, title, left_out=lacking(missing, several))
+    missing = [(run.label, run.missing_notes[stage]) for run in runs if run not in trained_runs]
+    section = Section(stage, title, left_out=labelled_texts(missing, several))
     if not trained_runs:
         return section
-    if len(trained_runs) > SERIES:
-        section.left_out.append(f"the curves are of the first {SERIES} runs")
+    if len(trained_runs) > MAX_SERIES:
+        section.left_out.append(f"the curves are of the first {MAX_SERIES} runs")
     for name, (heading, unit, note) in metrics.items():
-        drawn_runs = [run for run in trained_runs[:SERIES] if name in run.curves.names(stage)]
-        curves = [run.curves.line(stage, name, run.label) for run in drawn_runs]
+        drawn_runs = [run for run in trained_runs[:MAX_SERIES] if name in run.curves.names(stage)]
+        curves = [run.curves.curve(stage, name, run.label) for run in drawn_runs]
         if any(curve.points for curve in curves):
-            section.blocks.append(lines(heading, _note_on_band(note, curves), curves, "step", unit))
+            section.blocks.append(line_chart(heading, _note_on_band(note, curves), curves, "step", unit))
     section.blocks.append(_first_last_table(trained_runs, stage, f"{title}, from the first steps to the last", metrics))
     unread_notes = [
-        (run.label, f"{run.curves.unread:,} lines of metrics.jsonl cannot be read")
+        (run.label, f"{run.curves.unreadable_lines:,} lines of metrics.jsonl cannot be read")
         for run in trained_runs
-        if run.curves.unread
+        if run.curves.unreadable_lines
     ]
-    section.left_out += lacking(unread_notes, several)
+    section.left_out += labelled_texts(unread_notes, several)
     return section
 
 
 def _first_last_table(
-    runs: Sequence[Gathered], stage: str, caption: str, metrics: dict[str, tuple[str, str, str]]
-) -> Table:
+    runs: Sequence[ReportedRun], stage: str, caption: str, metrics: dict[str, tuple[str, str, str]]
+) -> TableBlock:
     """A table of each metric's first and last value: the mean of a tenth of the steps, ten of them at most."""
     rows = []
     for name, (heading, _, _) in metrics.items():
-        cells = [_first_last(run.curves.line(stage, name, "")) for run in runs]
+        cells = [_first_last(run.curves.curve(stage, name, "")) for run in runs]
         if any(cell != NONE for cell in cells):
             rows.append((heading, *cells))
-    return Table(caption, ("", *(run.label for run in runs)), tuple(rows))
+    return TableBlock(caption, ("", *(run.label for run in runs)), tuple(rows))
 
 
-def _first_last(curve: Line) -> str:
+def _first_last(curve: Curve) -> str:
     values = [value for _, value in curve.points if value is not None]
     if not values:
         return NONE
@@ -101,7 +103,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _note_on_band(note: str, curves: Sequence[Line]) -> str:
+def _note_on_band(note: str, curves: Sequence[Curve]) -> str:
     if any(curve.band for curve in curves):
         return f"{note} Each point is the mean of neighbouring steps, the band their range."
     return note

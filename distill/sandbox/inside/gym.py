@@ -27,7 +27,7 @@ _TUPLES = {"arc_agi", "rearc"}
 """Tasks that compare with tuples, which JSON has turned into lists."""
 
 
-def refused(source: str, answer: str) -> str:
+def why_refused(source: str, answer: str) -> str:
     """Why an answer is kept from a scorer with this source; empty if it may be scored."""
     if _EVALUATES.search(source):
         with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
@@ -106,7 +106,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001  a named boundary: whatever it raises, there is no such scorer
             reply = {"unknown": f"{error}"[:200]}
         else:
-            refusal = refused(scorers[task][1], request["answer"])
+            refusal = why_refused(scorers[task][1], request["answer"])
             if refusal:
                 reply = {"refused": refusal}
         if reply:

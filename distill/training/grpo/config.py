@@ -9,7 +9,7 @@ from pydantic import Field
 from distill.machine import hardware
 from distill.training import config as settings
 from distill.training.grpo import prompts
-from distill.training.grpo.guards import Limits
+from distill.training.grpo.guards import GuardLimits
 from distill.types import Record
 
 _TRL_NAMES = (
@@ -50,9 +50,9 @@ class Vllm(Record):
 class Config(settings.Config):
     """What is called as in TRL's GRPOConfig means the same there."""
 
-    pass_rate: prompts.Band = prompts.Band()
+    pass_rate: prompts.PassRateBand = prompts.PassRateBand()
     """Pass rates of the prompts to learn from: how often the teacher solves them, as generate estimated it."""
-    order: prompts.How = "shuffled"
+    order: prompts.PromptOrder = "shuffled"
     """Order of the prompts. `easy_to_hard`: by falling pass rate; `prioritised`: drawn with p ∝ 1 − pass rate."""
     steps: int | None = Field(None, ge=1)
     """Optimizer steps; None: `epochs` passes over the prompts."""
@@ -82,7 +82,7 @@ class Config(settings.Config):
     importance_sampling_level: Literal["token", "sequence"] = "token"
     mask_truncated_completions: bool = False
     multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"
-    limits: Limits = Limits()
+    limits: GuardLimits = GuardLimits()
     samples_every: int = Field(10, ge=1)
     """Steps between completions that are put into grpo/samples.jsonl to be read."""
     max_length: int | None = Field(None, ge=16)

@@ -11,7 +11,7 @@ from pydantic import Field
 from distill.types import Record
 
 
-class Limits(Record):
+class GuardLimits(Record):
     """What the guards allow of means over a window of steps; null switches a guard off."""
 
     window: int = Field(20, ge=1)
@@ -31,17 +31,17 @@ class Limits(Record):
 class Watch:
     """Reads the rows of metrics.jsonl, step by step, and says why to stop."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: GuardLimits) -> None:
         self._limits = limits
         self._rows: deque[Mapping[str, Any]] = deque(maxlen=limits.window)
         self._first_length: float | None = None
 
-    def recall(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def replay(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take the rows of an earlier start of the same job: windows go on over them."""
         for row in rows:
-            self.look(row)
+            self.observe(row)
 
-    def look(self, row: Mapping[str, Any]) -> str:
+    def observe(self, row: Mapping[str, Any]) -> str:
         """Take one step's row; why to stop, or empty while all is well."""
         self._rows.append(row)
         if len(self._rows) < self._limits.window:

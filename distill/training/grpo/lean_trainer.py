@@ -18,7 +18,7 @@ _UPDATE_ROWS = 16
 """Rows of like length that are computed together."""
 
 
-def trainer() -> Any:
+def trainer_class() -> Any:
     """A subclass of GRPOTrainer; where vLLM samples, it is the same."""
     import torch
     from torch.nn.functional import pad

@@ -13,23 +13,23 @@ from distill.machine import hardware
 from distill.models import presets
 from distill.models.chat import Tokenizer
 from distill.models.presets import Student
-from distill.rewards import Context
+from distill.rewards import RewardContext
 from distill.run import Run, stamp
 from distill.training import config as settings
 from distill.training.grpo import config as grpo_config
 from distill.training.grpo import prompts, reward_probe
 from distill.training.grpo.config import Config
-from distill.training.grpo.trainer import Job
-from distill.training.sft.prepare import foretell, write
+from distill.training.grpo.trainer import GrpoJob
+from distill.training.sft.prepare import preview_checkpoints, write
 from distill.types import Problem
 
 LOG = logging.getLogger("distill")
 
 
-class Prepared(NamedTuple):
-    job: Job
-    prompts: prompts.Chosen
-    tried: dict[str, list[float]]
+class PreparedGrpo(NamedTuple):
+    job: GrpoJob
+    prompts: prompts.ChosenPrompts
+    reward_values: dict[str, list[float]]
     """The different values that each reward gave to synthetic completions."""
 
 
@@ -41,7 +41,7 @@ def prepare(
     rates: Mapping[str, float],
     *,
     keep: bool = True,
-) -> Prepared:
+) -> PreparedGrpo:
     """Write grpo/prompts.parquet and `training/grpo/`, and decide how to train.
 
     Args:
@@ -52,8 +52,8 @@ def prepare(
     """
     _check_config(config, student)
     tokenizer = Tokenizer(student.model, student.revision, presets.template(student))
-    widest_config = config.model_copy(update={"max_length": config.max_length or settings.context(student)})
-    longest = settings.length(widest_config, student, "grpo")
+    widest_config = config.model_copy(update={"max_length": config.max_length or settings.context_length(student)})
+    longest = settings.max_row_length(widest_config, student, "grpo")
     path = run.grpo / "prompts.parquet"
     max_prompt_tokens = longest - config.max_completion_length
     with tempfile.TemporaryDirectory() as temporary:
@@ -64,7 +64,7 @@ def prepare(
         "grpo: %d prompts of up to %d tokens; %d left out by their pass rate, %d as too long, %d of unknown rate",
         *(chosen.rows, chosen.longest, chosen.outside, chosen.too_long, chosen.unknown),
     )
-    context = Context(
+    context = RewardContext(
         tokenizer,
         student.eos or tokenizer.special("eos_token"),
         student.think,
@@ -73,7 +73,9 @@ def prepare(
     )
     probed = reward_probe.check(config.rewards, context, problems)
     fitted_config = config.model_copy(update={"max_length": chosen.longest + config.max_completion_length})
-    training_job = settings.job(run, student, fitted_config, tokenizer, rows=path, batches="grouped", stage="grpo")
+    training_job = settings.training_job(
+        run, student, fitted_config, tokenizer, rows=path, batches="grouped", stage="grpo"
+    )
     setup = training_job.setup
     _check_groups(config, setup.micro_batch * setup.accumulation)
     groups = setup.batch // config.num_generations
@@ -85,7 +87,7 @@ def prepare(
     if "use_vllm" in trl_arguments:
         # else the cache is laid out for the model's whole context
         trl_arguments["vllm_max_model_length"] = setup.max_length
-    job = Job(
+    job = GrpoJob(
         **dict(training_job),
         rewards=config.rewards,
         tags=student.think,
@@ -100,8 +102,8 @@ def prepare(
     if keep:
         write(job, made_of, "grpo")
     else:
-        foretell(job, made_of, "grpo")
-    return Prepared(job, chosen, probed)
+        preview_checkpoints(job, made_of, "grpo")
+    return PreparedGrpo(job, chosen, probed)
 
 
 def _check_config(config: Config, student: Student) -> None:

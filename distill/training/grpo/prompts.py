@@ -16,25 +16,25 @@ from distill.run import Run
 from distill.store import jsonl
 from distill.types import Problem, Record
 
-How = Literal["shuffled", "easy_to_hard", "prioritised"]
+PromptOrder = Literal["shuffled", "easy_to_hard", "prioritised"]
 _ASSUMED_RATE = 0.5
 """The pass rate that a problem without an estimate is ordered by."""
 
 
-class Band(Record):
+class PassRateBand(Record):
     """Pass rates, both ends included; a problem without an estimate is in every band."""
 
     low: float = Field(0.0, ge=0, le=1)
     high: float = Field(1.0, ge=0, le=1)
 
     @model_validator(mode="after")
-    def _ordered(self) -> Band:
+    def _ordered(self) -> PassRateBand:
         if self.low > self.high:
             raise ValueError(f"low ({self.low}) is above high ({self.high})")
         return self
 
 
-class Chosen(Record):
+class ChosenPrompts(Record):
     """What prompts.parquet holds."""
 
     rows: int
@@ -49,7 +49,7 @@ class Chosen(Record):
     """Problems without an estimate of their pass rate, which are kept."""
 
 
-def rates_of(run: Run) -> dict[str, float]:
+def pass_rates_of(run: Run) -> dict[str, float]:
     """Pass rates by problem, as generate estimated them from the teacher's attempts; a problem's last row counts."""
     if not run.rates.is_file():
         return {}
@@ -60,11 +60,11 @@ def write(
     path: Path,
     problems: Sequence[Problem],
     rates: Mapping[str, float],
-    band: Band,
+    band: PassRateBand,
     tokenizer: Tokenizer,
     tags: Tags,
     max_tokens: int,
-) -> Chosen:
+) -> ChosenPrompts:
     """Write the prompts whose pass rate is in the band and that have no more than `max_tokens` tokens.
 
     Raises:
@@ -95,7 +95,7 @@ def write(
             fix="widen the band, or lower max_completion_length",
         )
     _save(path, rows)
-    return Chosen(rows=len(rows), longest=longest, outside=outside, too_long=too_long, unknown=unknown)
+    return ChosenPrompts(rows=len(rows), longest=longest, outside=outside, too_long=too_long, unknown=unknown)
 
 
 def _save(path: Path, rows: list[dict[str, object]]) -> None:
@@ -121,7 +121,7 @@ def _save(path: Path, rows: list[dict[str, object]]) -> None:
         partial.replace(path)
 
 
-def order(rates: Sequence[float | None], count: int, kind: How, seed: int) -> list[int]:
+def order(rates: Sequence[float | None], count: int, kind: PromptOrder, seed: int) -> list[int]:
     """Which prompt each of `count` groups is for: a pure function, so that a resumed run goes on where it was.
 
     `shuffled`: each prompt once before any comes again. `easy_to_hard`: the same, sorted by falling pass rate over the

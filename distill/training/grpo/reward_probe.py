@@ -17,7 +17,7 @@ from typing import Any
 
 from distill import plugins, rewards
 from distill.errors import InputError
-from distill.rewards import Context, Reward, Rollout
+from distill.rewards import Reward, RewardContext, Rollout
 from distill.rollouts import rollout
 from distill.types import Problem
 from distill.verifiers import Verifiers
@@ -42,7 +42,7 @@ _OPERATORS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
 }
 
 
-def check(config: dict[str, Any], context: Context, problems: Sequence[Problem]) -> dict[str, list[float]]:
+def check(config: dict[str, Any], context: RewardContext, problems: Sequence[Problem]) -> dict[str, list[float]]:
     """Refuse a reward that gives right, wrong and broken completions of real problems the same value.
 
     Returns:
@@ -72,10 +72,10 @@ def check(config: dict[str, Any], context: Context, problems: Sequence[Problem])
 
 
 def _rewards_given(
-    functions: dict[str, tuple[Reward, float]], rollouts: list[Rollout], context: Context
+    functions: dict[str, tuple[Reward, float]], rollouts: list[Rollout], context: RewardContext
 ) -> dict[str, list[float | None]]:
     """The values that rewards give as in training: to whole groups, the last filled up with its last completion."""
-    while len(rollouts) % context.group:
+    while len(rollouts) % context.group_size:
         rollouts.append(rollouts[-1])
     return {name: reward(rollouts, _LATE_STEP) for name, (reward, _) in functions.items()}
 
@@ -118,7 +118,7 @@ def _warn_of_weights(config: dict[str, Any]) -> None:
         )
 
 
-def completions(problem: Problem, answer: str | None, context: Context) -> Iterator[Rollout]:
+def completions(problem: Problem, answer: str | None, context: RewardContext) -> Iterator[Rollout]:
     """Synthetic completions of one problem, in token ids as a trainer has them."""
     tokenizer = context.tokenizer
     tags = context.tags
@@ -144,7 +144,7 @@ def completions(problem: Problem, answer: str | None, context: Context) -> Itera
     sequences += [unclosed + eos_ids, turn(foreign, "0") + eos_ids, turn(_LOOP * 40, "0") + eos_ids]
     sequences.append((unclosed * (context.max_tokens // len(unclosed) + 1))[: context.max_tokens])
     for ids in sequences:
-        yield rollout.read(problem, ids, prompt.prefill, context)
+        yield rollout.of_ids(problem, ids, prompt.prefill, context)
 
 
 def known_answer(problem: Problem, verifiers: Verifiers) -> str | None:

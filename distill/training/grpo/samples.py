@@ -16,14 +16,16 @@ def writer(path: Path, interval: int) -> Callable[[Batch], None]:
     def write(batch: Batch) -> None:
         if batch.step % interval:
             return
-        rows = [json.dumps(_row(batch, index, reasons), ensure_ascii=False) for index, reasons in chosen(batch).items()]
+        rows = [
+            json.dumps(_row(batch, index, reasons), ensure_ascii=False) for index, reasons in notable(batch).items()
+        ]
         with path.open("a", encoding="utf-8") as file:
             file.write("".join(row + "\n" for row in rows))
 
     return write
 
 
-def chosen(batch: Batch) -> dict[int, list[str]]:
+def notable(batch: Batch) -> dict[int, list[str]]:
     """Completions worth reading, by index in the batch, with the reasons why; one may have several."""
     indices = range(len(batch.rollouts))
     not_right = [index for index in indices if batch.rollouts[index].outcome.passed is not True]

@@ -12,13 +12,13 @@ from pydantic import Field
 from distill import rewards
 from distill.errors import RunError
 from distill.models.chat import Tags, Tokenizer
-from distill.rewards import Context
-from distill.rollouts.trl import Functions
+from distill.rewards import RewardContext
+from distill.rollouts.trl import RewardFunctions
 from distill.run import write_json
 from distill.training import callbacks
 from distill.training.grpo import lean_trainer, prompts, samples
-from distill.training.grpo.guards import Limits, Watch
-from distill.training.job import Job as Training
+from distill.training.grpo.guards import GuardLimits, Watch
+from distill.training.job import TrainingJob as Training
 from distill.training.sft import trainer
 from distill.types import Message
 
@@ -35,27 +35,27 @@ _RENAMED_METRICS = {
 _KEPT_METRICS = ("loss", "learning_rate", "grad_norm", "reward", "reward_std", "frac_reward_zero_std", "kl", "entropy")
 
 
-class Job(Training):
+class GrpoJob(Training):
     """A training job whose `rows` is prompts.parquet, with what GRPO needs besides."""
 
     rewards: dict[str, Any]
     tags: Tags
-    order: prompts.How
+    order: prompts.PromptOrder
     steps: int
     arguments: dict[str, Any]
     """TRL's own, by their names in GRPOConfig."""
-    limits: Limits = Limits()
+    limits: GuardLimits = GuardLimits()
     samples: str
     """Path of the .jsonl that completions are put into to be read."""
     samples_every: int = Field(10, ge=1)
 
     def fingerprint(self, rows: str) -> str:
         """What only watches may change between a stop and the next start."""
-        plain = self.model_copy(update={"limits": Limits(), "samples": "", "samples_every": 1})
-        return super(Job, plain).fingerprint(rows)
+        plain = self.model_copy(update={"limits": GuardLimits(), "samples": "", "samples_every": 1})
+        return super(GrpoJob, plain).fingerprint(rows)
 
 
-def train(job: Job) -> None:
+def train(job: GrpoJob) -> None:
     """Train from the newest whole checkpoint, or from the start, and leave weights and outcome in the job's folder.
 
     Every rank calls it. `outcome.json` says `done`, or `stopped` after a request to stop.
@@ -64,15 +64,15 @@ def train(job: Job) -> None:
         RunError: a guard stopped it (with a checkpoint), the loss is not finite, or the trainer would show the student
             other prompts than inference does.
     """
-    files = callbacks.Files(Path(job.folder))
+    files = callbacks.JobFiles(Path(job.folder))
     grpo_trainer = build(job)
     _check_prompts(grpo_trainer, job)
-    checkpoint = callbacks.last_whole(job.checkpoint_folder)
+    checkpoint = callbacks.newest_checkpoint(job.checkpoint_folder)
     resumed_step = callbacks.step_of(checkpoint) if checkpoint else 0
     watch = Watch(job.limits)
-    watch.recall(_earlier_rows(Path(job.metrics), resumed_step))
+    watch.replay(_earlier_rows(Path(job.metrics), resumed_step))
     guard = _guard(watch)
-    grpo_trainer.add_callback(callbacks.build(job, "grpo", metrics_row))
+    grpo_trainer.add_callback(callbacks.progress_reporter(job, "grpo", metrics_row))
     grpo_trainer.add_callback(guard)
     result = grpo_trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     steps = grpo_trainer.state.global_step
@@ -103,7 +103,7 @@ def train(job: Job) -> None:
         write_json(files.outcome, outcome)
 
 
-def build(job: Job) -> Any:
+def build(job: GrpoJob) -> Any:
     """The trainer, ready to train; no callback of ours yet."""
     import datasets
     from transformers import PrinterCallback
@@ -118,12 +118,14 @@ def build(job: Job) -> Any:
     count = -(-job.steps // arguments.num_iterations) * groups
     rates = [info["pass_rate"] for info in rows["extra_info"]]
     rows = rows.select(prompts.order(rates, count, job.order, job.seed))
-    functions = Functions(rewards.build(job.rewards, context(job)), context(job), _samples_writer(job, arguments))
+    functions = RewardFunctions(
+        rewards.build(job.rewards, reward_context(job)), reward_context(job), _samples_writer(job, arguments)
+    )
     arguments.reward_weights = functions.weights
     peft_config = None
     if job.setup.method != "full":
-        peft_config = trainer.adapters(job.lora, job.lora_targets)
-    grpo_trainer = lean_trainer.trainer()(
+        peft_config = trainer.lora_config(job.lora, job.lora_targets)
+    grpo_trainer = lean_trainer.trainer_class()(
         model=trainer.load_model(job),
         reward_funcs=functions.all(),
         args=arguments,
@@ -135,7 +137,7 @@ def build(job: Job) -> Any:
     return grpo_trainer
 
 
-def config(job: Job) -> GRPOConfig:
+def config(job: GrpoJob) -> GRPOConfig:
     """TRL's arguments."""
     from trl import GRPOConfig
 
@@ -147,13 +149,13 @@ def config(job: Job) -> GRPOConfig:
     )
 
 
-def context(job: Job) -> Context:
+def reward_context(job: GrpoJob) -> RewardContext:
     """What the job's rewards may need besides the rollouts."""
-    return Context(
+    return RewardContext(
         tokenizer=Tokenizer(job.model, job.revision, job.template),
         eos=job.eos,
         tags=job.tags,
-        group=job.arguments["num_generations"],
+        group_size=job.arguments["num_generations"],
         max_tokens=job.arguments["max_completion_length"],
     )
 
@@ -166,7 +168,7 @@ def metrics_row(logs: dict[str, Any]) -> dict[str, Any]:
     return metrics | {name.removesuffix("/mean"): value for name, value in means.items()}
 
 
-def _samples_writer(job: Job, arguments: GRPOConfig) -> Any:
+def _samples_writer(job: GrpoJob, arguments: GRPOConfig) -> Any:
     """What puts completions aside to be read, on the first rank; None on the others."""
     if arguments.process_index != 0:
         return None
@@ -182,8 +184,8 @@ def _guard(watch: Watch) -> Any:
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
             if not logs or "reward" not in logs:
                 return
-            self.reason = self.reason or watch.look(metrics_row(logs))
-            if callbacks.anywhere(bool(self.reason), args.device):
+            self.reason = self.reason or watch.observe(metrics_row(logs))
+            if callbacks.on_any_rank(bool(self.reason), args.device):
                 control.should_training_stop = True
                 control.should_save = True
 
@@ -201,7 +203,7 @@ def _earlier_rows(metrics: Path, steps: int) -> list[dict[str, Any]]:
     return [row_of_step[step] for step in sorted(row_of_step)]
 
 
-def _check_prompts(grpo_trainer: Any, job: Job) -> None:
+def _check_prompts(grpo_trainer: Any, job: GrpoJob) -> None:
     """Stop where TRL, which renders prompts with transformers, shows others than `chat` renders for inference.
 
     Raises:

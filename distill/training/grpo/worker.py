@@ -9,7 +9,7 @@ from distill.training.grpo import trainer
 from distill.training.sft import worker
 
 if __name__ == "__main__":
-    status = worker.main(sys.argv[1], trainer.Job, trainer.train)
+    status = worker.main(sys.argv[1], trainer.GrpoJob, trainer.train)
     sys.stdout.flush()
     if status:
         os._exit(status)

@@ -28,7 +28,7 @@ _Document = tuple[tuple[int, ...], tuple[int, ...]]
 """Token ids and labels of one document of a batch."""
 
 
-class Shown(Record):
+class AuditedRow(Record):
     """One row to look at, as the student will learn it."""
 
     id: str
@@ -46,19 +46,19 @@ class Audit(Record):
     """An audit that found nothing wrong: what was looked at."""
 
     rows: int
-    longest: int
+    longest_tokens: int
     """Tokens of the longest row."""
-    unfit: int
+    unfit_rows: int
     """Rows of the sample that `rows.build` will leave out."""
     warnings: tuple[str, ...]
-    example: Shown
+    example: AuditedRow
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """The audit in one line."""
-        unfit = f", {self.unfit} unfit to train on and left out" if self.unfit else ""
+        unfit = f", {self.unfit_rows} unfit to train on and left out" if self.unfit_rows else ""
         return (
-            f"{self.rows} rows (first, longest, random; up to {self.longest:,} tokens): the prompt is that of "
+            f"{self.rows} rows (first, longest, random; up to {self.longest_tokens:,} tokens): the prompt is that of "
             f"inference, reasoning and one EOS are learnt{unfit}"
         )
 
@@ -82,9 +82,9 @@ def check(
     tags = student.think
     render = Renderer(tokenizer, tags, eos)
     template_name = student.template or f"of {student.model}"
-    faults.stop(faults.of_tokenizer(tokenizer, student), student.model)
-    faults.stop(faults.of_template(tokenizer, tags, eos), f"chat template {template_name}")
-    audited: list[Shown] = []
+    faults.raise_faults(faults.of_tokenizer(tokenizer, student), student.model)
+    faults.raise_faults(faults.of_template(tokenizer, tags, eos), f"chat template {template_name}")
+    audited: list[AuditedRow] = []
     unfit: list[tuple[str, str]] = []
     for row in sample(set_path, limit, max_length, seed):
         turns = rows.messages(row, set_path)
@@ -94,7 +94,7 @@ def check(
             continue
         labels = labels_of(example)
         row_faults = faults.of_row(tokenizer, tags, eos, turns, example.ids, labels)
-        faults.stop(row_faults, f"{set_path}, row {row['trace_id']}")
+        faults.raise_faults(row_faults, f"{set_path}, row {row['trace_id']}")
         audited.append(_audited_row(tokenizer, row["trace_id"], example.ids, labels, eos))
     if not audited:
         id, explanation = unfit[0] if unfit else ("none", "the set is empty")
@@ -105,8 +105,8 @@ def check(
         )
     return Audit(
         rows=len(audited),
-        longest=max(row.tokens for row in audited),
-        unfit=len(unfit),
+        longest_tokens=max(row.tokens for row in audited),
+        unfit_rows=len(unfit),
         warnings=warnings(tokenizer, student, eos),
         example=audited[0],
     )
@@ -117,7 +117,7 @@ def sample(path: Path, limit: int | None, max_length: int | None, seed: int) -> 
     import pyarrow
 
     columns = [*rows.COLUMNS, "tokens"]
-    source = rows.opened(path, columns)
+    source = rows.open_parquet(path, columns)
     sizes = source.read(columns=["tokens"]).column(0).slice(0, limit).to_pylist()
     trainable = [index for index, size in enumerate(sizes) if max_length is None or size < max_length]
     chosen = set(range(min(_FIRST, len(sizes))))
@@ -134,9 +134,9 @@ def sample(path: Path, limit: int | None, max_length: int | None, seed: int) -> 
         start = end
 
 
-def _audited_row(tokenizer: Tokenizer, id: str, ids: Sequence[int], labels: Sequence[int], eos: str) -> Shown:
+def _audited_row(tokenizer: Tokenizer, id: str, ids: Sequence[int], labels: Sequence[int], eos: str) -> AuditedRow:
     learnt = [label for label in labels if label != IGNORED]
-    return Shown(
+    return AuditedRow(
         id=id,
         prompt=text_of(tokenizer, ids[: len(ids) - len(learnt)]),
         learnt=text_of(tokenizer, learnt[:-1]),
@@ -160,10 +160,10 @@ def warnings(tokenizer: Tokenizer, student: Student, eos: str) -> tuple[str, ...
     return tuple(texts)
 
 
-def batch(
+def check_batch(
     input_ids: Sequence[Sequence[int]],
     labels: Sequence[Sequence[int]],
-    built: Path,
+    rows_path: Path,
     position_ids: Sequence[Sequence[int]] | None = None,
 ) -> int:
     """Check that a batch, padded or packed, consists of whole rows of the built file, with the mask built for them.
@@ -188,7 +188,7 @@ def batch(
     unmatched = set(documents)
     sizes = {len(ids) for ids, _ in documents}
     learnt_counts: dict[tuple[int, ...], int] = {}
-    for row_ids, row_labels in rows.find(built, sizes):
+    for row_ids, row_labels in rows.rows_of_length(rows_path, sizes):
         unmatched.discard((tuple(row_ids), tuple(row_labels)))
         learnt_counts[tuple(row_ids)] = sum(label != IGNORED for label in row_labels)
     for ids, row_labels in documents:
@@ -202,7 +202,7 @@ def batch(
         raise RunError(
             f"a document of the first batch is not what was built: it learns {learnt:,} of its {len(ids):,} tokens, "
             + difference,
-            where=str(built),
+            where=str(rows_path),
             fix="this is a fault of batching, not of the data: please report it with the versions in run.json",
         )
     return len(documents)

@@ -14,7 +14,7 @@ from distill.training.sft import lengths
 class Config(settings.Config):
     limit: int | None = Field(None, ge=1)
     """Only the first so many rows."""
-    max_dropped: float = Field(lengths.MOST, ge=0, le=1)
+    max_dropped: float = Field(lengths.MAX_DROPPED, ge=0, le=1)
     """Share of the rows that may be left out, as too long or unfit to train on, before the stage refuses."""
     batching: Batching | Literal["auto"] = "auto"
     """`packed` fills rows of `max_length` with whole documents that do not see one another; `grouped` makes batches of

@@ -7,15 +7,15 @@ of the hard problems, which is why only few may go.
 from __future__ import annotations
 
 from distill.errors import RunError
-from distill.training.sft.rows import Built
+from distill.training.sft.rows import BuiltRows
 
-MOST = 0.05
+MAX_DROPPED = 0.05
 """Share of the rows that may go unless told otherwise: up to the 95th percentile a limit trims the tail, beyond it the
 mean length and the share of hard problems begin to move."""
 _BAR_WIDTH = 40
 
 
-def check(built: Built, max_length: int, max_dropped: float = MOST) -> None:
+def check(built: BuiltRows, max_length: int, max_dropped: float = MAX_DROPPED) -> None:
     """Stop where more than the share `most` of the rows is left out.
 
     Raises:
@@ -49,7 +49,7 @@ def check(built: Built, max_length: int, max_dropped: float = MOST) -> None:
     )
 
 
-def table(built: Built, max_length: int) -> str:
+def table(built: BuiltRows, max_length: int) -> str:
     """Lengths as plain text: a histogram, what other limits would keep, what is left out of which set."""
     lines = [f"length of {sum(built.histogram.values()):,} rows, tokens"]
     tallest = max(built.histogram.values(), default=1)
@@ -69,7 +69,7 @@ def table(built: Built, max_length: int) -> str:
     return "\n".join(lines)
 
 
-def _by_set(built: Built, limit: int = 5) -> str:
+def _by_set(built: BuiltRows, limit: int = 5) -> str:
     """The sets that lose the largest share first."""
     losing = sorted(
         (-dropped / total, name, dropped, total) for name, (dropped, total) in built.dropped_by_set.items() if dropped

@@ -15,7 +15,7 @@ from distill.progress import Progress
 from distill.run import Run, write_json
 from distill.training import callbacks
 from distill.training import config as settings
-from distill.training.job import Batching, Job
+from distill.training.job import Batching, TrainingJob
 from distill.training.sft import audit, lengths, rows
 from distill.training.sft.audit import Audit
 from distill.training.sft.config import Config
@@ -29,9 +29,9 @@ _BATCHING_REASONS: dict[Batching, str] = {
 }
 
 
-class Prepared(NamedTuple):
-    job: Job
-    built: rows.Built
+class PreparedSft(NamedTuple):
+    job: TrainingJob
+    built: rows.BuiltRows
     audit: Audit
 
 
@@ -43,7 +43,7 @@ def prepare(
     progress: Progress,
     *,
     keep: bool = True,
-) -> Prepared:
+) -> PreparedSft:
     """Render, audit and count the rows, decide how to train, and write it all into `training/` of the run folder.
 
     Checkpoints of another job (other rows, another learning rate, …) are removed: going on from them would be a mix.
@@ -56,11 +56,11 @@ def prepare(
         InputError: nothing fits, or a hyperparameter is missing.
     """
     tokenizer = Tokenizer(student.model, student.revision, presets.template(student))
-    rows_path = settings.folder(run) / "rows.parquet"
-    job = settings.job(run, student, config, tokenizer, rows=rows_path, batches=config.batching)
+    rows_path = settings.training_folder(run) / "rows.parquet"
+    job = settings.training_job(run, student, config, tokenizer, rows=rows_path, batches=config.batching)
     longest = job.setup.max_length
     audited = audit.check(data, student, tokenizer, job.eos, max_length=longest, limit=config.limit)
-    LOG.info("sft: audit: %s", audited.words)
+    LOG.info("sft: audit: %s", audited.summary)
     for warning in audited.warnings:
         LOG.warning("sft: %s", warning)
     built = rows.build(
@@ -69,7 +69,7 @@ def prepare(
         tokenizer,
         max_length=longest,
         limit=config.limit,
-        out=rows_path,
+        rows_path=rows_path,
         progress=progress,
         keep=keep,
     )
@@ -81,11 +81,11 @@ def prepare(
     if keep:
         write(job, built.made_of)
     else:
-        foretell(job, built.made_of)
-    return Prepared(job, built, audited)
+        preview_checkpoints(job, built.made_of)
+    return PreparedSft(job, built, audited)
 
 
-def write(job: Job, made_of: str, stage: str = "sft") -> None:
+def write(job: TrainingJob, made_of: str, stage: str = "sft") -> None:
     """Write the job's files and remove checkpoints that belong to another job.
 
     Args:
@@ -99,28 +99,28 @@ def write(job: Job, made_of: str, stage: str = "sft") -> None:
         shutil.rmtree(job.checkpoint_folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _FINGERPRINT).write_text(job.fingerprint(made_of))
-    newest = callbacks.last_whole(job.checkpoint_folder)
+    newest = callbacks.newest_checkpoint(job.checkpoint_folder)
     if newest is not None:
         LOG.info("%s: goes on from %s", stage, newest.name)
     write_json(folder / "job.json", job.model_dump(mode="json"))  # last: further nodes start when they see it
 
 
-def foretell(job: Job, made_of: str, stage: str = "sft") -> None:
+def preview_checkpoints(job: TrainingJob, made_of: str, stage: str = "sft") -> None:
     """Say what `write` would do to the checkpoints that are there."""
     if _foreign_checkpoints(job, made_of):
         LOG.warning("%s: checkpoints of other settings or rows would be removed: %s", stage, job.checkpoint_folder)
-    elif (newest := callbacks.last_whole(job.checkpoint_folder)) is not None:
+    elif (newest := callbacks.newest_checkpoint(job.checkpoint_folder)) is not None:
         LOG.info("%s: would go on from %s", stage, newest.name)
 
 
-def _foreign_checkpoints(job: Job, made_of: str) -> bool:
+def _foreign_checkpoints(job: TrainingJob, made_of: str) -> bool:
     """Whether there are checkpoints and they are not of this job."""
     fingerprint_file = Path(job.folder) / _FINGERPRINT
     is_own = fingerprint_file.is_file() and fingerprint_file.read_text() == job.fingerprint(made_of)
     return job.checkpoint_folder.exists() and not is_own
 
 
-def starts(job: Job, data: Path, student: Student, count: int) -> tuple[list[list[int]], int]:
+def stop_check_beginnings(job: TrainingJob, data: Path, student: Student, count: int) -> tuple[list[list[int]], int]:
     """What `finish.stops` lets the student go on from, and the tokens to allow it.
 
     Returns:
@@ -130,7 +130,7 @@ def starts(job: Job, data: Path, student: Student, count: int) -> tuple[list[lis
     render = Renderer(tokenizer, student.think, job.eos)
     beginnings: list[list[int]] = []
     max_new_tokens = 0
-    for batch in rows.opened(data).iter_batches(batch_size=64, columns=list(rows.COLUMNS)):
+    for batch in rows.open_parquet(data).iter_batches(batch_size=64, columns=list(rows.COLUMNS)):
         for row in batch.to_pylist():
             turns = rows.messages(row, data)
             example = render(turns).example

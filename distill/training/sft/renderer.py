@@ -14,14 +14,14 @@ IGNORED = -100
 """The label of a token that no loss is taken of; torch's `ignore_index`."""
 
 
-class Rendered(NamedTuple):
+class RenderedRow(NamedTuple):
     """A row as ids and mask, or why there are none."""
 
     example: Example | None
     """None when the row is unfit to train on."""
     reason: str = ""
     """Short code of why it is unfit, such as `double_think`."""
-    what: str = ""
+    explanation: str = ""
     """Why it is unfit, in words."""
 
 
@@ -51,24 +51,26 @@ class Renderer:
         special_ids = {id for id, token in added_tokens.items() if token.special and token.content not in allowed}
         self._special_ids = {*special_ids, eos_ids[0]}
 
-    def __call__(self, messages: Sequence[Message]) -> Rendered:
+    def __call__(self, messages: Sequence[Message]) -> RenderedRow:
         from jinja2 import TemplateError
 
         try:
             example = chat.example(self.tokenizer, messages, self.tags, self.eos)
         except InputError as error:
-            return Rendered(None, "refused", error.what)
+            return RenderedRow(None, "refused", error.message)
         except TemplateError as error:
-            return Rendered(None, "refused", f"the chat template cannot render it: {error}")
+            return RenderedRow(None, "refused", f"the chat template cannot render it: {error}")
         content = messages[-1].content.lstrip()
         if content.startswith(self.tags.open) and self._opens(content[len(self.tags.open) :]):
-            return Rendered(None, "double_think", f"the reply begins with {self.tags.open} twice")
+            return RenderedRow(None, "double_think", f"the reply begins with {self.tags.open} twice")
         learnt = example.ids[example.mask.index(1) : -1]
         if not self._special_ids.isdisjoint(learnt):
             token = next(id for id in learnt if id in self._special_ids)
             name = self.tokenizer.fast.id_to_token(token)
-            return Rendered(None, "special_token", f"{name} is written out in the reply and would be learnt as a token")
-        return Rendered(example)
+            return RenderedRow(
+                None, "special_token", f"{name} is written out in the reply and would be learnt as a token"
+            )
+        return RenderedRow(example)
 
     def _opens(self, text: str) -> bool:
         """Whether a text begins with the opening tag."""

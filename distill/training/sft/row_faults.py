@@ -26,12 +26,12 @@ _BYTES_FIX = "this tokenizer loses text: use a student whose vocabulary has all 
 class Fault(Record):
     """One thing that is wrong with a row, a template or a tokenizer."""
 
-    check: FaultKind
-    what: str
+    kind: FaultKind
+    description: str
     fix: str
 
 
-def stop(faults: Sequence[Fault], where: str) -> None:
+def raise_faults(faults: Sequence[Fault], where: str) -> None:
     """Stop where anything is wrong.
 
     Raises:
@@ -39,7 +39,7 @@ def stop(faults: Sequence[Fault], where: str) -> None:
     """
     if faults:
         remedies = "; ".join(dict.fromkeys(fault.fix for fault in faults))
-        raise RunError("; ".join(fault.what for fault in faults), where=where, fix=remedies)
+        raise RunError("; ".join(fault.description for fault in faults), where=where, fix=remedies)
 
 
 def of_row(
@@ -65,11 +65,11 @@ def of_row(
         description = (
             f"the reasoning is not learnt: of its {len(reasoning):,} characters the loss sees {len(learnt):,} others"
         )
-        faults.append(Fault(check="reasoning", what=description, fix=f"a template cut it out; {_TEMPLATE_FIX}"))
+        faults.append(Fault(kind="reasoning", description=description, fix=f"a template cut it out; {_TEMPLATE_FIX}"))
     visible_turn = learnt if turn is None else turn
     if description := _think_fault(content, visible_turn, learnt, tags, closed=split.answer is not None):
         fix = "the template's prefill and the traces must fit: one block each"
-        faults.append(Fault(check="think", what=description, fix=fix))
+        faults.append(Fault(kind="think", description=description, fix=fix))
     faults += _eos_faults(tokenizer, eos, ids, labels)
     faults += _mask_faults(tokenizer, prompt, ids, labels, start)
     if not faults and not matches:
@@ -80,7 +80,7 @@ def of_row(
     unknown = getattr(tokenizer.fast.model, "unk_token", None)
     if unknown and tokenizer.fast.token_to_id(unknown) in ids and unknown not in prompt.text + content:
         description = f"{unknown} stands for text that the vocabulary lacks"
-        faults.append(Fault(check="unknown", what=description, fix=_BYTES_FIX))
+        faults.append(Fault(kind="unknown", description=description, fix=_BYTES_FIX))
     return faults
 
 
@@ -88,7 +88,7 @@ def _text_fault(part: str, decoded: str, text: str) -> Fault:
     index = _first_difference(decoded, text, len(text))
     nearby = slice(max(0, index - 12), index + 20)
     description = f"the tokens of the {part} read {decoded[nearby]!r} where the text says {text[nearby]!r}"
-    return Fault(check="text", what=description, fix=_BYTES_FIX)
+    return Fault(kind="text", description=description, fix=_BYTES_FIX)
 
 
 def _first_difference(first: Sequence[object], second: Sequence[object], default: int) -> int:
@@ -140,7 +140,7 @@ def _eos_faults(tokenizer: Tokenizer, eos: str, ids: Sequence[int], labels: Sequ
     else:
         return
     fix = "name in the preset the `eos` that ends turns, and another token as `pad`"
-    yield Fault(check="eos", what=description, fix=fix)
+    yield Fault(kind="eos", description=description, fix=fix)
 
 
 def _mask_faults(
@@ -155,13 +155,13 @@ def _mask_faults(
             f"the training prompt is not that of inference: from token {index} it reads {trained!r}, not {expected!r}"
         )
         fix = "render the prompt with the template that the student is saved with"
-        yield Fault(check="prompt", what=description, fix=fix)
+        yield Fault(kind="prompt", description=description, fix=fix)
     elif start != size:
         description = f"the loss begins at token {start}, the reply at token {size}"
-        yield Fault(check="mask", what=description, fix="take the loss of the whole reply and of nothing else")
+        yield Fault(kind="mask", description=description, fix="take the loss of the whole reply and of nothing else")
     elif mislabelled := [index for index in range(start, len(ids)) if labels[index] != ids[index]]:
         description = f"{len(mislabelled)} tokens of the reply have another label, the first at {mislabelled[0]}"
-        yield Fault(check="mask", what=description, fix="take the loss of the whole reply and of nothing else")
+        yield Fault(kind="mask", description=description, fix="take the loss of the whole reply and of nothing else")
 
 
 def of_tokenizer(tokenizer: Tokenizer, student: Student) -> list[Fault]:
@@ -174,10 +174,10 @@ def of_tokenizer(tokenizer: Tokenizer, student: Student) -> list[Fault]:
                 f"{tag} is a special token: decoders drop it, so evaluation and rewards would never see the reply close"
             )
             fix = "register it as an ordinary added token (special: false)"
-            faults.append(Fault(check="think", what=description, fix=fix))
+            faults.append(Fault(kind="think", description=description, fix=fix))
     if student.pad is not None and tokenizer.fast.token_to_id(student.pad) is None:
         description = f"its vocabulary has no token {student.pad!r} to pad with"
-        faults.append(Fault(check="pad", what=description, fix="name one that it has in the preset: `pad: …`"))
+        faults.append(Fault(kind="pad", description=description, fix="name one that it has in the preset: `pad: …`"))
     return faults
 
 
@@ -201,9 +201,9 @@ def of_template(tokenizer: Tokenizer, tags: Tags, eos: str) -> list[Fault]:
         second_opening = tokenizer.apply([ask, reply, ask_again], generation_prompt=True)
         second_chat = tokenizer.apply([ask, reply, ask_again, reply_again], generation_prompt=False)
     except (TemplateError, InputError) as error:
-        cause = error.what if isinstance(error, InputError) else error
+        cause = error.message if isinstance(error, InputError) else error
         fix = "name another `template:` in the student's preset"
-        return [Fault(check="render", what=f"cannot render a chat: {cause}", fix=fix)]
+        return [Fault(kind="render", description=f"cannot render a chat: {cause}", fix=fix)]
     head = opening.removesuffix(tokenizer.prompt([ask], tags).prefill)
     turn = first_chat.removeprefix(head)  # what the system's turn says of tags is no concern
     opening_tags = turn.count(tags.open)
@@ -224,7 +224,7 @@ def of_template(tokenizer: Tokenizer, tags: Tags, eos: str) -> list[Fault]:
         findings.append(("history", "keeps the reasoning of earlier turns, which must be dropped"))
     elif answers[0] not in second_opening:
         findings.append(("history", "drops the answers of earlier turns, which must be kept"))
-    return [Fault(check=kind, what=description, fix=_TEMPLATE_FIX) for kind, description in findings]
+    return [Fault(kind=kind, description=description, fix=_TEMPLATE_FIX) for kind, description in findings]
 
 
 def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:

@@ -23,7 +23,7 @@ from distill.models.chat import Example, Tokenizer
 from distill.models.presets import Student
 from distill.progress import Progress
 from distill.run import stamp
-from distill.training.sft.renderer import IGNORED, Rendered, Renderer
+from distill.training.sft.renderer import IGNORED, RenderedRow, Renderer
 from distill.types import Message, Record, content_id
 
 COLUMNS = ("trace_id", "set", "messages")
@@ -33,7 +33,7 @@ _BATCH_ROWS = 256
 _PERCENTILES = (0.5, 0.9, 0.95, 0.99, 1.0)
 
 
-class Unfit(Record):
+class UnfitRows(Record):
     """Rows left out for what they say rather than for their length."""
 
     count: int
@@ -43,7 +43,7 @@ class Unfit(Record):
     """Why the first such row is unfit, in words."""
 
 
-class Built(Record):
+class BuiltRows(Record):
     """What became of a set; the written file keeps it too."""
 
     of: int
@@ -60,7 +60,7 @@ class Built(Record):
     """Rows left out as longer than `max_length`."""
     dropped_by_set: dict[str, tuple[int, int]]
     """Problem set to (dropped, of); sets that lose nothing too."""
-    unfit: dict[str, Unfit]
+    unfit: dict[str, UnfitRows]
     """Rows unfit to train on by reason: `refused`, `special_token` or `double_think`; see `Renderer`."""
     histogram: dict[int, int]
     """Rows by the upper bound of their bin, tokens, too long ones included; bins grow by a half or a third."""
@@ -77,10 +77,10 @@ def build(
     *,
     max_length: int,
     limit: int | None = None,
-    out: Path,
+    rows_path: Path,
     progress: Progress,
     keep: bool = True,
-) -> Built:
+) -> BuiltRows:
     """Write the rows of a set that fit as parquet: `id`, `input_ids`, `labels` (-100 outside the loss) and `length`.
 
     The file appears whole or not at all. One that was made of the same set in the same way is kept: a training that is
@@ -101,13 +101,13 @@ def build(
         {"id": pyarrow.string(), "input_ids": numbers, "labels": numbers, "length": pyarrow.int32()}
     )
     render = Renderer(tokenizer, student.think, student.eos or tokenizer.special("eos_token"))
-    source = opened(set_path)
+    source = open_parquet(set_path)
     total = min(limit or source.metadata.num_rows, source.metadata.num_rows)
     made_of = _made_of(set_path, render, max_length, total)
-    if out.is_file():
-        metadata = _metadata_of(out)
+    if rows_path.is_file():
+        metadata = _metadata_of(rows_path)
         if metadata.get(b"made_of") == made_of.encode():
-            return Built.model_validate_json(metadata[b"distill"]).model_copy(update={"made_of": made_of})
+            return BuiltRows.model_validate_json(metadata[b"distill"]).model_copy(update={"made_of": made_of})
     tally = _Tally(max_length)
 
     def kept_examples() -> Iterator[list[tuple[str, Example]]]:
@@ -119,15 +119,15 @@ def build(
 
     progress.start("tokenise", total, unit="rows")
     if keep:
-        partial = out.with_name(out.name + ".partial")
-        with writing(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
+        partial = rows_path.with_name(rows_path.name + ".partial")
+        with writing(rows_path):
+            rows_path.parent.mkdir(parents=True, exist_ok=True)
             with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
                 for examples in filter(None, kept_examples()):
                     writer.write_table(_table(examples, schema))
                 built = tally.built(made_of)
                 writer.add_key_value_metadata({"distill": built.model_dump_json(), "made_of": made_of})
-            partial.replace(out)
+            partial.replace(rows_path)
     else:
         for _ in kept_examples():
             pass
@@ -156,12 +156,12 @@ def _metadata_of(path: Path) -> dict[bytes, bytes]:
         return {}
 
 
-def find(path: Path, sizes: Collection[int]) -> Iterator[tuple[list[int], list[int]]]:
+def rows_of_length(path: Path, sizes: Collection[int]) -> Iterator[tuple[list[int], list[int]]]:
     """Ids and labels of all written rows that have one of these lengths."""
     import pyarrow
     import pyarrow.compute as pc
 
-    source = opened(path, _WRITTEN_COLUMNS)
+    source = open_parquet(path, _WRITTEN_COLUMNS)
     wanted_lengths = pyarrow.array(sorted(sizes), pyarrow.int32())
     for group in range(source.num_row_groups):
         matches = pc.is_in(source.read_row_group(group, columns=["length"])["length"], wanted_lengths)
@@ -170,7 +170,7 @@ def find(path: Path, sizes: Collection[int]) -> Iterator[tuple[list[int], list[i
                 yield row["input_ids"], row["labels"]
 
 
-def opened(path: Path, columns: Sequence[str] = COLUMNS) -> Any:
+def open_parquet(path: Path, columns: Sequence[str] = COLUMNS) -> Any:
     """A parquet file, to be read piece by piece.
 
     Raises:
@@ -261,19 +261,19 @@ class _Tally:
         self._lengths = array("I")
         self._rows_by_set: Counter[str] = Counter()
         self._dropped_by_set: Counter[str] = Counter()
-        self._unfit: dict[str, Unfit] = {}
+        self._unfit: dict[str, UnfitRows] = {}
         self._rows = 0
         self._tokens = 0
         self._loss_tokens = 0
         self._longest = 0
 
-    def add(self, batch: list[dict[str, Any]], rendered: list[Rendered]) -> list[tuple[str, Example]]:
+    def add(self, batch: list[dict[str, Any]], rendered: list[RenderedRow]) -> list[tuple[str, Example]]:
         """Count a batch; the examples of it to write, with their ids."""
         fitting = []
         for row, (example, reason, explanation) in zip(batch, rendered, strict=True):
             self._rows_by_set[row["set"] or ""] += 1
             if example is None:
-                unfit = self._unfit.get(reason) or Unfit(count=0, first=row["trace_id"], what=explanation)
+                unfit = self._unfit.get(reason) or UnfitRows(count=0, first=row["trace_id"], what=explanation)
                 self._unfit[reason] = unfit.model_copy(update={"count": unfit.count + 1})
                 continue
             length = len(example.ids)
@@ -288,7 +288,7 @@ class _Tally:
             fitting.append((row["trace_id"], example))
         return fitting
 
-    def built(self, made_of: str) -> Built:
+    def built(self, made_of: str) -> BuiltRows:
         """The counts of all batches."""
         sorted_lengths = sorted(self._lengths)
         count = len(sorted_lengths)
@@ -297,7 +297,7 @@ class _Tally:
             indices = [min(int(share * count), count - 1) for share in _PERCENTILES]
             limits = sorted({round_up(sorted_lengths[index]) for index in indices})
         bins = Counter(map(bin_of, sorted_lengths))
-        return Built(
+        return BuiltRows(
             of=self._rows_by_set.total(),
             rows=self._rows,
             tokens=self._tokens,

@@ -10,7 +10,7 @@ from distill.errors import RunError
 from distill.machine import hardware
 from distill.run import write_json
 from distill.training import callbacks
-from distill.training.job import Job, Lora
+from distill.training.job import Lora, TrainingJob
 from distill.training.sft import audit
 from distill.training.sft.order import Order
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trl import SFTConfig
 
 
-def train(job: Job) -> None:
+def train(job: TrainingJob) -> None:
     """Train from the newest whole checkpoint, or from the start, and leave weights and outcome in the job's folder.
 
     Every rank calls it. `outcome.json` says `done`, or `stopped` after a request to stop.
@@ -27,12 +27,12 @@ def train(job: Job) -> None:
     Raises:
         RunError: the loss is not finite, or the first batch would not train what the rows say.
     """
-    files = callbacks.Files(Path(job.folder))
+    files = callbacks.JobFiles(Path(job.folder))
     trainer = build(job)
-    audit.batch(**_first_batch(trainer), built=Path(job.rows))
-    reporter = callbacks.build(job, "sft")
+    audit.check_batch(**_first_batch(trainer), rows_path=Path(job.rows))
+    reporter = callbacks.progress_reporter(job, "sft")
     trainer.add_callback(reporter)
-    checkpoint = callbacks.last_whole(job.checkpoint_folder)
+    checkpoint = callbacks.newest_checkpoint(job.checkpoint_folder)
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     if not losses or not all(map(math.isfinite, losses)):
@@ -54,7 +54,7 @@ def train(job: Job) -> None:
         write_json(files.outcome, outcome)
 
 
-def build(job: Job) -> Any:
+def build(job: TrainingJob) -> Any:
     """The trainer, ready to train; no callback of ours yet."""
     import datasets
     from transformers import PrinterCallback
@@ -73,7 +73,7 @@ def build(job: Job) -> Any:
 
     peft_config = None
     if job.setup.method != "full":
-        peft_config = adapters(job.lora, job.lora_targets)
+        peft_config = lora_config(job.lora, job.lora_targets)
 
     class OrderedSFTTrainer(SFTTrainer):  # type: ignore[misc]
         def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
@@ -92,7 +92,7 @@ def build(job: Job) -> Any:
     return trainer
 
 
-def config(job: Job) -> SFTConfig:
+def config(job: TrainingJob) -> SFTConfig:
     """TRL's arguments."""
     from trl import SFTConfig
 
@@ -109,7 +109,7 @@ def config(job: Job) -> SFTConfig:
     )
 
 
-def arguments(job: Job) -> dict[str, Any]:
+def arguments(job: TrainingJob) -> dict[str, Any]:
     """The arguments that all of TRL's trainers are given alike."""
     import torch
 
@@ -154,7 +154,7 @@ def arguments(job: Job) -> dict[str, Any]:
 _OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bit"}
 
 
-def model_config(job: Job) -> Any:
+def model_config(job: TrainingJob) -> Any:
     """The base's config, with its positions stretched as the job says."""
     from transformers import AutoConfig
 
@@ -165,7 +165,7 @@ def model_config(job: Job) -> Any:
     return base_config
 
 
-def load_model(job: Job) -> Any:
+def load_model(job: TrainingJob) -> Any:
     """The base model as it is trained: in full precision, in bf16, or in 4 bits."""
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
@@ -197,7 +197,7 @@ def load_model(job: Job) -> Any:
     return model
 
 
-def load_tokenizer(job: Job) -> Any:
+def load_tokenizer(job: TrainingJob) -> Any:
     """The base's tokenizer with the job's template, EOS, padding and length."""
     from transformers import AutoTokenizer
 
@@ -211,7 +211,7 @@ def load_tokenizer(job: Job) -> Any:
     return tokenizer
 
 
-def adapters(lora: Lora, targets: tuple[str, ...]) -> Any:
+def lora_config(lora: Lora, targets: tuple[str, ...]) -> Any:
     """PEFT's configuration of the adapters."""
     from peft import LoraConfig
 
@@ -232,7 +232,7 @@ def _first_batch(trainer: Any) -> dict[str, list[list[int]]]:
     return {name: batch[name].tolist() for name in ("input_ids", "labels", "position_ids") if name in batch}
 
 
-def save(trainer: Any, job: Job) -> None:
+def save(trainer: Any, job: TrainingJob) -> None:
     """Save weights (or adapters), tokenizer, template and generation config into `job.trained`.
 
     Every rank takes part.

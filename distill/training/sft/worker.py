@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from distill.errors import DistillError
-from distill.training.callbacks import Files
-from distill.training.job import Job
+from distill.training.callbacks import JobFiles
+from distill.training.job import TrainingJob
 from distill.training.sft import trainer
 
-J = TypeVar("J", bound=Job)
+J = TypeVar("J", bound=TrainingJob)
 
 
 def main(path: str, job_type: type[J], train: Callable[[J], None]) -> int:
@@ -26,8 +26,8 @@ def main(path: str, job_type: type[J], train: Callable[[J], None]) -> int:
         train(job)
     except DistillError as error:
         # the process that waits for this one repeats it; every rank may fail, one file is enough
-        outcome = {"status": "failed", "what": error.what, "where": error.where, "fix": error.fix}
-        Files(Path(job.folder)).outcome.write_text(json.dumps(outcome), encoding="utf-8")
+        outcome = {"status": "failed", "what": error.message, "where": error.where, "fix": error.fix}
+        JobFiles(Path(job.folder)).outcome.write_text(json.dumps(outcome), encoding="utf-8")
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code or 1
     finally:
@@ -44,7 +44,7 @@ def _leave() -> None:
 
 
 if __name__ == "__main__":
-    status = main(sys.argv[1], Job, trainer.train)
+    status = main(sys.argv[1], TrainingJob, trainer.train)
     sys.stdout.flush()
     if status:
         os._exit(status)

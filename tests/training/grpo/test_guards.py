@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distill.training.grpo.guards import Limits, Watch
+from distill.training.grpo.guards import GuardLimits, Watch
 
 WELL: dict[str, Any] = {
     "reward": 0.6,
@@ -20,9 +20,9 @@ WELL: dict[str, Any] = {
 
 def words(rows: list[dict[str, Any]], **limits: Any) -> tuple[int, str]:
     """Step at which it is told to stop, and why."""
-    watch = Watch(Limits(window=3, **limits))
+    watch = Watch(GuardLimits(window=3, **limits))
     for step, row in enumerate(rows, 1):
-        if why := watch.look(row):
+        if why := watch.observe(row):
             return step, why
     return 0, ""
 
@@ -63,8 +63,8 @@ def test_a_single_bad_step_is_no_reason() -> None:
 
 
 def test_windows_go_on_over_an_earlier_start() -> None:
-    watch = Watch(Limits(window=3))
-    watch.recall([WELL] * 3)
+    watch = Watch(GuardLimits(window=3))
+    watch.replay([WELL] * 3)
     for _ in range(3):
-        why = watch.look(WELL | {"completion_length": 2000.0})
+        why = watch.observe(WELL | {"completion_length": 2000.0})
     assert "from 200 to 2000 tokens" in why

@@ -47,7 +47,7 @@ def built(model: Path, out: Path) -> Any:
         max_completion_length=60,
         temperature=0.9,
     )
-    return lean_trainer.trainer()(
+    return lean_trainer.trainer_class()(
         model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
         reward_funcs=[lambda completions, **_: [0.0] * len(completions)],
         args=arguments,

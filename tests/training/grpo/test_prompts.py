@@ -13,7 +13,7 @@ from distill.models.chat import Tags, Tokenizer
 from distill.rollouts import prompt_rows
 from distill.run import Run
 from distill.training.grpo import prompts
-from distill.training.grpo.prompts import Band
+from distill.training.grpo.prompts import PassRateBand
 from tests.conftest import make_problem
 
 PROBLEMS = [make_problem(f"Make 29 of 3, 7, 8, please{' please' * n}.") for n in range(6)]
@@ -23,9 +23,9 @@ RATES = {problem.id: n / 4 for n, problem in enumerate(PROBLEMS[:5])}  # 0, ¼, 
 def test_the_band_and_the_room_decide(tiny: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer(str(tiny / "base"))
     path = tmp_path / "grpo" / "prompts.parquet"
-    every = prompts.write(path, PROBLEMS, RATES, Band(), tokenizer, Tags(), 500)
+    every = prompts.write(path, PROBLEMS, RATES, PassRateBand(), tokenizer, Tags(), 500)
     assert (every.rows, every.outside, every.too_long, every.unknown) == (6, 0, 0, 1)
-    banded = prompts.write(path, PROBLEMS, RATES, Band(low=0.25, high=0.75), tokenizer, Tags(), 500)
+    banded = prompts.write(path, PROBLEMS, RATES, PassRateBand(low=0.25, high=0.75), tokenizer, Tags(), 500)
     assert (banded.rows, banded.outside) == (4, 2)
     rows = parquet.read_table(path).to_pylist()
     assert [row["extra_info"]["pass_rate"] for row in rows] == [0.25, 0.5, 0.75, None]
@@ -35,17 +35,17 @@ def test_the_band_and_the_room_decide(tiny: Path, tmp_path: Path) -> None:
             row["prompt"], row["data_source"], row["reward_model"]["ground_truth"], row["extra_info"]
         )
         assert back == problem
-    short = prompts.write(path, PROBLEMS, RATES, Band(), tokenizer, Tags(), every.longest - 1)
+    short = prompts.write(path, PROBLEMS, RATES, PassRateBand(), tokenizer, Tags(), every.longest - 1)
     assert short.too_long == 1
     with pytest.raises(InputError, match=r"no prompt is left: of 6 problems 5 have.*1 have more than 3 tokens"):
-        prompts.write(path, PROBLEMS, RATES, Band(low=0.9, high=0.95), tokenizer, Tags(), 3)
+        prompts.write(path, PROBLEMS, RATES, PassRateBand(low=0.9, high=0.95), tokenizer, Tags(), 3)
 
 
 def test_the_last_estimate_of_a_problem_counts(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    assert prompts.rates_of(run) == {}
+    assert prompts.pass_rates_of(run) == {}
     run.rates.write_text('{"problem_id":"a","pass_rate":0.1}\n{"problem_id":"a","pass_rate":0.7}\n')
-    assert prompts.rates_of(run) == {"a": 0.7}
+    assert prompts.pass_rates_of(run) == {"a": 0.7}
 
 
 def test_orders() -> None:

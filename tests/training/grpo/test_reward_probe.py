@@ -11,7 +11,7 @@ import pytest
 
 from distill.errors import InputError
 from distill.models.chat import Tokenizer
-from distill.rewards import Context
+from distill.rewards import RewardContext
 from distill.training.grpo import reward_probe
 from distill.types import Problem
 from distill.verifiers import Verifiers
@@ -27,7 +27,7 @@ EVERY: dict[str, Any] = {name: {} for name in ("accuracy", "format", "language",
 
 
 def tried(tokenizer: Tokenizer, eos: str, problems: list[Problem], config: dict[str, Any]) -> dict[str, list[float]]:
-    return reward_probe.check(config, Context(tokenizer, eos, group=4, max_tokens=600), problems)
+    return reward_probe.check(config, RewardContext(tokenizer, eos, group_size=4, max_tokens=600), problems)
 
 
 @pytest.mark.parametrize("problems", [COUNTDOWN, MATH], ids=["countdown", "math"])

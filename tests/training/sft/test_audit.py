@@ -18,7 +18,7 @@ from tokenizers import Tokenizer as Fast
 from distill.errors import InputError, RunError
 from distill.models import presets
 from distill.models.chat import Tags, Tokenizer
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.training.sft import audit, row_faults, rows
 from distill.training.sft.renderer import IGNORED, Renderer, labels_of
 from distill.types import Message
@@ -57,15 +57,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_faults_of_real_templates(template: str, eos: str, expected: set[str], folder: Path, tiny: Path) -> None:
     tokenizer = worlds.tokenizer(folder, tiny, template)
-    assert {fault.check for fault in row_faults.of_template(tokenizer, TAGS, eos)} == expected
+    assert {fault.kind for fault in row_faults.of_template(tokenizer, TAGS, eos)} == expected
 
 
 def test_a_template_that_cannot_render_and_one_that_explains_the_tags(folder: Path, tiny: Path) -> None:
     chatml = str(worlds.model(folder / "chatml", tiny))
     no_bos = Tokenizer(chatml, template=worlds.template_text("llama3"))
     (fault,) = row_faults.of_template(no_bos, TAGS, "<|eot_id|>")
-    assert fault.check == "render"
-    assert "bos_token" in fault.what
+    assert fault.kind == "render"
+    assert "bos_token" in fault.description
     system = "<|im_start|>system\nThink between <think> and </think>.<|im_end|>\n"
     explained = Tokenizer(
         chatml, template="{{- '" + system.replace("\n", "\\n") + "' }}" + worlds.template_text("qwen3")
@@ -81,7 +81,7 @@ def foreign(tokenizer: Tokenizer, prompt: str, rest: str) -> tuple[list[int], li
 
 def checks(tokenizer: Tokenizer, content: str, ids: list[int], labels: list[int], eos: str) -> set[str]:
     turns = [ASK, Message(role="assistant", content=content)]
-    return {fault.check for fault in row_faults.of_row(tokenizer, TAGS, eos, turns, ids, labels)}
+    return {fault.kind for fault in row_faults.of_row(tokenizer, TAGS, eos, turns, ids, labels)}
 
 
 def test_stripped_reasoning_of_a_conversation_rendered_whole(folder: Path, tiny: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_tokenizer_that_loses_text_is_caught(folder: Path, tiny: Path) -> None
         tokenizer = Tokenizer(str(path), template=template)
         text = tokenizer.prompt([ASK], TAGS).text
         row = foreign(tokenizer, text, content.removeprefix("<think>\n") + "<|im_end|>")
-        found = {fault.check for fault in row_faults.of_row(tokenizer, TAGS, "<|im_end|>", turns, *row)}
+        found = {fault.kind for fault in row_faults.of_row(tokenizer, TAGS, "<|im_end|>", turns, *row)}
         assert found & {"reasoning", "text"}
         assert unknown is None or check in found or unknown in text
 
@@ -174,7 +174,7 @@ def test_think_tags_that_decoders_drop_and_a_pad_that_is_no_token(folder: Path, 
         update={"think": Tags(open="[THINK]", close="[/THINK]"), "pad": "<|nothing|>"}
     )
     found = row_faults.of_tokenizer(Tokenizer(str(path)), student)
-    assert [fault.check for fault in found] == ["think", "think", "pad"]
+    assert [fault.kind for fault in found] == ["think", "think", "pad"]
     assert row_faults.of_tokenizer(Tokenizer(str(path)), presets.student("tiny")) == []
 
 
@@ -200,7 +200,7 @@ def test_a_good_set_passes_and_the_sample_has_first_longest_and_random_rows(good
     assert found.example.id == "r0"
     assert found.example.prompt.endswith("What is 0 * 7?<|im_end|>\n<|im_start|>assistant\n<think>\n")
     assert found.example.learnt == "0 sevens. \n</think>\n\n0"
-    assert "reasoning and one EOS are learnt" in found.words
+    assert "reasoning and one EOS are learnt" in found.summary
     sampled = [row["trace_id"] for row in audit.sample(good, None, None, 0)]
     assert sampled[:8] == [f"r{n}" for n in range(8)]
     assert {f"r{n}" for n in (119, 159, 199, 239, 279)} <= set(sampled), "the longest"
@@ -284,7 +284,9 @@ def test_any_text_is_either_left_out_or_passes(
 @pytest.fixture(scope="module")
 def built(good: Path, tiny: Path) -> Path:
     out = good.with_name("rows.parquet")
-    rows.build(good, presets.student("tiny"), Tokenizer(str(tiny / "base")), max_length=400, out=out, progress=Lines())
+    rows.build(
+        good, presets.student("tiny"), Tokenizer(str(tiny / "base")), max_length=400, rows_path=out, progress=LogLines()
+    )
     return out
 
 
@@ -309,23 +311,23 @@ def padded(documents: Rows, value: int) -> Rows:
 
 def test_a_padded_batch_and_a_packed_one_pass(built: Path) -> None:
     ids, labels = documents(built)
-    assert audit.batch(padded(ids, 0), padded(labels, IGNORED), built) == 4
+    assert audit.check_batch(padded(ids, 0), padded(labels, IGNORED), built) == 4
     positions = [[at for row in ids for at in range(len(row))]]
-    assert audit.batch([joined(ids)], [joined(labels)], built, positions) == 4
+    assert audit.check_batch([joined(ids)], [joined(labels)], built, positions) == 4
 
 
 def test_a_batch_that_was_cut_joined_or_masked_otherwise_is_refused(built: Path) -> None:
     ids, labels = documents(built)
     with pytest.raises(RunError, match="cut or joined"):
-        audit.batch([row[:-4] for row in ids], [row[:-4] for row in labels], built)
+        audit.check_batch([row[:-4] for row in ids], [row[:-4] for row in labels], built)
     with pytest.raises(RunError, match="was built to learn"):
-        audit.batch(ids, [[IGNORED] * (len(row) - 5) + row[-5:] for row in labels], built)
+        audit.check_batch(ids, [[IGNORED] * (len(row) - 5) + row[-5:] for row in labels], built)
     with pytest.raises(RunError, match="not what was built"):  # EOS masked together with the padding
-        audit.batch(padded(ids, 2), [[-100 if id == 2 else id for id in row] for row in padded(labels, 2)], built)
+        audit.check_batch(padded(ids, 2), [[-100 if id == 2 else id for id in row] for row in padded(labels, 2)], built)
     with pytest.raises(RunError, match=r"learns (\d+) of its \1 tokens"):
-        audit.batch(ids, ids, built)
+        audit.check_batch(ids, ids, built)
     with pytest.raises(RunError, match="do not start again"):
-        audit.batch([joined(ids)], [joined(labels)], built, [list(range(sum(map(len, ids))))])
+        audit.check_batch([joined(ids)], [joined(labels)], built, [list(range(sum(map(len, ids))))])
 
 
 def shown(audited: audit.Audit, **settings: object) -> str:
@@ -375,15 +377,15 @@ def test_batches_of_the_real_trainer(built: Path, tiny: Path, tmp_path: Path) ->
         made = trainer.data_collator([trainer.train_dataset[at] for at in range(count)])
         return {name: made[name].tolist() for name in ("input_ids", "labels", "position_ids") if name in made}
 
-    assert audit.batch(**batch(6, max_length=None), built=built) == 6
+    assert audit.check_batch(**batch(6, max_length=None), rows_path=built) == 6
     packed = batch(1, max_length=1000, packing=True)
-    assert audit.batch(**packed, built=built) == sum(at == 0 for at in packed["position_ids"][0]) > 2
+    assert audit.check_batch(**packed, rows_path=built) == sum(at == 0 for at in packed["position_ids"][0]) > 2
     with pytest.raises(RunError, match="cut or joined"):
-        audit.batch(**batch(6, max_length=64), built=built)
+        audit.check_batch(**batch(6, max_length=64), rows_path=built)
     with pytest.raises(RunError):
-        audit.batch(**batch(1, max_length=1000, packing=True, packing_strategy="wrapped"), built=built)
+        audit.check_batch(**batch(1, max_length=1000, packing=True, packing_strategy="wrapped"), rows_path=built)
     tokenizer.pad_token = tokenizer.eos_token
     ids = loaded[:2]["input_ids"]
     masked = DataCollatorForLanguageModeling(tokenizer, mlm=False)([{"input_ids": row} for row in ids])
     with pytest.raises(RunError, match="not what was built"):
-        audit.batch(masked["input_ids"].tolist(), masked["labels"].tolist(), built=built)
+        audit.check_batch(masked["input_ids"].tolist(), masked["labels"].tolist(), rows_path=built)

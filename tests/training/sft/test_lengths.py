@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from distill.errors import RunError
 from distill.models import presets
 from distill.models.chat import Tokenizer
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.training.sft import lengths, rows
 from distill.training.sft.rows import bin_of, round_up
 from tests.training import worlds
@@ -36,7 +36,7 @@ def test_the_bins_are_powers_of_two_and_the_middle_between() -> None:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> rows.Built:
+def built(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> rows.BuiltRows:
     """100 rows: 80 short ones, and of the set `math` 15 of some 500 and 5 of some 2,000 tokens."""
     folder = tmp_path_factory.mktemp("set")
     pairs = [("a?", worlds.reply("no " * 10))] * 80
@@ -47,15 +47,15 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> rows.Built:
         presets.student("tiny"),
         Tokenizer(str(tiny / "base")),
         max_length=256,
-        out=folder / "rows.parquet",
-        progress=Lines(),
+        rows_path=folder / "rows.parquet",
+        progress=LogLines(),
     )
 
 
-def test_too_much_left_out_stops_and_says_what_would_keep_how_much(built: rows.Built) -> None:
+def test_too_much_left_out_stops_and_says_what_would_keep_how_much(built: rows.BuiltRows) -> None:
     with pytest.raises(RunError) as told:
         lengths.check(built, 256)
-    said, fix = told.value.what, told.value.fix or ""
+    said, fix = told.value.message, told.value.fix or ""
     assert "20 of 100 rows would be left out, more than sft.max_dropped allows (5.0%)" in said
     assert "20 (20.0%) are longer than 256 tokens; by set: code 10 of 50 (20.0%), math 10 of 50 (20.0%)" in said
     assert "raise sft.max_length (" in fix
@@ -65,12 +65,12 @@ def test_too_much_left_out_stops_and_says_what_would_keep_how_much(built: rows.B
     lengths.check(built, 256, 0.2)
 
 
-def test_every_length_it_names_keeps_what_it_says(built: rows.Built) -> None:
+def test_every_length_it_names_keeps_what_it_says(built: rows.BuiltRows) -> None:
     assert built.histogram == {48: 80, 768: 15, 2048: 5}
     assert built.keep_at == {40: 0.8, 576: 0.95, 2048: 1.0}
 
 
-def test_the_table_is_plain_text(built: rows.Built) -> None:
+def test_the_table_is_plain_text(built: rows.BuiltRows) -> None:
     lines = lengths.table(built, 256).splitlines()
     assert lines[0] == "length of 100 rows, tokens"
     assert lines[1].split()[-3:] == ["80", "80.0%", "#" * 40]
@@ -83,8 +83,8 @@ def test_the_table_is_plain_text(built: rows.Built) -> None:
     assert all(line.isprintable() for line in lines)
 
 
-def test_unfit_rows_count_and_are_explained(built: rows.Built) -> None:
-    unfit = {"refused": rows.Unfit(count=40, first="t9", what="the template prefills <think>")}
+def test_unfit_rows_count_and_are_explained(built: rows.BuiltRows) -> None:
+    unfit = {"refused": rows.UnfitRows(count=40, first="t9", what="the template prefills <think>")}
     broken = built.model_copy(update={"unfit": unfit, "rows": 40})
     with pytest.raises(RunError, match=r"60 of 100 rows .*first t9.*prefills <think>") as told:
         lengths.check(broken, 256, 0.3)
@@ -92,7 +92,7 @@ def test_unfit_rows_count_and_are_explained(built: rows.Built) -> None:
     assert "left out as refused: 40, first t9" in lengths.table(broken, 256)
 
 
-def test_nothing_to_train_on_is_refused_whatever_is_allowed(built: rows.Built) -> None:
+def test_nothing_to_train_on_is_refused_whatever_is_allowed(built: rows.BuiltRows) -> None:
     none = built.model_copy(update={"rows": 0, "dropped": 100})
     with pytest.raises(RunError, match="100 of 100 rows"):
         lengths.check(none, 16, 1.0)

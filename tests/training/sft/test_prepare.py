@@ -8,10 +8,10 @@ import pytest
 
 from distill.errors import InputError
 from distill.models import presets
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.run import Run
 from distill.training import config as settings
-from distill.training.job import Job
+from distill.training.job import TrainingJob
 from distill.training.sft import prepare
 from distill.training.sft.config import Config
 from tests.training import worlds
@@ -22,16 +22,16 @@ def data(tmp_path: Path) -> Path:
     return worlds.write_set(tmp_path / "train.parquet", [(f"Double {n}.", worlds.reply()) for n in range(24)])
 
 
-def prepared(data: Path, keep: bool = True, **config: object) -> Job:
+def prepared(data: Path, keep: bool = True, **config: object) -> TrainingJob:
     run = Run(data.parent / "run")
     settings = Config.model_validate({"max_length": 400, "batch_size": 8, **config})
-    return prepare.prepare(run, presets.student("tiny"), settings, data, Lines(), keep=keep).job
+    return prepare.prepare(run, presets.student("tiny"), settings, data, LogLines(), keep=keep).job
 
 
 def test_the_processes_are_told_where_everything_is(data: Path) -> None:
     job = prepared(data, seed=5)
     folder = data.parent / "run" / "training"
-    assert Job.model_validate_json((folder / "job.json").read_bytes()) == job
+    assert TrainingJob.model_validate_json((folder / "job.json").read_bytes()) == job
     assert {path.name for path in folder.iterdir()} == {"fingerprint", "job.json", "rows.parquet"}
     assert (job.rows, job.name, job.seed) == (str(folder / "rows.parquet"), "run", 5)
     assert (job.setup.batch, job.batching, job.attention) == (8, "grouped", "eager")
@@ -65,14 +65,14 @@ def test_another_set_of_the_same_size_is_another_training(data: Path) -> None:
 def test_a_look_counts_what_would_be_written(data: Path) -> None:
     settings = Config(max_length=400, batch_size=8)
     run, student = Run(data.parent / "run"), presets.student("tiny")
-    seen = prepare.prepare(run, student, settings, data, Lines(), keep=False)
+    seen = prepare.prepare(run, student, settings, data, LogLines(), keep=False)
     assert not run.folder.exists()
-    assert prepare.prepare(run, student, settings, data, Lines()) == seen
+    assert prepare.prepare(run, student, settings, data, LogLines()) == seen
 
 
 def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings.hardware, "gpus", lambda: 1)
     monkeypatch.setattr(settings.hardware, "gpu_memory", lambda: {"0": 80 << 30})
-    assert settings.machine(Config(processes=1)).gpus == settings.machine(Config()).gpus == 1
+    assert settings.usable_hardware(Config(processes=1)).gpus == settings.usable_hardware(Config()).gpus == 1
     with pytest.raises(InputError, match=r"grpo\.processes: 2 processes need a GPU each, and this machine has 1"):
-        settings.machine(Config(processes=2), "grpo")
+        settings.usable_hardware(Config(processes=2), "grpo")

@@ -12,7 +12,7 @@ import pytest
 from distill.errors import InputError, RunError
 from distill.models import chat, presets
 from distill.models.chat import Tags, Tokenizer
-from distill.progress import Lines
+from distill.progress import LogLines
 from distill.training.sft import rows
 from distill.training.sft.renderer import IGNORED
 from distill.types import Message
@@ -24,11 +24,11 @@ def tokenizer(tiny: Path) -> Tokenizer:
     return Tokenizer(str(tiny / "base"))
 
 
-def build(set_path: Path, tokenizer: Tokenizer, max_length: int = 2048, **more: int) -> tuple[rows.Built, Path]:
+def build(set_path: Path, tokenizer: Tokenizer, max_length: int = 2048, **more: int) -> tuple[rows.BuiltRows, Path]:
     out = set_path.with_name("rows.parquet")
     student = presets.student("tiny")
     built = rows.build(
-        set_path, student, tokenizer, max_length=max_length, limit=more.get("limit"), out=out, progress=Lines()
+        set_path, student, tokenizer, max_length=max_length, limit=more.get("limit"), rows_path=out, progress=LogLines()
     )
     return built, out
 
@@ -152,7 +152,7 @@ def test_a_set_in_a_single_row_group_is_read_in_pieces(tmp_path: Path) -> None:
     path = tmp_path / "one.parquet"
     pq.write_table(pyarrow.table(columns), path, compression="none", use_dictionary=False)
     del columns
-    source = rows.opened(path)
+    source = rows.open_parquet(path)
     assert source.num_row_groups == 1
     before, most, read = pyarrow.total_allocated_bytes(), 0, 0
     for batch in source.iter_batches(batch_size=100, columns=list(rows.COLUMNS)):
@@ -172,7 +172,7 @@ def test_what_is_no_set_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
     with pytest.raises(InputError, match="has no column 'trace_id'"):
         build(tmp_path / "other.parquet", tokenizer)
     with pytest.raises(InputError, match="has no column 'id'"):
-        list(rows.find(tmp_path / "other.parquet", {1}))
+        list(rows.rows_of_length(tmp_path / "other.parquet", {1}))
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_a_row_without_a_reply_is_named(turns: list[dict[str, str]], tmp_path: P
 
 def test_rows_are_found_by_length(tmp_path: Path, tokenizer: Tokenizer) -> None:
     built, out = build(worlds.write_set(tmp_path / "train.parquet", pairs(600)), tokenizer)
-    found = list(rows.find(out, {built.longest}))
+    found = list(rows.rows_of_length(out, {built.longest}))
     lengths = pq.read_table(out)["length"].to_pylist()
     assert len(found) == lengths.count(built.longest) > 0
     assert all(len(ids) == len(labels) == built.longest for ids, labels in found)
