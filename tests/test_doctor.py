@@ -50,7 +50,7 @@ def test_a_missing_package_is_told_by_the_probes_that_need_it_and_by_no_other(tm
         "for name in ('packages', 'disk', 'file locks'):\n"
         "    place = next(place for own, place, _ in doctor.PROBES if own == name)\n"
         "    trial = doctor._RunningProbe(name, doctor._lazy_probe(place), Path('.'), 60)\n"
-        "    print(*(found.what for found in trial.findings() if found.status == 'broken'), sep='')\n"
+        "    print(*(found.message for found in trial.findings() if found.status == 'broken'), sep='')\n"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

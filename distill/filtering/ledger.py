@@ -145,8 +145,8 @@ class Ledger:
             self.repeats += not is_new
             records.append(
                 (
-                    number, row.id, row.problem_id, row.sample, row.problem_set, row.characters, row.tokens, source, row.path,
-                    row.offset, row.basis, row.outcomes, row.features, row.rejects, row.undecided,
+                    number, row.id, row.problem_id, row.sample, row.problem_set, row.characters, row.tokens, source,
+                    row.path, row.offset, row.basis, row.outcomes, row.features, row.rejects, row.undecided,
                 )
             )  # fmt: skip
         placeholders = ",".join("?" * 15)

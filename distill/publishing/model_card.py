@@ -238,8 +238,8 @@ def _limits(facts: Facts) -> str:
     lines = [
         "It learnt from traces whose final answers were checked, not their steps: its reasoning can be wrong where its"
         " answer is right, and the other way round.",
-        f"It learnt on {sections.counts_text(facts.rows.sets, 5) or 'an unrecorded set'}; what it does elsewhere was not"
-        " measured unless the results name it.",
+        f"It learnt on {sections.counts_text(facts.rows.sets, 5) or 'an unrecorded set'}; what it does elsewhere was"
+        " not measured unless the results name it.",
         "No safety training was done after the base's own; what the base and the teacher get wrong may return.",
     ]
     for score in _student_scores(facts):

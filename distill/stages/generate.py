@@ -142,15 +142,15 @@ def _notes(task: SamplingJob, watch: Stopwatch, pilot: Pilot) -> list[str]:
     if cut:
         cut_share = cut / sum(spent.traces for spent in pilot.problems)
         notes.append(
-            f"{cut_share:.1%} of the pilot's traces were cut at {task.token_budgets[-1]:,} tokens: how long they would have "
-            "been is not known, and a larger budget takes more than this"
+            f"{cut_share:.1%} of the pilot's traces were cut at {task.token_budgets[-1]:,} tokens: how long they would "
+            "have been is not known, and a larger budget takes more than this"
         )
     concurrency = getattr(plugins.configure("backends", task.backend, where="generate.backend"), "concurrency", 0)
     concurrency = min(concurrency, (len(task.problems) - len(pilot.problems)) * task.rule.samples)
     if 0 < 2 * watch.most_in_flight < concurrency:
         notes.append(
-            f"the pilot had at most {watch.most_in_flight:,} requests in flight, the whole may have {concurrency:,}: it should "
-            "be faster than this; a larger pilot tells"
+            f"the pilot had at most {watch.most_in_flight:,} requests in flight, the whole may have {concurrency:,}: it "
+            "should be faster than this; a larger pilot tells"
         )
     return notes
 

@@ -109,7 +109,7 @@ def test_every_shipped_licence_is_known_to_the_check() -> None:
         found += check_licences({name: presets.teacher(name).licence}, None, [], "Llama-x", kind="dataset")
     for name in presets.names("student"):
         found += check_licences({}, (name, presets.student(name).licence), [], "Llama-x")
-    assert not [f for f in found if f.level == "unknown" or "not known to this check" in f.what]
+    assert not [f for f in found if f.level == "unknown" or "not known to this check" in f.message]
 
 
 def test_before_sampling_tells_what_will_stop_publishing() -> None:
