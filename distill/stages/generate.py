@@ -149,8 +149,8 @@ def _notes(task: SamplingJob, watch: Stopwatch, pilot: Pilot) -> list[str]:
     concurrency = min(concurrency, (len(task.problems) - len(pilot.problems)) * task.rule.samples)
     if 0 < 2 * watch.most_in_flight < concurrency:
         notes.append(
-            f"the pilot had at most {watch.most_in_flight:,} requests in flight, the whole may have {concurrency:,}: it "
-            "should be faster than this; a larger pilot tells"
+            f"the pilot had at most {watch.most_in_flight:,} requests in flight, the whole may have {concurrency:,}: "
+            "it should be faster than this; a larger pilot tells"
         )
     return notes
 
