@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from distill import resources
-from distill.backends import Model
 from distill.endpoints.address_file import EndpointsFile
 from distill.errors import BackendError, InputError, from_validation, suggest, writing
 from distill.machine.slurm import Slurm
 from distill.machine.slurm import submit as submit_script
 from distill.models import presets
+from distill.models.model import Model
 from distill.progress import LOG
 from distill.serving import Serving, cluster, local, slurm
 from distill.serving.fleet import Fleet

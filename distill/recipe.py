@@ -115,7 +115,7 @@ def load(ref: str, changes: Sequence[str] = (), option_changes: Mapping[str, Any
     """The recipe of a shipped name or a .yaml path, with `a.b=value` changes.
 
     Args:
-        named: changes that come from an option of their own, as dotted name to value.
+        option_changes: changes that come from an option of their own, as dotted name to value.
 
     Raises:
         InputError: unknown recipe, field, kind or wrong type; names the place and the choices.

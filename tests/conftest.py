@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from distill import resources
-from distill.models.chat import Tags, split
+from distill.models.reasoning import Tags, split
 from distill.types import Message, Problem, Record, Sampling, Segment, Trace, Usage, content_id
 
 if TYPE_CHECKING:

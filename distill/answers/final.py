@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from distill.answers import quantities, symbols
-from distill.models.chat import last_boxed, tagged_answers
+from distill.answers.marked import last_boxed, tagged_answers
 
 _PERCENT = re.compile(r"[\s$]*(?:\\?%|pct\b|percent\b)")
 _CLOSING_STATEMENT = re.compile(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill.models.chat import final_answer, tagged_answers
+from distill.answers.marked import final_answer, tagged_answers
 from distill.types import Outcome
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill.backends import Completion, Model, Request
 from distill.errors import BackendError, InputError
 from distill.machine.hardware import keep_freed_memory, processors
 from distill.models import kv_cache
 from distill.models.chat import Tokenizer
+from distill.models.model import Model
+from distill.models.request import Completion, Request
 from distill.types import Finish, content_id
 
 

@@ -15,13 +15,15 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from distill.backends import Backend, Completion, Journal, Model, Request
+from distill.backends import Backend
 from distill.endpoints.failures import RequestFailure
 from distill.endpoints.hosted import ApiTerms, Hosted
 from distill.endpoints.http import Gateway, allow_sockets
 from distill.endpoints.pool import Pool
 from distill.errors import BackendError
 from distill.models.chat import Tokenizer
+from distill.models.model import Model
+from distill.models.request import Completion, Journal, Request
 
 
 class Config(Gateway):

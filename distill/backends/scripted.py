@@ -15,9 +15,11 @@ from pathlib import Path
 import orjson
 from pydantic import Field, ValidationError
 
-from distill.backends import Backend, Completion, Model, Refused, Request, budget
+from distill.backends import Backend
 from distill.errors import BackendError, InputError, from_validation
 from distill.models.chat import Tokenizer
+from distill.models.model import Model
+from distill.models.request import Completion, Refused, Request, budget
 from distill.types import Record, content_id
 
 

@@ -14,9 +14,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from distill.backends import Backend, Completion, Model, Request, budget
+from distill.backends import Backend
 from distill.backends._generate import Generator, PendingRequest
 from distill.errors import BackendError
+from distill.models.model import Model
+from distill.models.request import Completion, Request, budget
 from distill.types import Record
 
 

@@ -14,13 +14,15 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from distill.backends import Backend, Completion, Journal, Model, Request
+from distill.backends import Backend
 from distill.endpoints.addresses import Roster, checked_address
 from distill.endpoints.failures import RequestFailure
 from distill.endpoints.http import Gateway, allow_sockets
 from distill.endpoints.pool import Pool
 from distill.endpoints.vllm_server import Endpoint
 from distill.errors import BackendError, InputError
+from distill.models.model import Model
+from distill.models.request import Completion, Journal, Request
 from distill.serving import Serving, local
 from distill.serving.fleet import Fleet
 from distill.types import Record

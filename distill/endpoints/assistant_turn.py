@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from distill.backends import Completion, Refused, Request
 from distill.endpoints.failures import RequestFailure
-from distill.models.chat import Tags
+from distill.models.reasoning import Tags
+from distill.models.request import Completion, Refused, Request
 
 
 class Turn:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import orjson
 
-from distill.backends import Refused
 from distill.errors import BackendError
+from distill.models.request import Refused
 
 _OVERLOADED = {408, 425, 429, 502, 503, 504}  # overloaded, starting or behind a proxy: says nothing about the request
 _MAX_REST = 3600.0  # seconds that a server may ask to be left alone

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from distill.backends import Completion, Journal, Model, Refused, Request, budget
 from distill.endpoints.assistant_turn import Turn
 from distill.endpoints.failures import RequestFailure, rejection
 from distill.endpoints.http import Gateway, Http
 from distill.endpoints.rate_limit import RateLimit
 from distill.endpoints.window import Gauge
 from distill.errors import BackendError, InputError
+from distill.models.model import Model
+from distill.models.request import Completion, Journal, Refused, Request, budget
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from distill.backends import Completion, Refused, Request
 from distill.endpoints.failures import RequestFailure
 from distill.endpoints.health import RESUME, Warden
 from distill.endpoints.state import Member, PooledServer
 from distill.endpoints.waiting import RequestLine
 from distill.errors import BackendError, DistillError
+from distill.models.request import Completion, Refused, Request
 
 _MAX_FAILURES = 6  # failures of one request while others succeed, after which it is given up
 _MAX_DEATHS = 10  # servers that died with one request in their hands, after which it is given up

@@ -6,9 +6,9 @@ import asyncio
 import time
 from typing import Any, Literal, Protocol
 
-from distill.backends import Completion, Request
 from distill.endpoints.failures import RequestFailure
 from distill.endpoints.window import Gauge, Window
+from distill.models.request import Completion, Request
 
 _MAX_PAUSE = 10.0  # seconds of rest that we choose ourselves
 _SUSPECT_AFTER = 5  # failures in a row, or signs of life missed

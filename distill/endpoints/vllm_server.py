@@ -8,11 +8,12 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from distill.backends import Completion, Journal, Model, Refused, Request, budget
 from distill.endpoints.failures import RequestFailure, rejection
 from distill.endpoints.http import Gateway, Http
 from distill.endpoints.window import Gauge, read_gauge
 from distill.errors import BackendError, InputError
+from distill.models.model import Model
+from distill.models.request import Completion, Journal, Refused, Request, budget
 from distill.types import pack_ids
 
 _PROBE_TIMEOUT = 10.0  # seconds for what a living server answers at once

@@ -20,7 +20,7 @@ from distill import plugins
 from distill.errors import DistillError, InputError
 from distill.machine import hardware
 from distill.machine.workers import Workers, single_items
-from distill.models.chat import Tags
+from distill.models.reasoning import Tags
 from distill.types import Outcome
 from distill.verifiers import Verifier
 

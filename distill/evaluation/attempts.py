@@ -10,11 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from distill import plugins
+from distill.answers import marked
 from distill.errors import InputError
 from distill.filters import Context, Filter, language, repetition
 from distill.machine import hardware
 from distill.machine.workers import Workers, single_items
-from distill.models import chat
 from distill.progress import Progress
 from distill.sampling import Identity
 from distill.store import jsonl
@@ -167,7 +167,7 @@ def _judge_chunk(chunk: list[SampledTrace], budget: int, dead: bool = False) -> 
             thinking=min(trace.usage.reasoning, budget),
             cut=over_budget or trace.finish == "length",
             unclosed=trace.answer is None or trace.usage.reasoning > budget,
-            answered=not over_budget and bool(trace.answer and chat.final_answer(trace.answer)),
+            answered=not over_budget and bool(trace.answer and marked.final_answer(trace.answer)),
             loops=loops(problem, trace).passed is False,
             foreign=None if drift is None else not drift,
         )

@@ -23,8 +23,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
-from distill.backends import Model
 from distill.errors import InputError, RunError, writing
+from distill.models.model import Model
 from distill.types import Metric, Record, Sampling, Score, content_id
 
 Role = Literal["teacher", "base", "sft", "grpo"]

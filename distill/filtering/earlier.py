@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from distill.filtering.ledger import PackedOutcome, unpack_features
+from distill.filtering.packing import PackedOutcome, unpack_features
 from distill.filtering.problems import read_only
 
 

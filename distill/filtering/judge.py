@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from distill import plugins
 from distill.errors import InputError
 from distill.filtering.earlier import EarlierOutcomes
-from distill.filtering.ledger import CheckedTrace, PackedOutcome, outcome_masks, pack_features, pack_outcome
+from distill.filtering.ledger import CheckedTrace
+from distill.filtering.packing import PackedOutcome, outcome_masks, pack_features, pack_outcome
 from distill.filtering.problems import ProblemIndex
 from distill.filters import Context, Filter, SetFilter
 from distill.store import jsonl
@@ -67,7 +68,7 @@ class _PendingTrace:
     problem: Problem
     trace: Trace
     basis: bytes
-    """Hash of the trace and its problem, as in `Judged`."""
+    """Hash of the trace and its problem, as in `CheckedTrace`."""
     earlier_outcomes: dict[str, PackedOutcome]
     """Outcomes of an earlier run that still hold, by check."""
     outcomes: dict[str, PackedOutcome]

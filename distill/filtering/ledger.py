@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from distill.errors import RunError
+from distill.filtering.packing import PackedOutcome, StoredOutcome, feature_at, pack_outcome, unpack_outcome
 from distill.filtering.problems import ProblemIndex
 from distill.filters import Candidate
 from distill.store import jsonl
@@ -33,8 +34,6 @@ CREATE TABLE kept(number INTEGER PRIMARY KEY, place BLOB NOT NULL);
 _PAGE = 2000
 _NUMBERS = "SELECT id, number FROM traces WHERE id IN (SELECT value FROM json_each(?))"
 _SETTLED = "SELECT number, name, outcome FROM settled WHERE number IN (SELECT value FROM json_each(?))"
-PackedOutcome = list[Any]
-"""An outcome as it is stored: [passed, reason, score, detail]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,6 @@ class CheckedTrace:
     problem_id: str
     sample: int
     problem_set: str
-    """The problem's set."""
     characters: int
     tokens: int | None
     path: str
@@ -54,9 +52,9 @@ class CheckedTrace:
     basis: bytes
     """Hash of the trace and its problem: the outcomes hold as long as it does."""
     outcomes: bytes
-    """JSON: name of a check to `Spoken`; encoded by the worker, since one process stores what all of them send."""
+    """JSON, check's name to `PackedOutcome`; encoded by the worker, since one process stores what all of them send."""
     features: bytes
-    """Features of all checks, packed by `pack`."""
+    """Features of all checks, packed by `pack_features`."""
     rejects: int
     """A bit for each check that rejects, in the order of the recipe."""
     undecided: int
@@ -75,24 +73,6 @@ class LedgerEntry:
     characters: int
     outcomes: dict[str, StoredOutcome]
     is_kept: bool
-
-
-class StoredOutcome(NamedTuple):
-    """An outcome read back without validation: there are ten times as many as traces, and each was validated once."""
-
-    passed: bool | None
-    reason: str
-    score: float | None
-    detail: str
-
-
-def pack_outcome(outcome: Outcome) -> PackedOutcome:
-    return [outcome.passed, outcome.reason, outcome.score, outcome.detail]
-
-
-def unpack_outcome(packed: PackedOutcome) -> Outcome:
-    passed, reason, score, detail = packed
-    return Outcome(passed=passed, reason=reason, score=score, detail=detail)
 
 
 def _json_array(keys: Iterable[int | str]) -> str:
@@ -285,7 +265,7 @@ class LedgerCandidates:
                 passes_others=not (rejects | unsure) & ~own_bit,
                 correct=not rejects & correct_bit if is_decided else None,
                 first_outcome=partial(self._first_outcome, outcomes),
-                feature=_feature_at(features, position),
+                feature=feature_at(features, position),
             )
 
     def _first_outcome(self, outcomes: bytes) -> Outcome:
@@ -293,40 +273,3 @@ class LedgerCandidates:
 
     def load(self, numbers: Iterable[int]) -> Iterator[tuple[int, Problem, Trace]]:
         return self._ledger.load(numbers, self._problems)
-
-
-def outcome_masks(outcomes: Iterable[PackedOutcome]) -> tuple[int, int]:
-    """Which checks reject and which are unsure, the first one's bit the lowest."""
-    rejects = 0
-    unsure = 0
-    for position, outcome in enumerate(outcomes):
-        rejects |= (outcome[0] is False) << position
-        unsure |= (outcome[0] is None) << position
-    return rejects, unsure
-
-
-def pack_features(names: Sequence[str], features: Mapping[str, bytes]) -> bytes:
-    """Features one after another, each behind the position of its check and its length."""
-    return b"".join(
-        bytes([position]) + len(features[name]).to_bytes(2, "big") + features[name]
-        for position, name in enumerate(names)
-        if name in features
-    )
-
-
-def unpack_features(names: Sequence[str], packed: bytes) -> dict[str, bytes]:
-    return {names[position]: packed[start:end] for position, start, end in _feature_spans(packed)}
-
-
-def _feature_at(packed: bytes, position: int) -> bytes | None:
-    """The feature of the check at one position."""
-    return next((packed[start:end] for other, start, end in _feature_spans(packed) if other == position), None)
-
-
-def _feature_spans(packed: bytes) -> Iterator[tuple[int, int, int]]:
-    """Position of a check, and where its feature begins and ends."""
-    offset = 0
-    while offset < len(packed):
-        start = offset + 3
-        offset = start + int.from_bytes(packed[offset + 1 : start], "big")
-        yield packed[start - 3], start, offset

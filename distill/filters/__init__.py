@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from distill.models.chat import Tags, Tokenizer
+from distill.models.chat import Tokenizer
+from distill.models.reasoning import Tags
 from distill.types import Outcome, Problem, Trace
 from distill.verifiers import Verifiers
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from distill.answers.marked import last_boxed, tagged_answers
 from distill.filters import PASS, Context, Filter
-from distill.models.chat import Tags, last_boxed, tagged_answers
+from distill.models.reasoning import Tags
 from distill.types import Outcome, Problem, Record, Trace
 
 _OPEN = "<answer>"

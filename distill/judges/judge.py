@@ -20,13 +20,13 @@ from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 
-from distill.backends import Refused
 from distill.endpoints.addresses import checked_address
 from distill.endpoints.failures import RequestFailure
 from distill.endpoints.http import Gateway, allow_sockets
 from distill.errors import BackendError, RunError
 from distill.judges.endpoint import Chat, Reply
 from distill.judges.questions import LONGEST_PREDICTION, Question
+from distill.models.request import Refused
 from distill.store import jsonl
 from distill.types import Outcome, Record, content_id
 

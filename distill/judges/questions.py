@@ -75,7 +75,7 @@ class Question(Record):
         return "VERDICT: 0.75 (any number from 0, criteria not met at all, to 1, fully met; the number alone)", _UNSURE
 
     def prompt(self, is_retry: bool = False) -> str:
-        """The user turn; `again` after a reply without a verdict."""
+        """The user turn; `is_retry` after a reply without a verdict."""
         texts = {
             "problem": self.problem,
             "reference": self._gold_text(),

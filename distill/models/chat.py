@@ -10,20 +10,13 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
+from distill.models.hub_files import fetch
+from distill.models.reasoning import Tags
+from distill.models.token_count import separable_pattern
 from distill.types import Message, Record, content_id
-
-_BRACE = re.compile(r"\\boxed\{|(?<!\\)[{}]")
-
-
-class Tags(Record):
-    """The delimiters of a model's reasoning."""
-
-    open: str = "<think>"
-    close: str = "</think>"
 
 
 class Prompt(Record):
@@ -32,13 +25,6 @@ class Prompt(Record):
     text: str
     ids: tuple[int, ...]
     prefill: str
-
-
-class Spans(Record):
-    """Character ranges of reasoning and answer in a completion; see `Trace.reasoning_span` and `Trace.answer_span`."""
-
-    reasoning: tuple[int, int] | None
-    answer: tuple[int, int] | None
 
 
 class Tokenizer:
@@ -115,7 +101,7 @@ class Tokenizer:
 
     @cached_property
     def _piece_pattern(self) -> re.Pattern[str] | None:
-        return _separable(json.loads(self._fast.to_str()))
+        return separable_pattern(json.loads(self._fast.to_str()))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, special tokens left out."""
@@ -164,58 +150,6 @@ class Tokenizer:
         return Prompt(text=text, ids=tuple(self.encode(text)), prefill=prefill)
 
 
-# what the split patterns of GPT-2, GPT-4, Llama 3 and Qwen 2 to 3.5 are made of: none goes on from a word, a number or
-# a sign over a blank, from a letter or a digit over another kind of ASCII character, or from a sign over a digit
-_SPLITS = "|".join(
-    re.escape(part)
-    for part in (
-        *("'s|'t|'re|'ve|'m|'ll|'d", "(?i:'s|'t|'re|'ve|'m|'ll|'d)", "'(?i:[sdmt]|ll|ve|re)"),
-        *(r"[^\r\n\p{L}\p{N}]?\p{L}+", r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+", r" ?\p{L}+"),
-        *(r"\p{N}", r"\p{N}{1,3}", r" ?\p{N}+", r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+"),
-        *(r" ?[^\s\p{L}\p{N}]+", r" ?[^\s\p{L}\p{N}]+[\r\n]*", r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"),
-    )
-)
-# so text may be cut where one of these ends (ADDED stands for the added tokens, all of which begin with `<`)
-_PIECE = r"""ADDED
-| [ ]?[A-Za-z]++(?![^\x00-\x7f]) | [ ]?[0-9]++(?![^\x00-\x7f])
-| [ ]?[^A-Za-z0-9 <\x80-\U0010ffff]++ (?: [A-Za-z]++(?![^\x00-\x7f]) | (?<=\S)(?=[ 0-9]) )
-| [\s\S]+? (?: (?=ADDED) | \Z | (?<=\S)(?=[ ]) | (?<=[A-Za-z])(?=[\x00-@\[-`{-\x7f]) | (?<=[0-9])(?=[\x00-/:-\x7f]) )"""
-
-
-def _separable(tokenizer: dict[str, Any]) -> re.Pattern[str] | None:
-    """A pattern for pieces of text whose tokens add up to those of the text; None if a tokenizer (its JSON) has none.
-
-    Only what is known to allow it is accepted: byte-level BPE with known split patterns, no normaliser but NFC, and
-    added tokens in angle brackets that do not read the blanks around them.
-    """
-    steps = tokenizer["pre_tokenizer"] or {}
-    steps = steps.get("pretokenizers", [steps])
-    patterns = [step["pattern"].get("Regex", "") for step in steps if step.get("type") == "Split"]
-    last = steps[-1]
-    added = tokenizer["added_tokens"]
-    separable = (
-        tokenizer["model"]["type"] == "BPE"
-        and not tokenizer["model"].get("dropout")
-        and tokenizer["normalizer"] in (None, {"type": "NFC"})
-        and tokenizer["truncation"] is None
-        and tokenizer["padding"] is None
-        and last.get("type") == "ByteLevel"
-        and not last["add_prefix_space"]
-        and bool(patterns or last["use_regex"])  # ByteLevel's own pattern is GPT-2's
-        and all(step["type"] == "Split" and step["behavior"] == "Isolated" for step in steps[:-1])
-        and all(re.fullmatch(rf"(?:{_SPLITS})(?:\|(?:{_SPLITS}))*", pattern) for pattern in patterns)
-        and all(re.fullmatch(r"<[^<\s]+", token["content"]) for token in added)
-        and not any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in added)
-        and (tokenizer["normalizer"] is None or not any(token["normalized"] for token in added))
-        and len({token["normalized"] for token in added}) < 2
-    )
-    if not separable:
-        return None
-    longest_first = sorted((token["content"] for token in added), key=len, reverse=True)
-    names = "|".join(map(re.escape, longest_first)) or r"(?!)"
-    return re.compile(_PIECE.replace("ADDED", f"(?:{names})"), re.VERBOSE)
-
-
 def _refuse(message: str) -> None:
     raise InputError(f"the chat template refuses these messages: {message}")
 
@@ -224,83 +158,6 @@ def _formatted_now(pattern: str) -> str:
     from datetime import datetime
 
     return datetime.now().strftime(pattern)
-
-
-def fetch(model: str, name: str, revision: str | None) -> Path | None:
-    """A file of a local folder or a Hub repository; None if it does not have that file."""
-    folder = Path(model)
-    if folder.is_dir():
-        path = folder / name
-        return path if path.is_file() else None
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(model, name, revision=revision))
-    except LocalEntryNotFoundError as error:
-        raise InputError(
-            f"cannot fetch {name} of {model}: the Hub cannot be reached and it is not in the cache",
-            fix="check the network or HF_ENDPOINT, or give a local folder",
-        ) from error
-    except EntryNotFoundError:
-        return None
-    except (HfHubHTTPError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"cannot fetch {name}: {reason}", where=model, fix="is the name right, and do you have access?"
-        ) from error
-
-
-def split(completion: str, prefill: str, tags: Tags) -> Spans:
-    """Where reasoning and answer lie in a completion.
-
-    Everything up to the first closing tag is reasoning, what follows is the answer. Reasoning must have been opened,
-    by the prompt's prefill or by the completion itself.
-    """
-    start = 0
-    if not prefill.rstrip().endswith(tags.open):
-        blanks = len(completion) - len(completion.lstrip())
-        if not completion.startswith(tags.open, blanks):
-            # never opened: the whole completion is an answer without reasoning, unless it closes what it never opened
-            if tags.close in completion:
-                return Spans(reasoning=None, answer=None)
-            return Spans(reasoning=None, answer=(0, len(completion)))
-        start = blanks + len(tags.open)
-    close = completion.find(tags.close, start)
-    if close < 0:
-        return Spans(reasoning=(start, len(completion)), answer=None)
-    return Spans(reasoning=(start, close), answer=(close + len(tags.close), len(completion)))
-
-
-def tagged_answers(text: str) -> list[str]:
-    """Contents of all closed `<answer>…</answer>` pairs, in order."""
-    contents = []
-    end = 0
-    while (start := text.find("<answer>", end)) >= 0 and (close := text.find("</answer>", start)) >= 0:
-        contents.append(text[start + len("<answer>") : close])
-        end = close + len("</answer>")
-    return contents
-
-
-def last_boxed(text: str) -> str | None:
-    """Content of the last brace-matched `\\boxed{…}`, or None; linear in the text."""
-    opened: list[int | None] = []
-    best: tuple[int, int] | None = None
-    for brace in _BRACE.finditer(text):
-        if brace[0] != "}":
-            opened.append(brace.end() if len(brace[0]) > 1 else None)
-        elif opened and (start := opened.pop()) is not None and (best is None or start > best[0]):
-            best = (start, brace.start())
-    return text[slice(*best)] if best else None
-
-
-def final_answer(answer: str) -> str | None:
-    """The final answer stated after the reasoning: the last `<answer>`, else the last `\\boxed{}`, else None."""
-    contents = tagged_answers(answer)
-    if contents:
-        return contents[-1].strip()
-    boxed = last_boxed(answer)
-    return boxed.strip() if boxed is not None else None
 
 
 class Example(Record):

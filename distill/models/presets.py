@@ -14,9 +14,10 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from distill import resources
-from distill.backends import Model, Precision
 from distill.errors import InputError, from_validation, suggest
-from distill.models.chat import Tags, fetch
+from distill.models.hub_files import fetch
+from distill.models.model import Model, Precision
+from distill.models.reasoning import Tags
 from distill.models.shapes import Shape, of_model
 from distill.types import Record, Sampling
 

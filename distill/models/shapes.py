@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, ValidationError
 
 from distill.errors import InputError, from_validation
-from distill.models.chat import fetch
+from distill.models.hub_files import fetch
 from distill.types import Record
 
 Architecture = Literal["qwen2", "qwen3", "llama"]

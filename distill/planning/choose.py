@@ -82,7 +82,7 @@ def choose(shape: Shape, hardware: Hardware, **job_fields: Any) -> Option:
     what it becomes.
 
     Args:
-        job_fields: the fields of `Job`; `batch` and `max_length` at least.
+        job_fields: the fields of `Workload`; `batch` and `max_length` at least.
 
     Raises:
         InputError: nothing fits; says what is missing and what would help.

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from distill.answers.marked import final_answer, tagged_answers
 from distill.errors import InputError, from_validation
-from distill.models.chat import final_answer, tagged_answers
 
 _FENCE = re.compile(r"^[ \t]*```+[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*```+[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 _PYTHON = {"python", "python3", "py", "py3", "pypy", "pypy3"}

@@ -11,6 +11,7 @@ from typing import Any
 
 from distill.errors import InputError, RunError
 from distill.models import chat
+from distill.models.reasoning import Tags
 from distill.publishing.text import visible
 from distill.types import Message
 
@@ -63,7 +64,7 @@ def _reply_starts(folder: Path, set_path: Path, max_starts: int = 4) -> list[tup
         tokenizer = chat.Tokenizer(str(folder))
     except InputError as error:
         raise RunError(error.message, where=error.where, fix=error.fix) from error
-    tags = chat.Tags()
+    tags = Tags()
     starts = []
     for messages in _shortest_conversations(set_path, max_starts):
         reasoning, closed, answer = messages[-1].content.partition(tags.close)
@@ -87,7 +88,7 @@ def _shortest_conversations(set_path: Path, max_conversations: int) -> list[tupl
     with pyarrow.parquet.ParquetFile(set_path) as file:
         batch = next(file.iter_batches(_ROWS_READ, columns=["messages"]), None)
     conversations = [] if batch is None else batch.column("messages").to_pylist()
-    complete = [row for row in conversations if len(row) > 1 and chat.Tags().close in row[-1]["content"]]
+    complete = [row for row in conversations if len(row) > 1 and Tags().close in row[-1]["content"]]
     complete.sort(key=lambda row: sum(len(turn["content"]) for turn in row))
     return [tuple(Message.model_validate(turn) for turn in row) for row in complete[:max_conversations]]
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill.models import chat
+from distill.models import chat, reasoning
 from distill.progress import duration
 from distill.publishing import licences, sections
 from distill.publishing.facts import Facts
@@ -161,7 +161,7 @@ def _prefill(facts: Facts) -> str:
         tokenizer = chat.Tokenizer(str(facts.checkpoint))
     except InputError:  # without a chat template there is nothing to say about it
         return ""
-    return tokenizer.prompt((Message(role="user", content="?"),), chat.Tags()).prefill
+    return tokenizer.prompt((Message(role="user", content="?"),), reasoning.Tags()).prefill
 
 
 def _training(facts: Facts) -> str:

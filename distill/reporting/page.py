@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from distill.errors import writing
 from distill.reporting.browser.trace_browser import Browser
-from distill.reporting.gather import ReportedRun
+from distill.reporting.reading.gather import ReportedRun
 from distill.reporting.sections import funnel, overview, sampling, scores, training
 from distill.reporting.sections.blocks import Section, labelled_texts
 

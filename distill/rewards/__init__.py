@@ -16,7 +16,8 @@ from pydantic import Field
 
 from distill import filters, plugins
 from distill.errors import InputError, suggest
-from distill.models.chat import Tags, Tokenizer
+from distill.models.chat import Tokenizer
+from distill.models.reasoning import Tags
 from distill.types import Outcome, Problem, Record, Trace
 from distill.verifiers import Verifiers
 
@@ -107,47 +108,3 @@ def kind_of(name: str, settings: Any) -> str:
     if isinstance(settings, dict):
         return str(settings.get("kind", name))
     return name
-
-
-def for_trl(
-    rewards: dict[str, Any], context: RewardContext
-) -> tuple[list[Callable[..., list[float | None]]], list[float]]:
-    """`reward_funcs` and `reward_weights` for a GRPOTrainer of one's own, on the rows of prompts.parquet."""
-    from distill.rollouts.trl import RewardFunctions
-
-    functions = RewardFunctions(build(rewards, context), context)
-    return functions.all(), functions.weights
-
-
-def compute_score(
-    data_source: str,
-    solution_str: str,
-    ground_truth: str,
-    extra_info: dict[str, Any] | None = None,
-    **_: Any,
-) -> dict[str, float]:
-    """Accuracy and format with their default weights, as verl asks for them of each row of prompts.parquet.
-
-    Name it in verl's config: `custom_reward_function.path` is this file. verl decodes without special tokens, so think
-    tags must be ordinary tokens of the tokenizer. It has no word for undecidable: such a completion's accuracy is 0.
-
-    Returns:
-        `score`, the weighted sum, and each reward.
-    """
-    from distill.rewards import accuracy, format
-    from distill.rollouts import prompt_rows
-    from distill.rollouts import rollout as _rollout
-
-    if not extra_info or "verifier" not in extra_info:
-        raise InputError("the row names no verifier", where="extra_info", fix="use the grpo/prompts.parquet of a run")
-    problem = prompt_rows.problem([{"role": "user", "content": ""}], data_source, ground_truth, extra_info)
-    rollout = _rollout.of_text(problem, solution_str, extra_info["prefill"], Tags(), 0, "stop", _VERIFIERS)
-    accuracy_value = float(bool(rollout.outcome.passed))
-    format_value = format.scored(rollout, format.checker(format.Config(), filters.Context(student="")))
-    weights = (accuracy.Config().weight, format.Config().weight)
-    score = weights[0] * accuracy_value + weights[1] * format_value
-    return {"score": score, "accuracy": accuracy_value, "format": format_value}
-
-
-_VERIFIERS = Verifiers()
-"""The verifiers of `compute_score`, which is called for one completion at a time."""

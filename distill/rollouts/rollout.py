@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from distill.models.chat import Tags, split
+from distill.models.reasoning import Tags, split
 from distill.rewards import RewardContext, Rollout
 from distill.types import Problem, Sampling, Trace, Usage
 from distill.verifiers import Verifiers

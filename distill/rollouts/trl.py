@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distill.rewards import Reward, RewardContext, Rollout
+from distill.rewards import Reward, RewardContext, Rollout, build
 from distill.rollouts import prompt_rows, rollout
 
 RewardFunction = Callable[..., list[float | None]]
@@ -27,7 +27,7 @@ class RewardFunctions:
     """All rewards of a job. A batch is read once, however many rewards look at it.
 
     Args:
-        seen: told of each batch once every reward has judged it.
+        on_batch: told of each batch once every reward has judged it.
     """
 
     def __init__(
@@ -96,3 +96,11 @@ def totals(values: dict[str, list[float | None]], rewards: dict[str, tuple[Rewar
         _, weight = rewards[name]
         weighted.append([(value or 0.0) * weight for value in reward_values])
     return [sum(of_rollout) for of_rollout in zip(*weighted, strict=True)]
+
+
+def for_trl(
+    rewards: dict[str, Any], context: RewardContext
+) -> tuple[list[Callable[..., list[float | None]]], list[float]]:
+    """`reward_funcs` and `reward_weights` for a GRPOTrainer of one's own, on the rows of prompts.parquet."""
+    functions = RewardFunctions(build(rewards, context), context)
+    return functions.all(), functions.weights

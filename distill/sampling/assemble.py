@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 
-from distill.backends import Completion, Model
-from distill.models.chat import Prompt, Tokenizer, split
+from distill.models.chat import Prompt, Tokenizer
+from distill.models.model import Model
+from distill.models.reasoning import split
+from distill.models.request import Completion
 from distill.sampling.queue import Attempt, Identity
 from distill.types import Segment, Trace, Usage, content_id, pack_ids, unpack_ids
 

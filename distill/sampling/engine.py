@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from distill.backends import Model
 from distill.errors import InputError
 from distill.machine import hardware
 from distill.models import presets
+from distill.models.model import Model
 from distill.serving.layout import SMALL, Gpus, Layout, smallest_layout
 from distill.serving.server_process import serving_arguments
 

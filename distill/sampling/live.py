@@ -13,7 +13,7 @@ _SHOW_SECONDS = 0.5
 
 
 class LiveView:
-    """Shows the tally on the terminal twice a second, and hands it to the job's `report` more seldom."""
+    """Shows the tally on the terminal twice a second, and hands it to the job's `on_metrics` more seldom."""
 
     def __init__(self, job: SamplingJob, tally: Tally, progress: Progress) -> None:
         self._job = job

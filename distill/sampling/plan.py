@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distill.backends import Model
+from distill.models.model import Model
 from distill.sampling.price import Price
 from distill.sampling.schedule import StoppingRule
 from distill.types import Problem, Sampling

@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from distill.backends import Backend, Completion, Model, Refused, Request
+from distill.backends import Backend
 from distill.errors import BackendError, InputError
 from distill.models.chat import Prompt, Tokenizer
+from distill.models.model import Model
+from distill.models.request import Completion, Refused, Request
 from distill.progress import LOG
 from distill.sampling.plan import SamplingJob
 from distill.types import Message, Problem, Record, Sampling

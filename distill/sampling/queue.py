@@ -21,7 +21,7 @@ class Attempt:
     trace_so_far: Trace | None = None
     """The trace as far as it came; None for a new attempt."""
     only_grade: bool = False
-    """Only to be graded: `before` is finished."""
+    """Only to be graded: `trace_so_far` is finished."""
 
     @property
     def problem(self) -> Problem:
@@ -92,7 +92,7 @@ class Queue:
         """Problems that ended since the caller last looked."""
 
     def take(self) -> Attempt | None:
-        """The next attempt; None when nothing can be begun now (see `idle`)."""
+        """The next attempt; None when nothing can be begun now (see `exhausted`)."""
         while not self._ready and self._next_problem < len(self._problems):
             self._begin(self._problems[self._next_problem])
             self._next_problem += 1

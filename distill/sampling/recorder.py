@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from distill.backends import Completion, Refused
+from distill.models.request import Completion, Refused
 from distill.progress import Progress
 from distill.sampling.history import Censored, Grade, ProblemPassRate, RefusedAttempt, gold_hash
 from distill.sampling.plan import SamplingJob

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from distill.backends import Request
 from distill.models.chat import Prompt, Tokenizer
+from distill.models.request import Request
 from distill.sampling.assemble import Assembler
 from distill.sampling.plan import SamplingJob
 from distill.sampling.queue import Attempt

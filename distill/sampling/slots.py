@@ -6,9 +6,10 @@ import asyncio
 import time
 from collections import deque
 
-from distill.backends import Backend, Completion, Refused
+from distill.backends import Backend
 from distill.filters.repetition import ends_in_loop
 from distill.models.chat import Prompt
+from distill.models.request import Completion, Refused
 from distill.sampling.assemble import Assembler
 from distill.sampling.grading import Grader
 from distill.sampling.live import LiveView

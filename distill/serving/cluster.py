@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from distill.backends import Model
 from distill.errors import BackendError, InputError
 from distill.machine import hardware
+from distill.models.model import Model
 from distill.serving import Serving
 from distill.serving.fleet import Fleet
 from distill.serving.layout import SMALL, Gpus, Layout, capacity, smallest_layout

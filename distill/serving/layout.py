@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from distill.backends import Model
 from distill.errors import InputError
-from distill.models.chat import fetch
+from distill.models.hub_files import fetch
+from distill.models.model import Model
 from distill.types import Record
 
 BYTES_PER_PARAMETER = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}

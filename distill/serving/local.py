@@ -7,9 +7,9 @@ import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from distill.backends import Model
 from distill.errors import InputError
 from distill.machine import hardware
+from distill.models.model import Model
 from distill.serving import Serving
 from distill.serving.fleet import Fleet
 from distill.serving.layout import SMALL, Gpus, Layout, capacity, smallest_layout

@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
-from distill.backends import Model
 from distill.errors import BackendError, InputError, writing
+from distill.models.model import Model
 
 _GRACE = 6.0  # seconds that a server may take to stop; with what follows, a command that started one ends within 10 s
 _ERROR = re.compile(r"^(?:[\w.]*(?:Error|Exception|Exit)\b|[\w.]+: error|error): .+")

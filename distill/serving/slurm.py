@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.backends import Model
 from distill.errors import InputError
 from distill.machine.slurm import Slurm, directives, fill
+from distill.models.model import Model
 from distill.serving import Serving
 from distill.serving.layout import Gpus, Layout, capacity, smallest_layout
 from distill.types import Record

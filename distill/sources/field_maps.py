@@ -16,8 +16,9 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from distill import resources
+from distill.answers.marked import last_boxed, tagged_answers
 from distill.errors import InputError, from_validation
-from distill.models.chat import Tags, last_boxed, tagged_answers
+from distill.models.reasoning import Tags
 from distill.sources.rows import Row
 from distill.types import Finish, Message, Problem, Record, Sampling
 

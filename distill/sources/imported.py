@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from distill.errors import InputError
-from distill.models.chat import split
+from distill.models.reasoning import split
 from distill.progress import Progress
 from distill.run import Run
 from distill.sources import field_maps

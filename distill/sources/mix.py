@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from distill.errors import InputError, RunError
-from distill.models.chat import Tags
+from distill.models.reasoning import Tags
 from distill.progress import Progress
 from distill.sources import field_maps
 from distill.sources.field_maps import FieldMap, ParsedRow, RowAttempt
@@ -96,7 +96,7 @@ class Mix:
     Args:
         sources: by name, which becomes the rows' `set`.
         rows, tokens: size of the kept reasoning set, in the student's tokens of the assistant's turns.
-        count: tokens of a text for the student.
+        count_tokens: tokens of a text for the student.
         tags: the think tags of the training set.
         thinks: whether the student's template begins the assistant's turn with them, so that each turn needs a block.
 

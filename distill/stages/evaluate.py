@@ -10,13 +10,13 @@ from typing import Any, Literal
 import orjson
 from pydantic import Field
 
-from distill.backends import Model
 from distill.errors import InputError
 from distill.evaluation import attempts, lighteval, metrics, report
 from distill.evaluation.attempts import AttemptsByProblem
 from distill.evaluation.lighteval import Config as Lighteval
 from distill.evaluation.protocols import DEFAULT_SAMPLES, PROTOCOLS, ProtocolName, without_system
 from distill.models import chat, presets
+from distill.models.model import Model
 from distill.problems import sets as problems
 from distill.run import Run, write_json
 from distill.sampling import Identity, Logs, SamplingJob, StoppingRule, choose_backend, collect

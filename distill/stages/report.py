@@ -11,7 +11,7 @@ from distill.errors import InputError
 from distill.progress import Progress
 from distill.reporting import page
 from distill.reporting.browser.trace_browser import pack_browser, run_labels
-from distill.reporting.gather import gather
+from distill.reporting.reading.gather import gather
 from distill.run import Run
 from distill.stages import Summary
 from distill.types import Record

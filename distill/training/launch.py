@@ -38,7 +38,7 @@ def node_rank(single_node_stages: Sequence[str]) -> int:
     """The number of this node among those that do the same; 0 for the first and where there is only one.
 
     Args:
-        alone: stages at hand that only one process may do.
+        single_node_stages: stages at hand that only one process may do.
 
     Raises:
         InputError: several processes were started that would do the same work in the same folder.

@@ -7,9 +7,10 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from distill.training.job import TrainingJob
-from distill.training.sft.trainer import model_config
+from distill.training.model import model_config
 from distill.types import Record
 
 LOG = logging.getLogger("distill")
@@ -93,3 +94,28 @@ def swap(job: TrainingJob, student: Path) -> None:
     os.replace(job.trained, student)
     for folder in (job.checkpoint_folder, Path(job.folder) / "cache"):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def save(trainer: Any, job: TrainingJob) -> None:
+    """Save weights (or adapters), tokenizer, template and generation config into `job.trained`.
+
+    Every rank takes part.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    tokenizer = trainer.processing_class
+    unwrapped = trainer.accelerator.unwrap_model(trainer.model)
+    for part in (unwrapped.config, unwrapped.generation_config):
+        part.eos_token_id = tokenizer.eos_token_id
+        part.pad_token_id = tokenizer.pad_token_id
+    unwrapped.config.use_cache = True
+    if job.setup.method == "full" and not job.setup.zero:
+        source = AutoConfig.from_pretrained(job.model, revision=job.revision)
+        unwrapped.to(getattr(source, "dtype", None) or torch.bfloat16)
+    trainer.save_model(str(job.trained))  # gathers what ZeRO-3 split; the main process writes
+    if trainer.is_world_process_zero():
+        tokenizer.save_pretrained(job.trained)
+        unwrapped.generation_config.save_pretrained(job.trained)
+        # a pickle of this machine's paths, which nobody who gets the student has a use for
+        (job.trained / "training_args.bin").unlink(missing_ok=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
-from distill.backends import Model, Request
+from distill.models.model import Model
+from distill.models.request import Request
 from distill.types import Sampling
 
 MODEL = Model(name="tiny", path="some/where", context=64)

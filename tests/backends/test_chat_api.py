@@ -12,11 +12,12 @@ import pytest
 from aiohttp import web
 
 from distill import plugins
-from distill.backends import Completion, Model, Refused, Request
 from distill.backends.chat import Config
 from distill.endpoints.rate_limit import RateLimit
 from distill.errors import BackendError, InputError
-from distill.models.chat import split
+from distill.models.model import Model
+from distill.models.reasoning import split
+from distill.models.request import Completion, Refused, Request
 from distill.types import Message, Sampling
 from tests.backends.fake import Answer, Fake, never, raw, status
 

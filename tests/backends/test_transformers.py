@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from distill import plugins
-from distill.backends import Backend, Completion, Model, Refused, Request
+from distill.backends import Backend
 from distill.errors import BackendError, InputError
 from distill.models.chat import Tokenizer
+from distill.models.model import Model
+from distill.models.request import Completion, Refused, Request
 from distill.types import Sampling
 
 pytestmark = pytest.mark.slow  # importing torch and transformers alone takes seconds

@@ -14,9 +14,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from distill import plugins
-from distill.backends import Backend, Completion, Model, Refused, Request
+from distill.backends import Backend
 from distill.backends.vllm import Config
 from distill.errors import BackendError, InputError
+from distill.models.model import Model
+from distill.models.request import Completion, Refused, Request
 from distill.serving.server_process import Server, claim_port, vllm_command
 from tests.backends.fake import MODEL, Answer, Fake, after, half, never, raw, reply, request, status
 

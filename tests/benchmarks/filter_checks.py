@@ -27,7 +27,8 @@ from pathlib import Path
 
 from distill import plugins
 from distill.filters import Context
-from distill.models.chat import Tags, Tokenizer, split
+from distill.models.chat import Tokenizer
+from distill.models.reasoning import Tags, split
 from distill.types import Message, Problem, Sampling, Trace, Usage, content_id
 
 SHARED = Path(os.environ.get("DISTILL_SHARED_DATA", Path(__file__).parents[2] / "../shared/data"))

@@ -111,9 +111,9 @@ def spent(who: int) -> float:
 
 def ours(url: str, requests: int, profile: bool) -> dict[str, float]:
     """The whole sampler."""
-    from distill.cli.progress import Bar
     from rich.console import Console
 
+    from distill.cli.progress import Bar
     from distill.models import presets
     from distill.problems import sets
     from distill.sampling import Logs, SamplingJob, StoppingRule, collect
@@ -157,7 +157,8 @@ def openai(url: str, requests: int) -> dict[str, float]:
     from openai import AsyncOpenAI
 
     from distill.models import presets
-    from distill.models.chat import Tags, Tokenizer
+    from distill.models.chat import Tokenizer
+    from distill.models.reasoning import Tags
     from distill.problems import sets
 
     model = presets.as_model(presets.teacher("tiny"))

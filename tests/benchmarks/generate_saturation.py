@@ -22,10 +22,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from distill.cli.progress import Bar
 from rich.console import Console
 
-from distill.models.chat import Tags, Tokenizer
+from distill.cli.progress import Bar
+from distill.models.chat import Tokenizer
+from distill.models.reasoning import Tags
 from distill.problems import sets
 from distill.sampling import Logs, SamplingJob, StoppingRule, collect
 from distill.store import jsonl

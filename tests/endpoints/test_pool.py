@@ -13,11 +13,11 @@ import pytest
 from aiohttp import web
 
 from distill import plugins
-from distill.backends import Completion, Refused
 from distill.endpoints.addresses import Roster
 from distill.endpoints.failures import rest
 from distill.endpoints.window import START_SIZE, Gauge, Window
 from distill.errors import BackendError
+from distill.models.request import Completion, Refused
 from distill.serving.server_process import claim_port
 from tests.backends.fake import MODEL, Fake, after, never, reply, request, status
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from distill.backends import Model
 from distill.errors import InputError, RunError
 from distill.evaluation import lighteval
 from distill.evaluation.lighteval import Config
+from distill.models.model import Model
 from distill.types import Sampling
 
 MODEL = Model(name="tiny-sft", path="some/where", revision="abc", context=2048)

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from distill.filters import Context
-from distill.models.chat import Tags, split
+from distill.models.reasoning import Tags, split
 from distill.types import Message, Problem, Sampling, Trace, Usage
 
 Make = Callable[..., Trace]

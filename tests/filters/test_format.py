@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from distill import plugins
 from distill.filters import Context
-from distill.models.chat import Tags
+from distill.models.reasoning import Tags
 
 
 def reason(make_trace, make_problem, text, prefill="", answer="any"):

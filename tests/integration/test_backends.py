@@ -16,9 +16,12 @@ from pathlib import Path
 import pytest
 
 from distill import plugins, resources
-from distill.backends import Backend, Completion, Model, Refused, Request
+from distill.backends import Backend
 from distill.errors import BackendError, InputError
-from distill.models.chat import Tags, Tokenizer
+from distill.models.chat import Tokenizer
+from distill.models.model import Model
+from distill.models.reasoning import Tags
+from distill.models.request import Completion, Refused, Request
 from distill.types import Message, Sampling
 
 TEACHER = resources.folder("data") / "tiny" / "teacher"

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill import resources
+from distill.answers import marked
 from distill.errors import InputError
-from distill.models import chat, presets
-from distill.models.chat import Tags, Tokenizer
+from distill.models import chat, presets, reasoning
+from distill.models.chat import Tokenizer
+from distill.models.reasoning import Tags
 from distill.types import Message
 
 TAGS = Tags()
@@ -95,14 +97,14 @@ def test_think_and_answer_tags_are_ordinary_tokens(tokenizer: Tokenizer) -> None
     ],
 )
 def test_split(completion: str, prefill: str, reasoning: str | None, answer: str | None) -> None:
-    found = chat.split(completion, prefill, TAGS)
+    found = reasoning.split(completion, prefill, TAGS)
     assert (completion[slice(*found.reasoning)] if found.reasoning else None) == reasoning
     assert (completion[slice(*found.answer)] if found.answer else None) == answer
 
 
 @given(st.text(alphabet="ab<think>/\n", max_size=60), st.booleans())
 def test_split_never_overlaps_and_loses_only_tags(completion: str, prefilled: bool) -> None:
-    found = chat.split(completion, "<think>\n" if prefilled else "", TAGS)
+    found = reasoning.split(completion, "<think>\n" if prefilled else "", TAGS)
     if found.reasoning and found.answer:
         assert completion[found.reasoning[1] : found.answer[0]] == "</think>"
         assert found.answer[1] == len(completion)
@@ -124,7 +126,7 @@ def test_split_never_overlaps_and_loses_only_tags(completion: str, prefilled: bo
     ],
 )
 def test_final_answer(text: str, expected: str | None) -> None:
-    assert chat.final_answer(text) == expected
+    assert marked.final_answer(text) == expected
 
 
 def test_training_prompt_is_the_inference_prompt_and_eos_is_learnt(tokenizer: Tokenizer) -> None:

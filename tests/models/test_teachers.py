@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from distill.backends import Model
 from distill.errors import InputError
 from distill.machine.hardware import installed
 from distill.models import presets
+from distill.models.model import Model
 from distill.serving.layout import Gpus, smallest_layout
 from distill.serving.server_process import vllm_command
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from distill import resources
 from distill.machine.hardware import installed
 from distill.models import chat, presets
-from distill.models.chat import Tags, Tokenizer
+from distill.models.chat import Tokenizer
+from distill.models.reasoning import Tags
 from distill.types import Message
 
 TAGS = Tags()

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from distill import plugins
-from distill.backends import Backend, Model, Request
-from distill.models.chat import Tags, Tokenizer
+from distill.backends import Backend
+from distill.models.chat import Tokenizer
+from distill.models.model import Model
+from distill.models.reasoning import Tags
+from distill.models.request import Request
 from distill.run import Run
 from distill.types import Message, Sampling
 from tests.publishing.hub import TOKEN, Hub

@@ -10,7 +10,7 @@ import pytest
 
 from distill.errors import InputError
 from distill.progress import LogLines
-from distill.reporting.token_use import DECISIONS, OUTCOMES, Attempts, read
+from distill.reporting.reading.token_use import DECISIONS, OUTCOMES, Attempts, read
 from distill.run import Run
 from distill.store import jsonl
 from distill.types import Segment

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from distill.errors import InputError
 from distill.progress import LogLines
+from distill.reporting.browser.group_sizes import MIN_PER_GROUP, sample_sizes
 from distill.reporting.browser.packed import Packed
 from distill.reporting.browser.trace_browser import Browser, pack_browser, run_labels
-from distill.reporting.browser.trace_sample import MIN_PER_GROUP, sample_sizes
 from distill.run import Run
 from distill.store import jsonl
 from distill.types import Problem

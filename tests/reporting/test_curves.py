@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.reporting import curves, rates
-from distill.reporting.rates import BINS
+from distill.reporting.reading import curves, rates
+from distill.reporting.reading.rates import BINS
 from distill.run import Run
 from distill.store import jsonl
 

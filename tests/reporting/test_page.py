@@ -17,7 +17,7 @@ from markupsafe import Markup
 from distill.errors import InputError, RunError
 from distill.reporting import page
 from distill.reporting.browser.trace_browser import Browser
-from distill.reporting.gather import ReportedRun
+from distill.reporting.reading.gather import ReportedRun
 from distill.run import Run, write_json
 from tests.reporting.worlds import HOSTILE, gathered, make_run
 

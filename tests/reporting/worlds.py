@@ -7,9 +7,10 @@ from typing import Any
 
 from distill.evaluation.report import Difference, ModelReport, Point, SetReport
 from distill.filtering.funnel import Funnel, decide
-from distill.filtering.ledger import LedgerEntry, StoredOutcome
+from distill.filtering.ledger import LedgerEntry
+from distill.filtering.packing import StoredOutcome
 from distill.progress import LogLines
-from distill.reporting.gather import ReportedRun, gather
+from distill.reporting.reading.gather import ReportedRun, gather
 from distill.run import Run, write_json
 from distill.store import jsonl
 from distill.types import Metric, Score, Trace, Usage

@@ -13,7 +13,7 @@ from distill import plugins, rewards
 from distill.errors import InputError
 from distill.models.chat import Tokenizer
 from distill.rewards import RewardContext
-from distill.rollouts import prompt_rows
+from distill.rollouts import prompt_rows, trl, verl
 from distill.rollouts.trl import Batch, RewardFunctions
 from distill.types import Problem
 from tests.conftest import GOOD, make_problem
@@ -138,7 +138,7 @@ def test_groups_are_those_of_one_prompt(context: RewardContext) -> None:
 
 
 def test_a_trainer_of_ones_own_can_use_them(context: RewardContext) -> None:
-    functions, weights = rewards.for_trl({"accuracy": {}, "format": {"weight": 0.3}}, context)
+    functions, weights = trl.for_trl({"accuracy": {}, "format": {"weight": 0.3}}, context)
     assert weights == [1.0, 0.3]
     row = prompt_rows.of(make_problem(), "<think>\n", None)
     columns = {key: [row[key]] for key in ("data_source", "reward_model", "extra_info")}
@@ -152,10 +152,10 @@ def test_a_trainer_of_ones_own_can_use_them(context: RewardContext) -> None:
 def test_verl_asks_for_the_same(context: RewardContext) -> None:
     row = prompt_rows.of(make_problem(), "<think>\n", 0.25)
     told = (row["data_source"], row["reward_model"]["ground_truth"], row["extra_info"])
-    assert rewards.compute_score(told[0], GOOD, told[1], told[2]) == {"score": 1.1, "accuracy": 1, "format": 1}
-    assert rewards.compute_score(told[0], WRONG, told[1], told[2])["score"] == pytest.approx(0.1)
+    assert verl.compute_score(told[0], GOOD, told[1], told[2]) == {"score": 1.1, "accuracy": 1, "format": 1}
+    assert verl.compute_score(told[0], WRONG, told[1], told[2])["score"] == pytest.approx(0.1)
     with pytest.raises(InputError, match=r"prompts\.parquet"):
-        rewards.compute_score(told[0], GOOD, told[1])
+        verl.compute_score(told[0], GOOD, told[1])
 
 
 def test_settings_are_checked() -> None:

@@ -10,8 +10,9 @@ import pytest
 from aiohttp import web
 
 from distill import plugins
-from distill.backends import Model
-from distill.models.chat import Tags, Tokenizer
+from distill.models.chat import Tokenizer
+from distill.models.model import Model
+from distill.models.reasoning import Tags
 from distill.sampling.preflight import PreflightFinding, preflight
 from distill.types import Message, Problem, Sampling
 from tests.backends.fake import Answer, Fake, reply, status

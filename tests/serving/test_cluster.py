@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from distill.backends import Model
 from distill.errors import InputError
 from distill.models import presets
+from distill.models.model import Model
 from distill.serving import Serving
 from distill.serving.cluster import plan_replicas
 from distill.serving.layout import Gpus

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from distill.backends import Model
 from distill.errors import InputError
 from distill.models import presets
+from distill.models.model import Model
 from distill.serving.layout import Gpus, Layout, advice, capacity, smallest_layout
 
 GIB = 1 << 30

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from distill.backends import Model
 from distill.errors import InputError
 from distill.machine import hardware
 from distill.models import presets
+from distill.models.model import Model
 from distill.serving import Serving, local
 
 

@@ -16,8 +16,8 @@ import zstandard
 from distill import plugins
 from distill.errors import InputError, RunError
 from distill.filters import Context
-from distill.models import chat
-from distill.models.chat import Tags
+from distill.models import reasoning
+from distill.models.reasoning import Tags
 from distill.problems import sets
 from distill.progress import LogLines
 from distill.run import Run
@@ -354,7 +354,7 @@ def test_texts_are_kept_to_the_letter(tmp_path: Path) -> None:
     (trace,) = traces(run)
     (problem,) = jsonl.read(run.problems, Problem)
     assert (trace.completion, problem.messages[0].content) == (odd, " 2+2? ")
-    assert chat.split(trace.completion, "", Tags()).reasoning == trace.reasoning_span
+    assert reasoning.split(trace.completion, "", Tags()).reasoning == trace.reasoning_span
 
 
 def test_golds_of_all_forms() -> None:

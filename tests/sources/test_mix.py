@@ -12,7 +12,8 @@ import pytest
 
 from distill.errors import InputError, RunError
 from distill.models import chat
-from distill.models.chat import Tags, Tokenizer
+from distill.models.chat import Tokenizer
+from distill.models.reasoning import Tags
 from distill.progress import LogLines
 from distill.sources.mix import Mix, MixSource
 from distill.types import Message, TrainingRow

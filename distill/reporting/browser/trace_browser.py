@@ -17,18 +17,12 @@ from typing import Any
 import orjson
 from markupsafe import Markup
 
-from distill.models import chat
+from distill.answers import marked
 from distill.problems import sets
 from distill.progress import Progress
+from distill.reporting.browser.group_sizes import MIN_PER_GROUP
 from distill.reporting.browser.packed import Packed, script_element
-from distill.reporting.browser.trace_sample import (
-    EXAMPLES_PER_REASON,
-    MIN_PER_GROUP,
-    Catalogue,
-    Excerpt,
-    Group,
-    reasons_against,
-)
+from distill.reporting.browser.trace_sample import EXAMPLES_PER_REASON, Catalogue, Excerpt, Group, reasons_against
 from distill.run import Run
 from distill.store import jsonl
 from distill.types import Message, Problem, Trace
@@ -118,7 +112,7 @@ class _Index:
         if not hidden:
             parts = _completion_parts(trace)
             if trace.answer is not None:
-                final = chat.final_answer(trace.answer)
+                final = marked.final_answer(trace.answer)
             if problem:
                 gold = _answer_text(problem.answer)
                 turns = problem.messages

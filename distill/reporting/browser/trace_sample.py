@@ -19,12 +19,11 @@ import orjson
 
 from distill.errors import InputError
 from distill.progress import Progress
+from distill.reporting.browser.group_sizes import sample_sizes
 from distill.run import Run
 from distill.store import jsonl
 from distill.store.jsonl import Chunk
 
-MIN_PER_GROUP = 20
-"""Traces taken of each group, or all of a smaller one, while that is at most half of the sample."""
 EXAMPLES_PER_REASON = 5
 """Traces of each reason that are taken first, for a reason may never be the first one of a trace."""
 _MAX_REASONS = 1000
@@ -272,28 +271,6 @@ def reasons_against(verdict_rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             yield f"{row['check']}:{row['reason']}"
         elif row["check"] == "decision" and row["passed"] is False and ":" not in row["reason"]:
             yield row["reason"]  # not_selected: it was accepted and not drawn
-
-
-def sample_sizes(sizes: Sequence[int], max_traces: int) -> list[int]:
-    """How many traces to take of groups of these sizes, `max_traces` in all.
-
-    `FLOOR` of each group (or all of it) come first, the rest in proportion. What proportions leave over goes to the
-    largest remainders, then to the first groups.
-    """
-    floor = min(MIN_PER_GROUP, max_traces // max(1, 2 * len(sizes)))
-    floor_shares = [min(size, floor) for size in sizes]
-    remaining_sizes = [size - share for size, share in zip(sizes, floor_shares, strict=True)]
-    remaining_budget = max_traces - sum(floor_shares)
-    remaining_total = sum(remaining_sizes)
-    if remaining_total <= remaining_budget:
-        return list(sizes)
-    quotas = [divmod(remaining_budget * size, remaining_total) for size in remaining_sizes]
-    leftover = remaining_budget - sum(quota for quota, _ in quotas)
-    rounded_up = set(sorted(range(len(sizes)), key=lambda index: (-quotas[index][1], index))[:leftover])
-    return [
-        share + quota + (index in rounded_up)
-        for index, (share, (quota, _)) in enumerate(zip(floor_shares, quotas, strict=True))
-    ]
 
 
 def _source_runs(run: Run) -> list[Run]:

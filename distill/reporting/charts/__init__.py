@@ -1,1 +1,4 @@
-"""Charts as inline SVG, each with the table of its numbers: `plots` are the charts, `svg` their parts."""
+"""Charts as inline SVG, each with the table of its numbers.
+
+`plots` are the charts, `svg` what they are made of, `numbers` writes numbers for readers.
+"""

@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
+from distill.reporting.charts.numbers import exact, is_drawable, percent, short
 from distill.reporting.charts.svg import (
     DASHES,
     LEFT,
@@ -31,7 +32,6 @@ from distill.reporting.charts.svg import (
     scale_for,
     shortened_label,
 )
-from distill.reporting.numbers import exact, is_drawable, percent, short
 
 PLOT = 190
 """Height of the plot in charts with a vertical axis."""
@@ -120,7 +120,7 @@ def histogram(
 
     Args:
         bins: a label each; of a bin of numbers where it begins.
-        every: label every so many bins.
+        label_every: label every so many bins.
     """
     shown = {name: counts for name, counts in series.items() if any(counts)}
     heights = [sum(counts[bin_number] for counts in shown.values()) for bin_number in range(len(bins))]

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from distill.reporting.numbers import short
+from distill.reporting.charts.numbers import short
 
 WIDTH = 400
 LEFT = 48

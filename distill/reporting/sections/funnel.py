@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from distill.reporting.charts.numbers import NONE, exact, percent
 from distill.reporting.charts.plots import bar_chart
-from distill.reporting.gather import ReportedRun
-from distill.reporting.numbers import NONE, exact, percent
+from distill.reporting.reading.gather import ReportedRun
 from distill.reporting.sections.blocks import Cell, Link, Section, TableBlock, labelled_texts, run_title
 
 _LAST_ROWS = {

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.progress import duration
-from distill.reporting.gather import ReportedRun
-from distill.reporting.numbers import NONE, exact, interval, percent
+from distill.reporting.charts.numbers import NONE, exact, interval, percent
+from distill.reporting.reading.gather import ReportedRun
 from distill.reporting.sections.blocks import Section, TableBlock
 from distill.types import Metric, content_id
 

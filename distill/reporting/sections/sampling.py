@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from distill.reporting.charts.numbers import exact, percent, short
 from distill.reporting.charts.plots import bar_chart, histogram
-from distill.reporting.gather import ReportedRun
-from distill.reporting.numbers import exact, percent, short
-from distill.reporting.rates import BINS, PassRates
+from distill.reporting.reading.gather import ReportedRun
+from distill.reporting.reading.rates import BINS, PassRates
+from distill.reporting.reading.token_use import DECISIONS, OUTCOMES
 from distill.reporting.sections.blocks import Section, TableBlock, labelled_texts, run_title
-from distill.reporting.token_use import DECISIONS, OUTCOMES
 
 _BIN_COUNT = 24
 _BINNED_SHARE = 0.995

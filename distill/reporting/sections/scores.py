@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distill.evaluation.report import ModelReport, Point
+from distill.reporting.charts.numbers import interval, short
 from distill.reporting.charts.plots import Chart, Curve, Dot, interval_chart, line_chart
 from distill.reporting.charts.svg import MAX_SERIES
-from distill.reporting.gather import ReportedRun
-from distill.reporting.numbers import interval, short
+from distill.reporting.reading.gather import ReportedRun
 from distill.reporting.sections.blocks import Section, TableBlock, labelled_texts, run_title
 from distill.types import Score
 

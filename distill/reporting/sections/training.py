@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from distill.reporting.charts.numbers import NONE, exact
 from distill.reporting.charts.plots import Curve, line_chart
 from distill.reporting.charts.svg import MAX_SERIES
-from distill.reporting.gather import ReportedRun
-from distill.reporting.numbers import NONE, exact
+from distill.reporting.reading.gather import ReportedRun
 from distill.reporting.sections.blocks import Section, TableBlock, labelled_texts, run_title
 
 _SFT_METRICS = {

@@ -20,7 +20,7 @@ from distill.training.grpo import config as grpo_config
 from distill.training.grpo import prompts, reward_probe
 from distill.training.grpo.config import Config
 from distill.training.grpo.trainer import GrpoJob
-from distill.training.sft.prepare import preview_checkpoints, write
+from distill.training.job_files import preview_checkpoints, write
 from distill.types import Problem
 
 LOG = logging.getLogger("distill")

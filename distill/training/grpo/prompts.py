@@ -10,7 +10,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from distill.errors import InputError, writing
-from distill.models.chat import Tags, Tokenizer
+from distill.models.chat import Tokenizer
+from distill.models.reasoning import Tags
 from distill.rollouts import prompt_rows
 from distill.run import Run
 from distill.store import jsonl

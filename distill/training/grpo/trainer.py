@@ -11,15 +11,15 @@ from pydantic import Field
 
 from distill import rewards
 from distill.errors import RunError
-from distill.models.chat import Tags, Tokenizer
+from distill.models.chat import Tokenizer
+from distill.models.reasoning import Tags
 from distill.rewards import RewardContext
 from distill.rollouts.trl import RewardFunctions
 from distill.run import write_json
-from distill.training import callbacks
+from distill.training import callbacks, model, saving, trl_arguments
 from distill.training.grpo import lean_trainer, prompts, samples
 from distill.training.grpo.guards import GuardLimits, Watch
 from distill.training.job import TrainingJob as Training
-from distill.training.sft import trainer
 from distill.types import Message
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def train(job: GrpoJob) -> None:
         )
     stopped = steps < grpo_trainer.state.max_steps
     if not stopped:
-        trainer.save(grpo_trainer, job)
+        saving.save(grpo_trainer, job)
     mean_rewards = [entry["reward"] for entry in history if entry["reward"] is not None]
     outcome = {
         "status": "stopped" if stopped else "done",
@@ -124,13 +124,13 @@ def build(job: GrpoJob) -> Any:
     arguments.reward_weights = functions.weights
     peft_config = None
     if job.setup.method != "full":
-        peft_config = trainer.lora_config(job.lora, job.lora_targets)
+        peft_config = model.lora_config(job.lora, job.lora_targets)
     grpo_trainer = lean_trainer.trainer_class()(
-        model=trainer.load_model(job),
+        model=model.load_model(job),
         reward_funcs=functions.all(),
         args=arguments,
         train_dataset=rows,
-        processing_class=trainer.load_tokenizer(job),
+        processing_class=model.load_tokenizer(job),
         peft_config=peft_config,
     )
     grpo_trainer.remove_callback(PrinterCallback)
@@ -142,7 +142,7 @@ def config(job: GrpoJob) -> GRPOConfig:
     from trl import GRPOConfig
 
     return GRPOConfig(
-        **trainer.arguments(job),
+        **trl_arguments.common_arguments(job),
         **job.arguments,
         max_steps=job.steps,
         shuffle_dataset=False,  # the order is ours

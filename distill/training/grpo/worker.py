@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
+from distill.training import rank
 from distill.training.grpo import trainer
-from distill.training.sft import worker
 
 if __name__ == "__main__":
-    status = worker.main(sys.argv[1], trainer.GrpoJob, trainer.train)
+    status = rank.main(sys.argv[1], trainer.GrpoJob, trainer.train)
     sys.stdout.flush()
     if status:
         os._exit(status)

@@ -170,7 +170,7 @@ def check_batch(
 
     Args:
         input_ids: (rows, tokens); a row is one document and padding, or several documents packed.
-        built: the file that `rows.build` wrote.
+        rows_path: the file that `rows.build` wrote.
         position_ids: of a packed batch, from 0 in each document, so that documents do not see one another.
 
     Returns:

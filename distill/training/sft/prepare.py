@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 from distill.models import chat, presets
 from distill.models.chat import Tokenizer
 from distill.models.presets import Student
-from distill.planning import files
 from distill.progress import Progress
-from distill.run import Run, write_json
-from distill.training import callbacks
+from distill.run import Run
 from distill.training import config as settings
 from distill.training.job import Batching, TrainingJob
+from distill.training.job_files import preview_checkpoints, write
 from distill.training.sft import audit, lengths, rows
 from distill.training.sft.audit import Audit
 from distill.training.sft.config import Config
 from distill.training.sft.renderer import Renderer
 
 LOG = logging.getLogger("distill")
-_FINGERPRINT = "fingerprint"
 _BATCHING_REASONS: dict[Batching, str] = {
     "packed": "rows are packed, flash-attention skips what documents do not see of one another",
     "grouped": "batches of rows of like length: without flash-attention a packed row costs the square of its length",
@@ -85,43 +82,8 @@ def prepare(
     return PreparedSft(job, built, audited)
 
 
-def write(job: TrainingJob, made_of: str, stage: str = "sft") -> None:
-    """Write the job's files and remove checkpoints that belong to another job.
-
-    Args:
-        made_of: a hash that tells the job's rows from others.
-    """
-    folder = Path(job.folder)
-    if job.setup.strategy != "single":
-        files.write(folder, job.setup, attention=job.attention)
-    if _foreign_checkpoints(job, made_of):
-        LOG.warning("%s: checkpoints of other settings or rows are removed: %s", stage, job.checkpoint_folder)
-        shutil.rmtree(job.checkpoint_folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _FINGERPRINT).write_text(job.fingerprint(made_of))
-    newest = callbacks.newest_checkpoint(job.checkpoint_folder)
-    if newest is not None:
-        LOG.info("%s: goes on from %s", stage, newest.name)
-    write_json(folder / "job.json", job.model_dump(mode="json"))  # last: further nodes start when they see it
-
-
-def preview_checkpoints(job: TrainingJob, made_of: str, stage: str = "sft") -> None:
-    """Say what `write` would do to the checkpoints that are there."""
-    if _foreign_checkpoints(job, made_of):
-        LOG.warning("%s: checkpoints of other settings or rows would be removed: %s", stage, job.checkpoint_folder)
-    elif (newest := callbacks.newest_checkpoint(job.checkpoint_folder)) is not None:
-        LOG.info("%s: would go on from %s", stage, newest.name)
-
-
-def _foreign_checkpoints(job: TrainingJob, made_of: str) -> bool:
-    """Whether there are checkpoints and they are not of this job."""
-    fingerprint_file = Path(job.folder) / _FINGERPRINT
-    is_own = fingerprint_file.is_file() and fingerprint_file.read_text() == job.fingerprint(made_of)
-    return job.checkpoint_folder.exists() and not is_own
-
-
 def stop_check_beginnings(job: TrainingJob, data: Path, student: Student, count: int) -> tuple[list[list[int]], int]:
-    """What `finish.stops` lets the student go on from, and the tokens to allow it.
+    """What `saving.check_stops` lets the student go on from, and the tokens to allow it.
 
     Returns:
         The first `count` rows that fit, as ids up to the end of their reasoning, and a number of tokens.

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from distill.errors import InputError
 from distill.models import chat
-from distill.models.chat import Example, Tags, Tokenizer
+from distill.models.chat import Example, Tokenizer
+from distill.models.reasoning import Tags
 from distill.types import Message
 
 IGNORED = -100

@@ -11,9 +11,9 @@ from typing import Literal
 from unicodedata import normalize
 
 from distill.errors import InputError, RunError
-from distill.models import chat
-from distill.models.chat import Prompt, Tags, Tokenizer
+from distill.models.chat import Prompt, Tokenizer
 from distill.models.presets import Student
+from distill.models.reasoning import Tags, split
 from distill.training.sft.renderer import IGNORED
 from distill.types import Message, Record
 
@@ -58,8 +58,8 @@ def of_row(
     turn = _turn_text(tokenizer, prompt, ids, eos)
     matches = turn is not None and _same_text(_turn_body(turn, tags), _turn_body(content, tags))
     faults = []
-    split = chat.split(content, "", tags)
-    reasoning = content[slice(*split.reasoning)].strip() if split.reasoning else ""
+    spans = split(content, "", tags)
+    reasoning = content[slice(*spans.reasoning)].strip() if spans.reasoning else ""
     whole_reply = matches and start <= len(prompt.ids)  # then all of the reply is in the loss
     if not whole_reply and reasoning not in learnt and _canonical(reasoning) not in _canonical(learnt):
         description = (
@@ -67,7 +67,7 @@ def of_row(
         )
         faults.append(Fault(kind="reasoning", description=description, fix=f"a template cut it out; {_TEMPLATE_FIX}"))
     visible_turn = learnt if turn is None else turn
-    if description := _think_fault(content, visible_turn, learnt, tags, closed=split.answer is not None):
+    if description := _think_fault(content, visible_turn, learnt, tags, closed=spans.answer is not None):
         fix = "the template's prefill and the traces must fit: one block each"
         faults.append(Fault(kind="think", description=description, fix=fix))
     faults += _eos_faults(tokenizer, eos, ids, labels)

@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import Field
 
+from distill.answers.marked import final_answer
 from distill.errors import InputError
-from distill.models.chat import final_answer
 from distill.types import Outcome, Record
 
 _CODES = {"€": "EUR", "$": "USD", "£": "GBP"}

@@ -9,7 +9,8 @@ import pytest
 from pyarrow import parquet
 
 from distill.errors import InputError
-from distill.models.chat import Tags, Tokenizer
+from distill.models.chat import Tokenizer
+from distill.models.reasoning import Tags
 from distill.rollouts import prompt_rows
 from distill.run import Run
 from distill.training.grpo import prompts

@@ -11,7 +11,8 @@ import pytest
 
 from distill.errors import InputError, RunError
 from distill.models import chat, presets
-from distill.models.chat import Tags, Tokenizer
+from distill.models.chat import Tokenizer
+from distill.models.reasoning import Tags
 from distill.progress import LogLines
 from distill.training.sft import rows
 from distill.training.sft.renderer import IGNORED

@@ -12,10 +12,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from distill.errors import InputError
 from distill.evaluation.report import SetReport
 from distill.progress import Progress
-from distill.reporting import curves, rates, token_use
-from distill.reporting.curves import Curves
-from distill.reporting.rates import PassRates
-from distill.reporting.token_use import Attempts
+from distill.reporting.reading import curves, rates, token_use
+from distill.reporting.reading.curves import Curves
+from distill.reporting.reading.rates import PassRates
+from distill.reporting.reading.token_use import Attempts
 from distill.run import Run
 from distill.sampling.price import Price
 from distill.store import jsonl

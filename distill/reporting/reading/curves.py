@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from distill.reporting.charts.numbers import is_drawable
 from distill.reporting.charts.plots import Curve
-from distill.reporting.numbers import is_drawable
 from distill.run import Run
 from distill.store import jsonl
 
