@@ -19,14 +19,14 @@ import orjson
 import pytest
 import yaml
 from aiohttp import web
-from typer.main import get_command
-
-from distill import plugins, recipe
 from distill.cli import serve, settings
 from distill.cli.app import app
 from distill.cli.complete import LISTS
 from distill.cli.lessons import LESSONS
 from distill.cli.stages import resolve
+from typer.main import get_command
+
+from distill import plugins, recipe
 from distill.errors import InputError
 from distill.models import presets
 from distill.problems import sets

@@ -73,9 +73,8 @@ class Generator:
         # Threads gain a tiny model little, and on a busy machine waiting for one another costs it ten times as much.
         self._single_thread = network.num_parameters() < 20e6
         self._threads = torch.get_num_threads()
-        self.lanes = 1
-        if self._single_thread and device == "cpu" and len(processors()) > 1:
-            self.lanes = 2
+        two_lanes = self._single_thread and device == "cpu" and len(processors()) > 1
+        self.lanes = 2 if two_lanes else 1
         self.version = str(transformers.__version__)
         self.endpoint = f"transformers:{device}"
         self.stopped = False

@@ -111,9 +111,9 @@ def spent(who: int) -> float:
 
 def ours(url: str, requests: int, profile: bool) -> dict[str, float]:
     """The whole sampler."""
+    from distill.cli.progress import Bar
     from rich.console import Console
 
-    from distill.cli.progress import Bar
     from distill.models import presets
     from distill.problems import sets
     from distill.sampling import Logs, SamplingJob, StoppingRule, collect

@@ -22,9 +22,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from distill.cli.progress import Bar
 from rich.console import Console
 
-from distill.cli.progress import Bar
 from distill.models.chat import Tokenizer
 from distill.models.reasoning import Tags
 from distill.problems import sets

@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
-
 from distill.cli import ls
 from distill.cli.app import app
 from distill.cli.complete import LISTS
+from typer.testing import CliRunner
 
 
 def examined(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:

@@ -6,9 +6,9 @@ import io
 from pathlib import Path
 from typing import Any
 
+from distill.cli.scores import scores
 from rich.console import Console
 
-from distill.cli.scores import scores
 from distill.run import Run, write_json
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from distill.cli.show import show
+
 from distill.run import Run
 from distill.store import jsonl
 from distill.types import Usage, Verdict

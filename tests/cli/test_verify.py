@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from distill.cli.verify import execute
+
 from distill.errors import InputError
 from distill.progress import LOG
 from tests.cli.test_app import distill

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from distill import plugins
 from distill.endpoints.addresses import Roster
-from distill.endpoints.failures import rest
+from distill.endpoints.failures import retry_after
 from distill.endpoints.window import START_SIZE, Gauge, Window
 from distill.errors import BackendError
 from distill.models.request import Completion, Refused
@@ -267,7 +267,7 @@ def test_retry_after_is_honoured() -> None:
     ],
 )
 def test_how_long_a_server_wants_to_be_left_alone(headers: dict[str, str], seconds: float) -> None:
-    assert rest(headers) == pytest.approx(seconds)
+    assert retry_after(headers) == pytest.approx(seconds)
 
 
 def test_a_request_that_kills_every_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from distill.evaluation.attempts import AttemptsByProblem, JudgedAttempt
 def attempt(passed: bool | None = True, key: Hashable | None = 12, tokens: int = 100, **changes: Any) -> JudgedAttempt:
     fields = {
         "passed": passed,
-        "key": key,
+        "vote_key": key,
         "tokens": tokens,
         "thinking": tokens - 10,
         "cut": False,

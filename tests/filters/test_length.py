@@ -125,7 +125,7 @@ def test_the_count_is_that_of_the_whole_text(tokenizers, name, text):
 def test_known_splits_are_counted_by_pieces(tokenizers):
     for name, tokenizer in tokenizers.items():
         assert tokenizer.count("the the the") == len(tokenizer.encode("the the the"))
-        assert bool(tokenizer._known) == (name != "unknown")
+        assert bool(tokenizer._token_counts) == (name != "unknown")
 
 
 def test_what_reads_the_blanks_around_it_is_counted_whole(tmp_path):

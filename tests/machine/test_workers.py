@@ -23,7 +23,7 @@ from distill.machine.workers import Workers
 def pid(item):
     return os.getpid()
 if __name__ == "__main__":
-    for found in Workers(pid, 1, parts=iter, dead=pid).each([1]):
+    for found in Workers(pid, 1, split=iter, on_death=pid).each([1]):
         print(found, flush=True)
         time.sleep(60)
 """

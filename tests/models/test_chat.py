@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from distill import resources
 from distill.answers import marked
 from distill.errors import InputError
-from distill.models import chat, presets, reasoning
+from distill.models import chat, presets
 from distill.models.chat import Tokenizer
-from distill.models.reasoning import Tags
+from distill.models.reasoning import Tags, split
 from distill.types import Message
 
 TAGS = Tags()
@@ -97,14 +97,14 @@ def test_think_and_answer_tags_are_ordinary_tokens(tokenizer: Tokenizer) -> None
     ],
 )
 def test_split(completion: str, prefill: str, reasoning: str | None, answer: str | None) -> None:
-    found = reasoning.split(completion, prefill, TAGS)
+    found = split(completion, prefill, TAGS)
     assert (completion[slice(*found.reasoning)] if found.reasoning else None) == reasoning
     assert (completion[slice(*found.answer)] if found.answer else None) == answer
 
 
 @given(st.text(alphabet="ab<think>/\n", max_size=60), st.booleans())
 def test_split_never_overlaps_and_loses_only_tags(completion: str, prefilled: bool) -> None:
-    found = reasoning.split(completion, "<think>\n" if prefilled else "", TAGS)
+    found = split(completion, "<think>\n" if prefilled else "", TAGS)
     if found.reasoning and found.answer:
         assert completion[found.reasoning[1] : found.answer[0]] == "</think>"
         assert found.answer[1] == len(completion)

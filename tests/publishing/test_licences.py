@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from distill.cli.settings import build
+
 from distill.models import presets
 from distill.publishing import licences
 from distill.publishing.licences import LicenceFinding, card_licence, check_licences, findings_that_stop, notices

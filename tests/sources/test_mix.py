@@ -37,7 +37,7 @@ def words(text: str) -> int:
 
 
 def draw(sources: dict[str, MixSource], rows: int = 100, tokens: int = 10_000, **changes: Any) -> Mix:
-    settings = {"count": words, "tags": Tags(), "thinks": True, "seed": 0, "progress": LogLines(), **changes}
+    settings = {"count_tokens": words, "tags": Tags(), "thinks": True, "seed": 0, "progress": LogLines(), **changes}
     return Mix(sources, rows, tokens, **settings)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distill.cli import training
 from rich.console import Console
 
 from distill import pipeline
 from distill import recipe as recipes
-from distill.cli import training
 from distill.errors import InputError
 from distill.progress import LogLines
 from distill.run import Run

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from distill.cli.audit import shortened, show
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Fast
 
-from distill.cli.audit import shortened, show
 from distill.errors import InputError, RunError
 from distill.models import presets
 from distill.models.chat import Tokenizer
