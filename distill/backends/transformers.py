@@ -15,8 +15,8 @@ from typing import Literal
 from pydantic import Field
 
 from distill.backends import Backend
-from distill.backends._generate import Generator, PendingRequest
 from distill.errors import BackendError
+from distill.models.in_process import Generator, PendingRequest
 from distill.models.model import Model
 from distill.models.request import Completion, Request, budget
 from distill.types import Record

@@ -58,7 +58,10 @@ def test_what_kills_a_worker_goes_without_and_the_rest_does_not() -> None:
 
 @pytest.mark.slow
 def test_workers_that_die_before_they_begin() -> None:
-    with workers(begin=partial(os._exit, 3)) as made, pytest.raises(RunError, match="die before they have anything"):
+    with (
+        workers(initializer=partial(os._exit, 3)) as made,
+        pytest.raises(RunError, match="die before they have anything"),
+    ):
         list(made.each([[2], [4]]))
 
 
