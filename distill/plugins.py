@@ -5,11 +5,12 @@ Names are read from the folder without importing anything; a user's own file wor
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import sys
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,10 @@ from distill.errors import InputError, from_validation, suggest
 from distill.types import Record, content_id
 
 _HERE = Path(__file__).parent
+_JUDGING_ROOMS = frozenset({"answers", "filters", "judges", "programs", "sandbox", "text", "verifiers"})
+"""Where it is decided what an outcome is; other rooms only carry it there."""
+_RUN_BY_NAME = "distill.sandbox.inside"
+"""A room whose modules are copied into a sandbox by their names, so that no import tells which."""
 
 
 def names(family: str) -> list[str]:
@@ -57,6 +62,53 @@ def _load_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def code_of(family: str, kind: str) -> dict[str, str]:
+    """The code that a kind's outcomes depend on: its own file and all that it imports of the rooms that judge.
+
+    Imports are read from the source, those inside functions included; nothing is run.
+
+    Returns:
+        Source texts by module name, a user's own file by its path as given; none for a kind that does not exist.
+    """
+    own_path = _HERE / family / f"{kind}.py"
+    if kind.endswith(".py"):
+        own_path = Path(kind)
+    sources: dict[str, str] = {}
+    pending = [(kind, own_path)]
+    while pending:
+        name, path = pending.pop()
+        if name not in sources and path.is_file():
+            sources[name] = path.read_text(encoding="utf-8")
+            pending += _judging_imports(sources[name])
+    return dict(sorted(sources.items()))
+
+
+@lru_cache(maxsize=512)
+def _judging_imports(source: str) -> tuple[tuple[str, Path], ...]:
+    """Names and paths of the judging rooms' modules that a source text imports."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # told when the file is loaded
+        return ()
+    names_imported: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names_imported.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names_imported.add(node.module)
+            names_imported.update(f"{node.module}.{alias.name}" for alias in node.names)
+    modules: list[tuple[str, Path]] = []
+    for name in sorted(names_imported):
+        package, *parts = name.split(".")
+        if package != "distill" or not parts or parts[0] not in _JUDGING_ROOMS:
+            continue
+        target = _HERE.joinpath(*parts)
+        modules += [(name, target.with_suffix(".py")), (name, target / "__init__.py")]
+        if name == _RUN_BY_NAME:
+            modules += [(f"{name}.{path.stem}", path) for path in sorted(target.glob("*.py"))]
+    return tuple(modules)
 
 
 def describe(family: str, kind: str) -> str:

@@ -6,10 +6,9 @@ import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.metadata import version
 from pathlib import Path
 
-from distill import plugins
+from distill import plugins, verifiers
 from distill.answers import marked
 from distill.errors import InputError
 from distill.filters import Context, Filter, language, repetition
@@ -147,7 +146,7 @@ def _judge_chunk(chunk: list[SampledTrace], budget: int, dead: bool = False) -> 
     Args:
         dead: judging it ends the process, so nothing is decided.
     """
-    verifiers, loops, drifts = _judging_tools()
+    problem_verifiers, loops, drifts = _judging_tools()
     judged_samples: list[JudgedSample] = []
     for problem, sample, trace in chunk:
         over_budget = trace.usage.completion > budget
@@ -156,9 +155,9 @@ def _judge_chunk(chunk: list[SampledTrace], budget: int, dead: bool = False) -> 
         elif dead:
             passed = None
         else:
-            passed = verifiers.judge(problem, trace).passed
+            passed = problem_verifiers.judge(problem, trace).passed
         can_vote = passed is not None and not over_budget and problem.verifier.get("kind") not in _KINDS_WITHOUT_VOTES
-        key = verifiers.key(problem, trace) if can_vote else None
+        key = problem_verifiers.key(problem, trace) if can_vote else None
         drift = drifts(problem, trace).passed
         attempt = JudgedAttempt(
             passed=passed,
@@ -175,16 +174,14 @@ def _judge_chunk(chunk: list[SampledTrace], budget: int, dead: bool = False) -> 
     return judged_samples
 
 
-def verifiers_fingerprint(kinds: Iterable[str]) -> str:
-    """Hash of what verdicts depend on besides the gold answers: the verifiers' code and math-verify's version.
+def fingerprint(verifier_kinds: Iterable[str]) -> str:
+    """Hash of the code that attempts are judged by: the verifiers, and the checks that count loops and drift.
 
     Args:
-        kinds: of verifiers; those that are a user's own file count, too.
+        verifier_kinds: those that the problems name.
     """
-    shipped_files = sorted((Path(plugins.__file__).parent / "verifiers").glob("*.py"))
-    user_files = [Path(kind) for kind in sorted(kinds) if kind.endswith(".py")]
-    texts = [[path.name, path.read_text(encoding="utf-8")] for path in [*shipped_files, *user_files] if path.is_file()]
-    return content_id(texts, version("math-verify"))
+    checks = [plugins.code_of("filters", kind) for kind in ("repetition", "language")]
+    return content_id(verifiers.basis(verifier_kinds), checks)
 
 
 @cache

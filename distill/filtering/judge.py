@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from distill import plugins
+from distill import plugins, verifiers
 from distill.errors import InputError
 from distill.filtering.earlier import EarlierOutcomes
 from distill.filtering.ledger import CheckedTrace
@@ -91,8 +91,9 @@ def build_filters(checks: Mapping[str, dict[str, Any]], context: Context) -> dic
 def fingerprints(checks: Mapping[str, dict[str, Any]], context: Context) -> dict[str, str]:
     """Hash, for each check, what its outcomes depend on besides the trace and its problem.
 
-    A kind whose outcomes depend on more than its settings and the think tags says on what by a function
-    `basis(config, context)`; of a user's own file the content counts.
+    The code of a kind counts with all that judges in it. A kind whose outcomes depend on more than code, settings and
+    think tags says on what by a function `basis(config, context)`. A user's own file may ask the problems' verifiers,
+    so these count for it, too.
     """
     version = importlib.metadata.version("distill")
     by_check = {}
@@ -100,8 +101,12 @@ def fingerprints(checks: Mapping[str, dict[str, Any]], context: Context) -> dict
         kind = str(settings.get("kind", name))
         config = plugins.configure("filters", settings, name=name, where=f"filter.checks.{name}")
         module = plugins.load("filters", kind)
-        code = Path(str(module.__file__)).read_text(encoding="utf-8")
-        basis = module.basis(config, context) if hasattr(module, "basis") else None
+        code = plugins.code_of("filters", kind)
+        basis = None
+        if hasattr(module, "basis"):
+            basis = module.basis(config, context)
+        elif kind.endswith(".py"):
+            basis = verifiers.basis(context.verifier_kinds)
         by_check[name] = content_id(
             version, kind, code, config.model_dump(mode="json"), context.tags.model_dump(), basis
         )

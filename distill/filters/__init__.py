@@ -82,6 +82,8 @@ class Context:
     cache: Path | None = None
     """Where a judge model's replies are kept, so that nothing is asked twice."""
     verifiers: Verifiers = field(default_factory=Verifiers)
+    verifier_kinds: tuple[str, ...] = ()
+    """Verifiers that the problems name and that are a user's own file; outcomes depend on what these files hold."""
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

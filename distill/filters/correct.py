@@ -17,6 +17,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from distill import verifiers
 from distill.errors import InputError
 from distill.filters import Candidate, Candidates, Context, Filter, SetFilter
 from distill.judges import judge
@@ -167,6 +168,11 @@ def _plain(key: Hashable) -> str:
     if isinstance(key, tuple):
         return "(" + ",".join(map(_plain, key)) + ")"
     return repr(key)
+
+
+def basis(config: Config, context: Context) -> str:
+    """The verifiers, which say what is correct."""
+    return verifiers.basis(context.verifier_kinds)
 
 
 def build(config: Config, context: Context) -> Filter | SetFilter:

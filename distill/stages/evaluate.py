@@ -84,8 +84,10 @@ def outputs(run: Run) -> list[Path]:
 
 def facts(job: StageJob[Config]) -> dict[str, str]:
     """The verifiers' fingerprint: a changed verifier makes scores stale, and the attempts are judged again."""
-    kinds = {str(problems.find(ref)[0].verifier.get("kind")) for ref in problem_sets(job)}
-    return {"verifiers": attempts.verifiers_fingerprint(kinds)}
+    refs = problem_sets(job)
+    kinds = {str(problems.find(ref)[0].verifier.get("kind")) for ref in refs}
+    rows_files = [path for ref in refs for path in problems.local_files(ref, "test") if path.suffix == ".jsonl"]
+    return {"verifiers": attempts.fingerprint(kinds.union(problems.own_verifiers(rows_files)))}
 
 
 def run(job: StageJob[Config]) -> Summary:

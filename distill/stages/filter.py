@@ -24,6 +24,7 @@ from distill.filtering.selection import Selection, order_key, select
 from distill.filters import Context
 from distill.machine import hardware
 from distill.models import presets
+from distill.problems.sets import own_verifiers
 from distill.run import Run, write_json
 from distill.sources.mix import DrawnSource, Mix, MixSource
 from distill.stages import StageJob, Summary, quantiles
@@ -89,6 +90,7 @@ def _context(job: StageJob[Config]) -> Context:
         tags=job.teacher.think,
         benchmarks=job.benchmarks,
         cache=job.run.folder / "judge.jsonl",
+        verifier_kinds=own_verifiers(run.problems for run in sources(job)),
     )
 
 

@@ -6,7 +6,8 @@ wrote outside a sandbox: `verify` returns in bounded time with bounded memory wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
+from importlib.metadata import version
 from typing import Any, Protocol, runtime_checkable
 
 from distill import plugins
@@ -73,3 +74,14 @@ class Verifiers:
         if trace.answer is None:
             return None
         return self.of(problem).key(problem.answer, trace.answer)
+
+
+def basis(kinds: Iterable[str]) -> str:
+    """Hash of what verdicts depend on besides traces and golds: the verifiers' code and math-verify's version.
+
+    Args:
+        kinds: those that problems name. Of these only a user's own files matter: shipped verifiers all count.
+    """
+    own_files = sorted({kind for kind in kinds if kind.endswith(".py")})
+    codes = [plugins.code_of("verifiers", kind) for kind in [*plugins.names("verifiers"), *own_files]]
+    return content_id(codes, version("math-verify"))

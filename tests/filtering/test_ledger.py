@@ -82,6 +82,21 @@ def test_its_own_settings_its_code_a_new_trace_and_a_new_gold_count(traces: Run,
     assert go(limit=500) == 9, "the traces of the problem whose gold was mended"
 
 
+def test_a_changed_verifier_of_ones_own_judges_again(traces: Run, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("from distill.verifiers.countdown import Config, build\n")
+    own = {"kind": str(mine)}
+    problems = [problem.model_copy(update={"verifier": own}) for problem in jsonl.read(traces.problems, Problem)]
+    jsonl.write(traces.problems, problems)
+
+    def reused() -> int:
+        return int(filter.run(job(traces.folder, checks={"correct": {}}))["reused"])
+
+    assert (reused(), reused()) == (0, 40)
+    mine.write_text(mine.read_text() + "# changed\n")
+    assert (reused(), reused()) == (0, 40)
+
+
 def test_an_interrupted_run_is_gone_on_with(traces: Run, counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     checks = {"correct": {}, "counting": {"kind": str(counter.plugin)}}
     monkeypatch.setattr(filter, "CHUNK", 3000)
