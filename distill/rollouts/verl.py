@@ -27,12 +27,12 @@ def compute_score(
     """
     from distill.rewards import accuracy, format
     from distill.rollouts import prompt_rows
-    from distill.rollouts import rollout as _rollout
+    from distill.rollouts.rollout import of_text
 
     if not extra_info or "verifier" not in extra_info:
         raise InputError("the row names no verifier", where="extra_info", fix="use the grpo/prompts.parquet of a run")
     problem = prompt_rows.problem([{"role": "user", "content": ""}], data_source, ground_truth, extra_info)
-    rollout = _rollout.of_text(problem, solution_str, extra_info["prefill"], Tags(), 0, "stop", _VERIFIERS)
+    rollout = of_text(problem, solution_str, extra_info["prefill"], Tags(), 0, "stop", _VERIFIERS)
     accuracy_value = float(bool(rollout.outcome.passed))
     format_value = format.scored(rollout, format.checker(format.Config(), filters.Context(student="")))
     weights = (accuracy.Config().weight, format.Config().weight)

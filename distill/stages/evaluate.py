@@ -17,7 +17,7 @@ from distill.evaluation.lighteval import Config as Lighteval
 from distill.evaluation.protocols import DEFAULT_SAMPLES, PROTOCOLS, ProtocolName, without_system
 from distill.models import chat, presets
 from distill.models.model import Model
-from distill.problems import sets as problems
+from distill.problems import sets
 from distill.run import Run, write_json
 from distill.sampling import Identity, Logs, SamplingJob, StoppingRule, choose_backend, collect
 from distill.stages import SamplingChoice, StageJob, Summary, load_problems
@@ -71,7 +71,7 @@ def problem_sets(job: StageJob[Config]) -> tuple[str, ...]:
 
 
 def inputs(job: StageJob[Config]) -> dict[str, Path]:
-    paths = {str(path): path for ref in problem_sets(job) for path in problems.local_files(ref, "test")}
+    paths = {str(path): path for ref in problem_sets(job) for path in sets.local_files(ref, "test")}
     for role in ("sft", "grpo"):
         if role in job.config.models:
             paths[str(_model_folder(job, role))] = _model_folder(job, role)
@@ -85,9 +85,9 @@ def outputs(run: Run) -> list[Path]:
 def facts(job: StageJob[Config]) -> dict[str, str]:
     """The verifiers' fingerprint: a changed verifier makes scores stale, and the attempts are judged again."""
     refs = problem_sets(job)
-    kinds = {str(problems.find(ref)[0].verifier.get("kind")) for ref in refs}
-    rows_files = [path for ref in refs for path in problems.local_files(ref, "test") if path.suffix == ".jsonl"]
-    return {"verifiers": attempts.fingerprint(kinds.union(problems.own_verifiers(rows_files)))}
+    kinds = {str(sets.find(ref)[0].verifier.get("kind")) for ref in refs}
+    rows_files = [path for ref in refs for path in sets.local_files(ref, "test") if path.suffix == ".jsonl"]
+    return {"verifiers": attempts.fingerprint(kinds.union(sets.own_verifiers(rows_files)))}
 
 
 def run(job: StageJob[Config]) -> Summary:
@@ -132,7 +132,7 @@ class _Results:
 def _measure(job: StageJob[Config], ref: str, models: Mapping[Role, Model | None], results: _Results) -> None:
     """Measure every model on one set; adds to the results."""
     config = job.config
-    name = problems.find(ref)[0].name
+    name = sets.find(ref)[0].name
     loaded, rejected = _problems(config, ref)
     protocol = PROTOCOLS[config.protocol] if config.protocol else None
     sampling = _sampling(job)
@@ -157,7 +157,7 @@ def _measure(job: StageJob[Config], ref: str, models: Mapping[Role, Model | None
     results.reports.append(
         report.SetReport(
             set=loaded[0].set or name,
-            commit=problems.hub_commit(ref),
+            commit=sets.hub_commit(ref),
             protocol=config.protocol,
             problems=len(loaded),
             rejected=len(rejected),
@@ -189,7 +189,7 @@ def stored(
         yield set_report, measured, judged, metrics.values_by_problem(judged, attempts.votable(loaded))
 
 
-def _problems(config: Config, ref: str) -> tuple[list[Problem], list[problems.RejectedProblem]]:
+def _problems(config: Config, ref: str) -> tuple[list[Problem], list[sets.RejectedProblem]]:
     """The problems of a set, as the protocol shows them, and its rejected rows."""
     loaded, rejected = load_problems(ref, "test", config.limit)
     if config.protocol and not PROTOCOLS[config.protocol].system_prompt:

@@ -22,7 +22,7 @@ from distill.store import jsonl
 from distill.training import callbacks, launch, saving
 from distill.training.grpo import config as grpo_config
 from distill.training.grpo import prepare, prompts
-from distill.training.grpo.trainer import GrpoJob as Training
+from distill.training.grpo.trainer import GrpoJob
 from distill.types import Problem
 
 WORKER = "distill.training.grpo.worker"
@@ -103,7 +103,7 @@ def preview(job: StageJob[Config]) -> Summary:
     return {"job": training, "prompts": chosen, "rewards": reward_trials, "command": launch.command(training, WORKER)}
 
 
-def _train_here(training: Training) -> None:
+def _train_here(training: GrpoJob) -> None:
     from distill.training.grpo import trainer
 
     trainer.train(training)

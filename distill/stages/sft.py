@@ -15,7 +15,7 @@ from distill.run import Run
 from distill.sampling.engine import SMALL
 from distill.stages import StageJob, Summary
 from distill.training import launch, saving
-from distill.training.job import TrainingJob as Training
+from distill.training.job import TrainingJob
 from distill.training.sft import config, prepare
 
 LOG = logging.getLogger("distill")
@@ -107,13 +107,13 @@ def _prepared(job: StageJob[Config], *, keep: bool = True) -> prepare.PreparedSf
     return prepare.prepare(job.run, job.student, job.config, _set_path(job), job.progress, keep=keep)
 
 
-def _train_here(training: Training) -> None:
+def _train_here(training: TrainingJob) -> None:
     from distill.training.sft import trainer
 
     trainer.train(training)
 
 
-def _stopping(job: StageJob[Config], training: Training) -> saving.StopCheck | None:
+def _stopping(job: StageJob[Config], training: TrainingJob) -> saving.StopCheck | None:
     standalone = training.setup.method == "full" or training.lora.merge
     if not job.config.stop_check or not standalone:
         return None

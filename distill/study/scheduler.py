@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from distill import pipeline
 from distill.errors import DistillError, RunError, Stopped, writing
 from distill.machine import hardware
-from distill.machine import workers as parent
+from distill.machine.workers import end_with_parent
 from distill.progress import LOG, LogLines, Progress, log_to
 from distill.run import Run
 from distill.study import plan
@@ -132,7 +132,7 @@ class _RunProcess:
 
 def _process_main(arm_run: StudyRun, threads: int, pipe: Connection) -> None:
     """Do one run in a process of its own; send why it failed."""
-    parent.end_with_parent()
+    end_with_parent()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # before torch is there
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     handler = logging.StreamHandler(sys.stderr)

@@ -19,7 +19,7 @@ from distill.run import write_json
 from distill.training import callbacks, model, saving, trl_arguments
 from distill.training.grpo import lean_trainer, prompts, samples
 from distill.training.grpo.guards import GuardLimits, Watch
-from distill.training.job import TrainingJob as Training
+from distill.training.job import TrainingJob
 from distill.types import Message
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _RENAMED_METRICS = {
 _KEPT_METRICS = ("loss", "learning_rate", "grad_norm", "reward", "reward_std", "frac_reward_zero_std", "kl", "entropy")
 
 
-class GrpoJob(Training):
+class GrpoJob(TrainingJob):
     """A training job whose `rows` is prompts.parquet, with what GRPO needs besides."""
 
     rewards: dict[str, Any]

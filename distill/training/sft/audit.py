@@ -1,7 +1,7 @@
 """The mask audit: is what will be learnt what was meant? Always run before training, and again on the first batch.
 
 The chat template that is saved with the student is judged by what it does to two turns, a sample of the set by what its
-rows decode to, the first batch by the rows that it must be made of. What can be wrong is in faults.py.
+rows decode to, the first batch by the rows that it must be made of. What can be wrong is in row_faults.py.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any
 from distill.errors import RunError
 from distill.models.chat import Tokenizer
 from distill.models.presets import Student
-from distill.training.sft import row_faults as faults
-from distill.training.sft import rows
+from distill.training.sft import row_faults, rows
 from distill.training.sft.renderer import IGNORED, Renderer, labels_of
 from distill.training.sft.row_faults import text_of
 from distill.types import Record
@@ -82,8 +81,8 @@ def check(
     tags = student.think
     render = Renderer(tokenizer, tags, eos)
     template_name = student.template or f"of {student.model}"
-    faults.raise_faults(faults.of_tokenizer(tokenizer, student), student.model)
-    faults.raise_faults(faults.of_template(tokenizer, tags, eos), f"chat template {template_name}")
+    row_faults.raise_faults(row_faults.of_tokenizer(tokenizer, student), student.model)
+    row_faults.raise_faults(row_faults.of_template(tokenizer, tags, eos), f"chat template {template_name}")
     audited: list[AuditedRow] = []
     unfit: list[tuple[str, str]] = []
     for row in sample(set_path, limit, max_length, seed):
@@ -93,8 +92,8 @@ def check(
             unfit.append((row["trace_id"], explanation))
             continue
         labels = labels_of(example)
-        row_faults = faults.of_row(tokenizer, tags, eos, turns, example.ids, labels)
-        faults.raise_faults(row_faults, f"{set_path}, row {row['trace_id']}")
+        faults = row_faults.of_row(tokenizer, tags, eos, turns, example.ids, labels)
+        row_faults.raise_faults(faults, f"{set_path}, row {row['trace_id']}")
         audited.append(_audited_row(tokenizer, row["trace_id"], example.ids, labels, eos))
     if not audited:
         id, explanation = unfit[0] if unfit else ("none", "the set is empty")
