@@ -129,9 +129,8 @@ class _Vllm:
         return await self._pool.complete(request)
 
     def _endpoint(self, url: str) -> Endpoint:
-        config = self.config
-        extra = {"repetition_detection": config.repetition.model_dump()} if config.repetition else {}
-        return Endpoint(url, self.model, config, config.timeout, extra, self._journal_reply)
+        extra = {"repetition_detection": self.config.repetition.model_dump()} if self.config.repetition else {}
+        return Endpoint(url, self.model, self.config, self.config.timeout, extra, self._journal_reply)
 
     def _journal_reply(self, request: Request, raw: bytes) -> None:
         if self.journal:
@@ -155,14 +154,13 @@ class _Vllm:
             await self._update(read_urls)
 
     async def _update(self, read_urls: Callable[[], Sequence[str]]) -> None:
-        urls = {*self.config.endpoints, *await asyncio.to_thread(read_urls)}
-        new_urls = self._pool.retain_only(urls)
+        new_urls = self._pool.retain_only({*self.config.endpoints, *await asyncio.to_thread(read_urls)})
         await self._pool.join(self._endpoint(url) for url in sorted(new_urls))
 
     def _fatal_error(self) -> BackendError | None:
         if self._fleet and not self._fleet.alive:
-            fix = "finished traces are saved; the same command goes on from there"
-            return BackendError(f"the vLLM server died: {self._fleet.last_words()}", fix=fix)
+            message = f"the vLLM server died: {self._fleet.last_words()}"
+            return BackendError(message, fix="finished traces are saved; the same command goes on from there")
         return None
 
     async def _start(self) -> Fleet:

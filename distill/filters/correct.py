@@ -107,16 +107,14 @@ class Correct:
         def questions() -> Iterator[tuple[int, Question]]:
             for number, problem, trace in candidates.load(doubtful()):
                 rubric = config.rubric if problem.answer is None else None
-                yield (
-                    number,
-                    Question(
-                        problem=problem_text(problem),
-                        prediction=trace.answer or "",
-                        gold=problem.answer,
-                        rubric=rubric,
-                        threshold=config.threshold if rubric else None,
-                    ),
+                question = Question(
+                    problem=problem_text(problem),
+                    prediction=trace.answer or "",
+                    gold=problem.answer,
+                    rubric=rubric,
+                    threshold=config.threshold if rubric else None,
                 )
+                yield number, question
 
         settings = config.model_dump(exclude={"on", "rubric", "threshold"})
         judge_model = judge.JudgeClient(judge.Config.model_validate(settings), self._context.cache)

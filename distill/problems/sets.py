@@ -7,20 +7,19 @@ rows hold `problem` (or `messages`), `answer`, and optionally `verifier`, `langu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal
 
-import orjson
 from pydantic import ValidationError
 
 from distill import resources
 from distill.errors import InputError, from_validation, suggest
 from distill.problems import livecodebench
-from distill.store import jsonl, log_parts
+from distill.store import jsonl
 from distill.types import Message, Problem, Record, content_id
 
 
@@ -124,23 +123,6 @@ def local_files(ref: str, default_split: str) -> list[Path]:
     if problem_set.source == "jsonl":
         paths.append(folder / _source_split(problem_set, requested, default_split))
     return paths
-
-
-def own_verifiers(paths: Iterable[Path]) -> tuple[str, ...]:
-    """Verifiers that rows of problem files name and that are a user's own file: their paths as given, sorted.
-
-    Only rows that can name one are parsed; a broken row is told where problems are read.
-    """
-    kinds = set()
-    for path in filter(Path.exists, paths):
-        for _, line in log_parts.lines(path):
-            if b'.py"' not in line:
-                continue
-            try:
-                kinds.add(str(orjson.loads(line)["verifier"]["kind"]))
-            except (orjson.JSONDecodeError, KeyError, TypeError):
-                continue
-    return tuple(sorted(kind for kind in kinds if kind.endswith(".py")))
 
 
 def hub_commit(ref: str) -> str | None:

@@ -17,7 +17,7 @@ from distill.evaluation.lighteval import Config as Lighteval
 from distill.evaluation.protocols import DEFAULT_SAMPLES, PROTOCOLS, ProtocolName, without_system
 from distill.models import chat, presets
 from distill.models.model import Model
-from distill.problems import sets
+from distill.problems import sets, verifier_files
 from distill.run import Run, write_json
 from distill.sampling import Identity, Logs, SamplingJob, StoppingRule, choose_backend, collect
 from distill.stages import SamplingChoice, StageJob, Summary, load_problems
@@ -87,7 +87,7 @@ def facts(job: StageJob[Config]) -> dict[str, str]:
     refs = problem_sets(job)
     kinds = {str(sets.find(ref)[0].verifier.get("kind")) for ref in refs}
     rows_files = [path for ref in refs for path in sets.local_files(ref, "test") if path.suffix == ".jsonl"]
-    return {"verifiers": attempts.fingerprint(kinds.union(sets.own_verifiers(rows_files)))}
+    return {"verifiers": attempts.fingerprint(kinds.union(verifier_files.own_verifiers(rows_files)))}
 
 
 def run(job: StageJob[Config]) -> Summary:

@@ -24,7 +24,7 @@ from distill.filtering.selection import Selection, order_key, select
 from distill.filters import Context
 from distill.machine import hardware
 from distill.models import presets
-from distill.problems.sets import own_verifiers
+from distill.problems.verifier_files import own_verifiers
 from distill.run import Run, write_json
 from distill.sources.mix import DrawnSource, Mix, MixSource
 from distill.stages import StageJob, Summary, quantiles
