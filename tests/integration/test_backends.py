@@ -170,7 +170,7 @@ def test_kill_9_leaves_no_engine_behind(tmp_path: Path) -> None:
 import asyncio, sys
 from pathlib import Path
 from distill import plugins
-from distill.backends import Model
+from distill.models.model import Model
 model = Model.model_validate_json(sys.argv[1])
 async def main():
     await plugins.build("backends", {{"kind": "vllm"}}, model, Path({str(tmp_path)!r})).open()

@@ -146,7 +146,7 @@ def test_a_guard_ends_it_says_why_and_leaves_a_checkpoint(start: Path, tmp_path:
 def test_trl_takes_our_arguments_for_vllm(tmp_path: Path) -> None:
     code = """
 from trl import GRPOConfig
-from distill.training import grpo_config as grpo
+from distill.training.grpo import config as grpo
 for how in ("server", "colocate", "generate"):
     config = grpo.Config(rollouts=how, epsilon_high=0.28, delta=4.0, num_iterations=2)
     ours = grpo.arguments(config)

@@ -90,7 +90,7 @@ def test_a_worker_that_cannot_start_is_said_so():
 
 
 def test_a_call_that_sleeps_is_ended_by_the_clock(monkeypatch):
-    monkeypatch.setattr(killable, "_SLOW", 2.0)
+    monkeypatch.setattr(killable, "_CLOCK_PER_CPU_SECOND", 2.0)
     worker = killable.Worker(seconds=0.2)
     with pytest.raises(killable.Timeout):
         worker.call(time.sleep, 30)
@@ -98,7 +98,7 @@ def test_a_call_that_sleeps_is_ended_by_the_clock(monkeypatch):
 
 
 def test_a_worker_is_replaced_after_many_calls(monkeypatch):
-    monkeypatch.setattr(killable, "_CALLS", 2)
+    monkeypatch.setattr(killable, "_CALLS_PER_WORKER", 2)
     worker = killable.Worker()
     pids = []
     for _ in range(3):
@@ -136,8 +136,8 @@ def test_it_works_in_threads_and_under_an_event_loop():
 
 OWNER = """
 import json, os, operator, sys, time
-from distill.verifiers import _pool
-print(_pool.shared().call(operator.add, 1, 1), _pool.shared().pid, flush=True)
+from distill.machine import killable
+print(killable.shared().call(operator.add, 1, 1), killable.shared().pid, flush=True)
 if sys.argv[1] == "fork" and os.fork() == 0:  # a child that outlives its parent must not keep the worker alive
     print(os.getpid(), flush=True)
     time.sleep(60)
@@ -196,10 +196,11 @@ def test_bombs_neither_hang_nor_grow_nor_spoil_their_neighbours():
 
 PEAK = """
 import json, resource
-from distill.verifiers import _pool, math
+from distill.machine import killable
+from distill.verifiers import math
 verifier = math.build(math.Config())
 for bomb in ("\\\\binom{10^{9}}{5\\\\cdot 10^{8}}", "(x+y+z)^{5000}", "9" * 900 + "^{99999}"):
     verifier.verify("12", "\\\\boxed{%s}" % bomb)
-_pool.shared().close()
+killable.shared().close()
 print(json.dumps(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
 """

@@ -41,8 +41,8 @@ def nothing(numbers: list[int]) -> list[float]:
     return [-1.0 for _ in numbers]
 
 
-def workers(begin: Callable[[], None] | None = None) -> Workers[list[int], list[float]]:
-    return Workers(halves, 2, split=single_items, on_death=nothing, initializer=begin)
+def workers(initializer: Callable[[], None] | None = None) -> Workers[list[int], list[float]]:
+    return Workers(halves, 2, split=single_items, on_death=nothing, initializer=initializer)
 
 
 @pytest.mark.slow

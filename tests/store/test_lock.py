@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow  # it waits for processes, servers and disks
 HOLD = """
 import sys, time
 from pathlib import Path
-from distill import jsonl
+from distill.store import jsonl
 log = jsonl.Log(Path(sys.argv[1]))
 print("open", flush=True)
 time.sleep(60)
