@@ -1,7 +1,7 @@
 r"""What an answer is made of: lists, sets, tuples, intervals, unions and matrices, compared part by part.
 
 A bare list is as unordered as a set, since it names the solutions of something; in brackets order and their kind
-count. Works on normalised LaTeX (`_latex.normal`).
+count. Works on normalised LaTeX (`latex.normalised`).
 """
 
 from __future__ import annotations

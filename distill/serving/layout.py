@@ -71,7 +71,9 @@ class _Facts(Record):
 
 
 def smallest_layout(model: Model, gpus: Gpus) -> Layout:
-    """The smallest layout that holds the weights and cache for `TOKENS` or one full context; a preset's own sizes win.
+    """The smallest layout that holds the weights and cache for `MIN_CACHE_TOKENS` or one full context.
+
+    A preset's own sizes win.
 
     Raises:
         InputError: these GPUs cannot hold the model; says how much it takes.

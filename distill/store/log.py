@@ -7,7 +7,7 @@ torn last line is cut off, and kept in `<name>.torn`, when the log is opened for
 disk `append` raises, what was written of the row is taken back, and the log is good for more once there is space.
 
 When the active file has grown to `SEAL` bytes it becomes a part of its own, which a thread compresses while appending
-goes on (shards.py). Logs that stay smaller are one plain file.
+goes on (log_parts.py). Logs that stay smaller are one plain file.
 """
 
 from __future__ import annotations

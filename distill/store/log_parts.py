@@ -3,7 +3,7 @@
 Beside `traces.jsonl`, to which lines are appended, lie its finished parts, numbered from 0:
 
     traces.00000.unsealed    what was the active file, renamed when it had grown large
-    traces.00000.jsonl.zst   the same, sealed, with its index traces.00000.index (see frames.py)
+    traces.00000.jsonl.zst   the same, sealed, with its index traces.00000.index (see sealed.py)
 
 The log's text is the parts' in order, then the active file's, and a byte's place in it never changes: an address (the
 log's path, the place of a line's first byte) holds for good, whatever is rotated and sealed meanwhile.
