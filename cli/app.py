@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import other_commands, stage_commands
-from .lessons import LESSONS
+from .help_texts import HELP_TEXTS
 
 app = typer.Typer(
     name="distill",
@@ -54,7 +54,7 @@ for _command, _name, _panel in (
     (other_commands.ls, "ls", LOOK),
     (other_commands.doctor, "doctor", LOOK),
 ):
-    app.command(_name, epilog=LESSONS[_name], rich_help_panel=_panel)(_command)
+    app.command(_name, epilog=HELP_TEXTS[_name], rich_help_panel=_panel)(_command)
 app.command("is-done", hidden=True)(other_commands.is_done)
 
 

@@ -22,7 +22,7 @@ from aiohttp import web
 from distill.cli import serve, settings
 from distill.cli.app import app
 from distill.cli.complete import LISTS
-from distill.cli.lessons import LESSONS
+from distill.cli.help_texts import HELP_TEXTS
 from distill.cli.stages import resolve
 from typer.main import get_command
 
@@ -120,8 +120,8 @@ WRITTEN = [
 ]
 TAUGHT = [
     pytest.param(words, ROOT, id=f"--help: {' '.join(words)}")
-    for lesson in LESSONS.values()
-    for example in re.findall(r"^`(.+)`$", lesson, re.MULTILINE)
+    for help_text in HELP_TEXTS.values()
+    for example in re.findall(r"^`(.+)`$", help_text, re.MULTILINE)
     for words in commands(example)
 ]
 
