@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from distill.backends import Backend
-from distill.endpoints.addresses import Roster, checked_address
+from distill.endpoints.addresses import AddressList, checked_address
 from distill.endpoints.failures import RequestFailure
 from distill.endpoints.http import Gateway, allow_sockets
 from distill.endpoints.pool import Pool
@@ -84,7 +84,7 @@ class _Vllm:
         self.concurrency = config.concurrency
         self.timeout = config.timeout
         self._pool = Pool(config.concurrency, config.patience, self._fatal_error)
-        self._roster = Roster(config.endpoints_file) if config.endpoints_file else None
+        self._address_list = AddressList(config.endpoints_file) if config.endpoints_file else None
         self._follower: asyncio.Task[None] | None = None
         self._fleet: Fleet | None = None
         self.journal: Journal | None = None
@@ -105,10 +105,10 @@ class _Vllm:
             # a typo in the recipe is told at once; with one endpoint that works, dead ones are waited for
             if wrong_input := next((error for error in errors if isinstance(error, InputError)), None):
                 raise wrong_input
-            if errors and not self._pool.limit and not self._roster:
+            if errors and not self._pool.limit and not self._address_list:
                 raise BackendError(str(errors[0])) if isinstance(errors[0], RequestFailure) else errors[0]
-            if self._roster:
-                await self._wait_for_first(self._roster.read, str(self.config.endpoints_file))
+            if self._address_list:
+                await self._wait_for_first(self._address_list.read, str(self.config.endpoints_file))
             elif not self.config.endpoints:
                 self._fleet = await self._start()
                 await self._wait_for_first(self._fleet.urls, "here")

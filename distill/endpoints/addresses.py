@@ -23,7 +23,7 @@ def checked_address(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1")
 
 
-class Roster:
+class AddressList:
     """A file of addresses, one per line, `#` before comments: a server joins by a line and leaves with it."""
 
     def __init__(self, path: Path) -> None:

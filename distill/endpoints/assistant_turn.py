@@ -13,7 +13,7 @@ from distill.models.reasoning import Tags
 from distill.models.request import Completion, Refused, Request
 
 
-class Turn:
+class AssistantTurn:
     """Fed with a whole reply or with the pieces of a stream.
 
     APIs give the reasoning as `reasoning` (vLLM, OpenRouter), `reasoning_content` (DeepSeek, older vLLM), or within the

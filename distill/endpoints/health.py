@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from distill.endpoints.failures import RequestFailure
-from distill.endpoints.state import Member, PooledServer
+from distill.endpoints.state import EndpointState, PooledServer
 from distill.endpoints.waiting import RequestLine
 from distill.errors import BackendError, DistillError
 
@@ -25,7 +25,7 @@ RESUME = "finished traces are saved; the same command goes on from there"
 LOG = logging.getLogger(__name__)
 
 
-class Warden:
+class HealthMonitor:
     """Keeps `members` up to date.
 
     Args:
@@ -35,18 +35,22 @@ class Warden:
     """
 
     def __init__(
-        self, members: list[Member], line: RequestLine, patience: float, fatal_error: Callable[[], BackendError | None]
+        self,
+        members: list[EndpointState],
+        line: RequestLine,
+        patience: float,
+        fatal_error: Callable[[], BackendError | None],
     ) -> None:
         self._members = members
         self._line = line
         self._patience = patience
         self._fatal_error = fatal_error
-        self._tasks: dict[Member, asyncio.Task[None]] = {}
+        self._tasks: dict[EndpointState, asyncio.Task[None]] = {}
         self._last_up = time.monotonic()
 
     async def join(self, endpoints: Iterable[PooledServer], ceiling: int) -> list[DistillError | RequestFailure]:
         """Take endpoints in, each for `ceiling` requests at most; return what is wrong with those that do not work."""
-        new_members = [Member(endpoint, ceiling) for endpoint in endpoints]
+        new_members = [EndpointState(endpoint, ceiling) for endpoint in endpoints]
         self._members += new_members
         errors = await asyncio.gather(*(self._check(member) for member in new_members))
         for member in new_members:
@@ -73,7 +77,7 @@ class Warden:
         self._members.clear()
         self._tasks.clear()
 
-    async def _watch(self, member: Member) -> None:
+    async def _watch(self, member: EndpointState) -> None:
         """Look after one endpoint until it has left."""
         interval = _POLL_INTERVAL
         while not (member.leaving and not member.in_flight):
@@ -93,7 +97,7 @@ class Warden:
         del self._tasks[member]
         await member.endpoint.close()
 
-    async def _poll(self, member: Member) -> None:
+    async def _poll(self, member: EndpointState) -> None:
         held = member.in_flight
         try:
             member.learn(await member.endpoint.pulse(), held)
@@ -103,7 +107,7 @@ class Warden:
             self._last_up = time.monotonic()
             self._line.wake()
 
-    async def _check(self, member: Member) -> DistillError | RequestFailure | None:
+    async def _check(self, member: EndpointState) -> DistillError | RequestFailure | None:
         """See whether a new, suspect or ejected endpoint can be used; return what is wrong with it."""
         was_ejected = member.state == "ejected"
         try:

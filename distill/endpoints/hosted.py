@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from distill.endpoints.assistant_turn import Turn
+from distill.endpoints.assistant_turn import AssistantTurn
 from distill.endpoints.failures import RequestFailure, rejection
 from distill.endpoints.http import Gateway, Http
 from distill.endpoints.rate_limit import RateLimit
@@ -121,7 +121,7 @@ class Hosted:
         await self._request_rate.spend(1)
         await self._token_rate.spend(expected_tokens)
         started_at = time.monotonic()
-        turn = Turn(self._model.tags)
+        turn = AssistantTurn(self._model.tags)
         try:
             await self._send(request, body, turn)
             seconds = time.monotonic() - started_at
@@ -137,7 +137,7 @@ class Hosted:
         self._token_rate.correct(len(request.ids) + completion.tokens - expected_tokens)
         return completion
 
-    async def _send(self, request: Request, body: dict[str, Any], turn: Turn) -> None:
+    async def _send(self, request: Request, body: dict[str, Any], turn: AssistantTurn) -> None:
         terms = self._terms
         silence = terms.silence if terms.stream else None
         async with self._http.ask(
@@ -168,7 +168,7 @@ class Hosted:
         await self._http.close()
 
 
-async def _read_events(response: ClientResponse, turn: Turn) -> None:
+async def _read_events(response: ClientResponse, turn: AssistantTurn) -> None:
     """Read server-sent events to the end; comments, which keep the connection alive, are passed over."""
     try:
         async for line in response.content:

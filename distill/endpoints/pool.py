@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from distill.endpoints.failures import RequestFailure
-from distill.endpoints.health import RESUME, Warden
-from distill.endpoints.state import Member, PooledServer
+from distill.endpoints.health import RESUME, HealthMonitor
+from distill.endpoints.state import EndpointState, PooledServer
 from distill.endpoints.waiting import RequestLine
 from distill.errors import BackendError, DistillError
 from distill.models.request import Completion, Refused, Request
@@ -36,9 +36,9 @@ class Pool:
     ) -> None:
         self._ceiling = ceiling
         self._patience = patience
-        self._members: list[Member] = []
+        self._members: list[EndpointState] = []
         self._line = RequestLine(self._members, ceiling)
-        self._warden = Warden(self._members, self._line, patience, fatal_error)
+        self._health = HealthMonitor(self._members, self._line, patience, fatal_error)
         self._retries = 0
         self._wasted_tokens = 0
         self._last_success = 0.0
@@ -69,19 +69,19 @@ class Pool:
 
     async def join(self, endpoints: Iterable[PooledServer]) -> list[DistillError | RequestFailure]:
         """Take endpoints in and return what is wrong with those that do not work, which are tried again and again."""
-        return await self._warden.join(endpoints, self._ceiling)
+        return await self._health.join(endpoints, self._ceiling)
 
     def retain_only(self, urls: set[str]) -> set[str]:
         """Let go of all endpoints but these, and return those of them that have not joined yet.
 
         Gives everything up if there is no hope.
         """
-        new_urls = self._warden.retain_only(urls)
-        self._warden.give_up_if_hopeless()
+        new_urls = self._health.retain_only(urls)
+        self._health.give_up_if_hopeless()
         return new_urls
 
     async def close(self) -> None:
-        await self._warden.close()
+        await self._health.close()
 
     async def complete(self, request: Request) -> Completion:
         """Sample one completion, in as many attempts as it takes.
@@ -129,7 +129,7 @@ class Pool:
                 message = f"no request has worked for {waited:.0f} s; this one {failure}"
                 raise BackendError(message, where=member.url, fix=RESUME) from failure
 
-    def _count(self, failure: RequestFailure, member: Member) -> None:
+    def _count(self, failure: RequestFailure, member: EndpointState) -> None:
         self._retries += 1
         self._wasted_tokens += failure.wasted_tokens
         if pause := member.failed(failure):

@@ -39,7 +39,7 @@ class PooledServer(Protocol):
     async def close(self) -> None: ...
 
 
-class Member:
+class EndpointState:
     """State of one endpoint.
 
     new -> up <-> suspect -> ejected -> up. A suspect gets no requests and is looked at in the same moment, so a wrong

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 
-from distill.endpoints.state import Member
+from distill.endpoints.state import EndpointState
 from distill.errors import BackendError
 
 _AFFINITY_MARGIN = 0.25  # more load than the least loaded that an endpoint may have to be kept for its cached prefix
@@ -18,10 +18,10 @@ class RequestLine:
     It gives at most `ceiling` places, first come, first served.
     """
 
-    def __init__(self, members: list[Member], ceiling: int) -> None:
+    def __init__(self, members: list[EndpointState], ceiling: int) -> None:
         self._members = members
         self._ceiling = ceiling
-        self._waiters: deque[tuple[asyncio.Future[Member], str | None]] = deque()
+        self._waiters: deque[tuple[asyncio.Future[EndpointState], str | None]] = deque()
         self._shut_by: BackendError | None = None
         self.in_flight = 0
 
@@ -29,7 +29,7 @@ class RequestLine:
     def waiting(self) -> int:
         return sum(not future.done() for future, _ in self._waiters)
 
-    async def take(self, affinity: str | None) -> Member:
+    async def take(self, affinity: str | None) -> EndpointState:
         """Wait for a place at the least loaded endpoint, or at `affinity` if that is not clearly worse.
 
         The place is to be given back with `give`.
@@ -39,7 +39,7 @@ class RequestLine:
         """
         if self._shut_by:
             raise self._shut_by
-        future: asyncio.Future[Member] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[EndpointState] = asyncio.get_running_loop().create_future()
         self._waiters.append((future, affinity))
         self.wake()
         try:
@@ -49,7 +49,7 @@ class RequestLine:
                 self.give(future.result())
             raise
 
-    def give(self, member: Member) -> None:
+    def give(self, member: EndpointState) -> None:
         member.in_flight -= 1
         self.in_flight -= 1
         self.wake()
@@ -79,7 +79,7 @@ class RequestLine:
         self._shut_by = None
         self.wake()
 
-    def _choose(self, affinity: str | None) -> Member | None:
+    def _choose(self, affinity: str | None) -> EndpointState | None:
         if self.in_flight >= self._ceiling:
             return None
         now = time.monotonic()

@@ -161,7 +161,7 @@ def load(
 
     Args:
         on_bad: takes rows that are broken or repeated or have a fault; without it such a row is an error.
-        find_fault: looks at each problem, such as `golds.screen()`.
+        find_fault: looks at each problem, such as `gold_checks.screen()`.
 
     Raises:
         InputError: the set, split or file does not exist, or a broken row without `on_bad`.

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from distill.endpoints.address_file import EndpointsFile
-from distill.endpoints.addresses import Roster
+from distill.endpoints.addresses import AddressList
 
 
 def read(path: Path) -> list[str]:
     """As the backend reads it."""
-    return Roster(path).read()
+    return AddressList(path).read()
 
 
 def test_addresses_come_and_go_without_touching_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

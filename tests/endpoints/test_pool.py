@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from distill import plugins
-from distill.endpoints.addresses import Roster
+from distill.endpoints.addresses import AddressList
 from distill.endpoints.failures import retry_after
 from distill.endpoints.window import START_SIZE, Gauge, Window
 from distill.errors import BackendError
@@ -372,7 +372,7 @@ def test_when_all_servers_left_the_run_ends_after_its_patience(tmp_path: Path) -
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("http://a:1\nhttp://a:1/\nftp://b\n http://c:2 # c\n")
-    roster = Roster(tmp_path / "list")
+    roster = AddressList(tmp_path / "list")
     assert roster.read() == ["http://a:1", "http://c:2"]
     (tmp_path / "list").unlink()
     (tmp_path / "list").mkdir()
