@@ -49,7 +49,7 @@ class PlanRequest(NamedTuple):
 
 
 def execute(request: PlanRequest, changes: list[str], option_changes: dict[str, Any]) -> None:
-    """Print the plan; with `out` write its files there, else print them too.
+    """Print the plan; with `request.out_folder` write its files there, else print them too.
 
     Raises:
         InputError: nothing fits.

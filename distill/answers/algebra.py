@@ -1,4 +1,4 @@
-r"""math-verify's opinion on two answers. Runs in the worker of `_pool` only: what it evaluates may never end."""
+r"""math-verify's opinion on two answers. Runs in a killable process only: what it evaluates may never end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The far end of `_pool`: a process that answers one call after another and may be killed at any moment."""
+"""The far end of `killable`: a process that answers one call after another and may be killed at any moment."""
 
 from __future__ import annotations
 

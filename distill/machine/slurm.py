@@ -171,7 +171,7 @@ def stage_script(
     Args:
         name: the recipe's.
         folder: the run folder.
-        job: `Slurm.of(stage)`.
+        job: `Slurm.for_stage(stage)`.
         prefix: the stage's own launcher; one that begins with `srun` takes the place of ours.
         python: its interpreter.
     """

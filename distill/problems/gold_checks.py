@@ -70,7 +70,7 @@ def _fault(verifier: Verifier, gold: Any, examples: Examples) -> str:
 
 
 def screen(verifiers: Verifiers) -> Callable[[Problem], str]:
-    """A test for `problems.load`: why a problem must not be used, empty if it may."""
+    """A test for `sets.load`: why a problem must not be used, empty if it may."""
 
     def fault(problem: Problem) -> str:
         reason = check(problem, verifiers).reason

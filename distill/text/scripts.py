@@ -54,7 +54,7 @@ def words_in(script: str, text: str) -> list[str]:
 
 
 def count_words(script: str, text: str) -> int:
-    """How many `words` there are."""
+    """How many words `words_in` would return."""
     if script in UNSPACED:
         return sum(map(len, _RUN[script].findall(text)))
     return len(words_in(script, text))

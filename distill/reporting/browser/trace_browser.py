@@ -191,7 +191,7 @@ def run_labels(runs: Sequence[Run]) -> list[str]:
 
 
 def is_private(problem: Problem) -> bool:
-    """Whether its authors ask that it is not published (problems.py): a report is made to be passed on."""
+    """Whether its authors ask that it is not published (`ProblemSet.private`): a report is made to be passed on."""
     return bool(problem.metadata.get("private")) or _is_private_set(problem.set)
 
 

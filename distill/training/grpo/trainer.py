@@ -204,7 +204,7 @@ def _earlier_rows(metrics: Path, steps: int) -> list[dict[str, Any]]:
 
 
 def _check_prompts(grpo_trainer: Any, job: GrpoJob) -> None:
-    """Stop where TRL, which renders prompts with transformers, shows others than `chat` renders for inference.
+    """Stop where TRL, which renders prompts with transformers, shows others than `models.chat` renders for inference.
 
     Raises:
         RunError: the first prompt differs.

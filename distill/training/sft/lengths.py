@@ -16,7 +16,7 @@ _BAR_WIDTH = 40
 
 
 def check(built: BuiltRows, max_length: int, max_dropped: float = MAX_DROPPED) -> None:
-    """Stop where more than the share `most` of the rows is left out.
+    """Stop where more than the share `max_dropped` of the rows is left out.
 
     Raises:
         RunError: says how much is lost, of which problem sets, and which `sft.max_length` would keep how much.
