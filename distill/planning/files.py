@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from distill.errors import writing
+from distill.machine import hardware
 from distill.planning.memory import SUB_GROUP
 from distill.planning.setup import Setup
 from distill.run import write_json
@@ -99,6 +100,8 @@ def accelerate_config(
     }
     if deepspeed is None:
         config["mixed_precision"] = "bf16"
+        if setup.cpu and setup.method == "full" and not hardware.multiplies_bf16():
+            config["mixed_precision"] = "no"
         return config
     # with a DeepSpeed file, accelerate wants precision to be told there alone
     config["deepspeed_config"] = {

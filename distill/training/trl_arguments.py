@@ -23,6 +23,8 @@ def common_arguments(job: TrainingJob) -> dict[str, Any]:
     optimizer = _OPTIMIZERS[setup.optimizer]
     if setup.optimizer == "adamw" and not cuda:
         optimizer = "adamw_torch"
+    # under DeepSpeed and beside frozen weights the numbers are bf16 already; elsewhere autocast is for speed
+    bf16 = cuda or bool(setup.zero) or setup.method != "full" or hardware.multiplies_bf16()
     return {
         "output_dir": str(job.checkpoint_folder),
         "learning_rate": schedule.learning_rate,
@@ -35,7 +37,7 @@ def common_arguments(job: TrainingJob) -> dict[str, Any]:
         "adam_beta2": schedule.adam_beta2,
         "optim": optimizer,
         "gradient_checkpointing": setup.checkpointing,
-        "bf16": True,
+        "bf16": bf16,
         "use_cpu": not cuda,
         "dataloader_pin_memory": cuda,
         "save_strategy": "steps" if job.checkpoints else "no",

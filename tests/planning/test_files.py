@@ -32,12 +32,24 @@ def test_the_two_files_agree_with_each_other_and_with_the_setup(tmp_path: Path) 
     assert split["parallelism_config_sp_attn_implementation"] == "sdpa"
 
 
+@pytest.mark.parametrize(("fast", "cpu", "gpu"), [(True, "bf16", "bf16"), (False, "no", "bf16")])
+def test_autocast_is_left_out_where_a_cpu_is_slow_at_bf16(
+    fast: bool, cpu: str, gpu: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.machine.hardware.multiplies_bf16", lambda: fast)
+    for setup, precision in (
+        (Setup(strategy="ddp", processes=2, cpu=True), cpu),
+        (Setup(strategy="ddp", processes=2), gpu),
+    ):
+        assert files.accelerate_config(setup)["mixed_precision"] == precision
+
+
 def test_one_process_and_ddp_need_no_deepspeed(tmp_path: Path) -> None:
     single, ddp = Setup(cpu=True), Setup(strategy="ddp", processes=2, cpu=True)
     assert files.accelerate_config(single)["distributed_type"] == "NO"
     assert files.accelerate_config(ddp)["distributed_type"] == "MULTI_GPU"
     path = files.write(tmp_path, ddp)
-    assert yaml.safe_load(path.read_text())["mixed_precision"] == "bf16"
+    assert yaml.safe_load(path.read_text())["use_cpu"] is True
     assert not (tmp_path / files.DEEPSPEED).exists()
 
 
