@@ -90,7 +90,7 @@ def is_fresh(run: Run, recipe: Recipe, stage: StageName) -> bool:
 
 def _make_script(run: Run, recipe: Recipe, stage: StageName) -> Script:
     """The batch script of a stage; nothing is written."""
-    job = recipe.slurm.for_stage(stage, served=stage == "generate" and _served(recipe.generate.backend))
+    job = recipe.slurm.for_stage(stage, served=stage == "generate" and recipe.generate.backend.is_served)
     launcher = recipe.launchers.get(stage, Launcher(python=sys.executable))
     text = slurm.stage_script(stage, recipe.name, run.folder, job, prefix=launcher.prefix, python=launcher.python)
     resources = f"{job.gpus_per_node} GPUs" if job.gpus_per_node else f"{job.cpus} CPUs"
@@ -98,11 +98,6 @@ def _make_script(run: Run, recipe: Recipe, stage: StageName) -> Script:
     if job.time:
         size += f", {job.time}"
     return Script(stage, run.folder / "slurm" / f"{stage}.sbatch", text, size)
-
-
-def _served(backend: dict[str, Any]) -> bool:
-    """Whether the teacher runs somewhere else than in the job that samples it."""
-    return backend.get("kind") == "chat" or bool(backend.get("endpoints") or backend.get("endpoints_file"))
 
 
 def _submit_commands(scripts: list[Script]) -> list[str]:

@@ -61,15 +61,21 @@ def closest(name: str, choices: Iterable[str]) -> str | None:
 
 
 def from_validation(error: ValidationError, where: str, prefix: str = "") -> InputError:
-    """Turn pydantic's report into one message that names each place, the value and what it should be."""
+    """Turn pydantic's report into one message that names each place, the value and what it should be.
+
+    The first remedy that a line's context holds as `fix` is the error's.
+    """
     lines = []
-    for item in error.errors(include_url=False, include_context=False):
+    fixes = []
+    for item in error.errors(include_url=False):
         field = ".".join(str(part) for part in ((prefix,) if prefix else ()) + item["loc"])
         value = ""
-        if item["type"] not in ("missing", "extra_forbidden"):
+        if item["type"] not in ("missing", "extra_forbidden", "kind"):
             value = f" (given: {item['input']!r:.80})"
-        lines.append(f"{field}: {_plain_message(item['type'], item['msg'])}{value}")
-    return InputError("; ".join(lines), where=where)
+        message = f"{_plain_message(item['type'], item['msg'])}{value}"
+        lines.append(f"{field}: {message}" if field else message)
+        fixes.append(item.get("ctx", {}).get("fix"))
+    return InputError("; ".join(lines), where=where, fix=next(filter(None, fixes), None))
 
 
 def _plain_message(error_type: str, message: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from distill import plugins, resources, rewards
+from distill import resources
 from distill.errors import InputError, from_validation, suggest
 from distill.machine.slurm import Slurm
 from distill.models import presets
@@ -95,9 +95,9 @@ class Recipe(Record):
     stages: tuple[StageName, ...] = DEFAULT_STAGES
     """Stages that `distill run` goes through."""
     generate: GenerateConfig = GenerateConfig()
-    filter: FilterConfig = FilterConfig()
+    filter: FilterConfig = Field(default_factory=FilterConfig)
     sft: SftConfig = SftConfig()
-    grpo: GrpoConfig = GrpoConfig()
+    grpo: GrpoConfig = Field(default_factory=GrpoConfig)
     eval: EvalConfig = EvalConfig()
     launchers: dict[StageName, Launcher] = {}
     """Stages that need another environment than this one."""
@@ -168,14 +168,8 @@ def build(
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         raise _with_choices(error, where) from error
-    for name, settings in recipe.filter.active().items():
-        plugins.configure("filters", settings, name=name, where=f"filter.checks.{name}")
-    rewards.configure(recipe.grpo.rewards)
     if recipe.student_facts:
         student(recipe)
-    for location, options in (("generate.backend", recipe.generate.backend), ("eval.backend", recipe.eval.backend)):
-        if options.get("kind", "auto") != "auto":
-            plugins.configure("backends", options, where=location)
     for stage in recipe.slurm.stages:
         if stage not in ALL_STAGES:
             raise InputError(f"slurm.stages.{stage}: no such stage", where=where, fix=suggest(stage, ALL_STAGES))
@@ -210,6 +204,8 @@ def _set_field(settings: dict[str, Any], name: str, value: Any) -> None:
 
 def _with_choices(error: ValidationError, where: str) -> InputError:
     invalid = from_validation(error, where)
+    if invalid.fix:
+        return invalid
     for item in error.errors():
         if item["type"] == "extra_forbidden":
             choices = _fields_at(item["loc"][:-1])

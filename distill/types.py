@@ -7,7 +7,7 @@ import hashlib
 import sys
 from array import array
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -185,6 +185,17 @@ class Verdict(Record):
     reason: str = ""
     score: float | None = None
     detail: str = ""
+
+
+class Examples(NamedTuple):
+    """Answers by which a gold is tried before anything is sampled."""
+
+    type: str
+    """Form of the gold, as `GoldReport` names it."""
+    right: list[str]
+    """Answers equal to the gold, the gold as it stands first."""
+    wrong: list[str]
+    """Answers that differ from the gold; none where refusing takes algebra."""
 
 
 class TrainingRow(Record):

@@ -17,8 +17,8 @@ FINGERPRINTS = """
 import json
 from distill.evaluation import attempts
 from distill.filtering.judge import fingerprints
-from distill.filters import Context
-checks = {name: {} for name in ("correct", "duplicates", "length", "language")}
+from distill.filters import ChosenFilter, Context
+checks = {name: ChosenFilter.of({}, name) for name in ("correct", "duplicates", "length", "language")}
 prints = fingerprints(checks, Context(student="org/student"))
 print(json.dumps({**prints, "eval": attempts.fingerprint(["math"])}))
 """

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from distill import plugins, recipe, resources
 from distill.errors import InputError
+from distill.filters import ChosenFilter
 from distill.models import presets
 from distill.problems import sets
 
@@ -53,7 +54,7 @@ def test_a_wrong_change_names_place_and_choices(change: str, message: str) -> No
 
 def test_changes_are_typed_and_apply_in_order() -> None:
     loaded = recipe.load("tiny", ["filter.checks.length.max_tokens=7", "filter.checks.language=false", "sft.epochs=2"])
-    assert loaded.filter.active()["length"] == {"max_tokens": 7}
+    assert loaded.filter.active()["length"].plain == {"max_tokens": 7}
     assert "language" not in loaded.filter.active()
     assert loaded.sft.epochs == 2.0
 
@@ -61,10 +62,9 @@ def test_changes_are_typed_and_apply_in_order() -> None:
 def test_a_check_without_settings_can_be_changed(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("teacher: tiny\nstudent: tiny\nfilter:\n  checks:\n    length:\n")
-    assert recipe.load(str(path)).filter.active() == {"length": {}}
-    assert recipe.load(str(path), ["filter.checks.length.max_tokens=9"]).filter.active() == {
-        "length": {"max_tokens": 9}
-    }
+    assert recipe.load(str(path)).filter.active() == {"length": ChosenFilter.of(None, "length")}
+    changed = recipe.load(str(path), ["filter.checks.length.max_tokens=9"])
+    assert changed.filter.active() == {"length": ChosenFilter.of({"max_tokens": 9}, "length")}
     assert recipe.load(str(path)).name == "mine"
 
 

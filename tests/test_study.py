@@ -13,6 +13,7 @@ import yaml
 from distill import pipeline
 from distill import recipe as recipes
 from distill.errors import InputError
+from distill.filters import ChosenFilter
 from distill.progress import LogLines
 from distill.recipe import Recipe
 from distill.run import Run
@@ -199,7 +200,10 @@ def test_a_recipe_extends_another(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump({"extends": "tiny", "filter": {"checks": {"length": {"max_tokens": 9}}}}))
     mine, tiny = recipes.load(str(path)), recipes.load("tiny")
     assert mine.name == "mine"
-    assert mine.filter.active() == {**tiny.filter.active(), "length": {"max_tokens": 9}}
+    assert mine.filter.active() == {
+        **tiny.filter.active(),
+        "length": ChosenFilter.of({"max_tokens": 9}, "length"),
+    }
     assert mine.sft == tiny.sft
     path.write_text(f"extends: {path}\n")
     with pytest.raises(InputError, match="which extends it"):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import NamedTuple
 
 from distill.answers import latex, quantities, structure, symbols
 from distill.answers.numbers import number
+from distill.types import Examples
 
 _CHOICE = re.compile(r"\(?[A-J]\)?|\\text(?:bf)?\{\s*\(?[A-J]\)?\s*\}")
 _RELATION = re.compile(r"=|<|>|\\le|\\ge|\\ne|\\in(?![a-zA-Z])|\\equiv")
@@ -15,14 +15,6 @@ _LETTERS = "ABCDEFGHIJ"
 _WORD = re.compile(r"(?<![\\a-zA-Z])[^\W\d_]{3,}|[\u4e00-\u9fff]")
 _LONGEST_TEXT = 12
 """Words (Chinese characters); what is longer is a sentence, and no answer but its own copy would match it."""
-
-
-class Examples(NamedTuple):
-    type: str
-    right: list[str]
-    """Answers equal to the gold, the gold as it stands first."""
-    wrong: list[str]
-    """Answers that differ from the gold; none where refusing takes algebra."""
 
 
 def for_gold(gold: str) -> Examples:

@@ -22,7 +22,7 @@ from distill.machine import hardware
 from distill.machine.workers import Workers, single_items
 from distill.models.reasoning import Tags
 from distill.types import Outcome
-from distill.verifiers import Verifier
+from distill.verifiers import ChosenVerifier, Verifier
 
 _CHUNK_ROWS = 200  # that a worker takes at a time; more are fewer trips, fewer spread slow rows better
 _CHUNK_BYTES = 1 << 20  # of long rows it takes fewer
@@ -197,8 +197,7 @@ def _kind(row: dict[str, Any], default: str) -> str:
 
 @cache
 def _verifier(kind: str) -> Verifier:
-    verifier: Verifier = plugins.build("verifiers", {"kind": kind}, where=f"verifier {kind}")
-    return verifier
+    return ChosenVerifier.of({"kind": kind}, where=f"verifier {kind}").build()
 
 
 def after_reasoning(reply: str) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import orjson
 
-from distill.filtering.packing import PackedOutcome, unpack_features
+from distill.filtering.packing import unpack_features, unpack_outcomes
 from distill.filtering.problems import read_only
+from distill.types import Outcome
 
 
 class EarlierOutcomes:
@@ -30,12 +31,12 @@ class EarlierOutcomes:
             if unchanged:
                 self._ledgers.append((db, names, unchanged))
 
-    def find(self, id: str, basis: bytes) -> tuple[dict[str, PackedOutcome], dict[str, bytes]]:
+    def find(self, id: str, basis: bytes) -> tuple[dict[str, Outcome], dict[str, bytes]]:
         """Outcomes and features by check that can be taken over."""
         for db, names, unchanged in self._ledgers:
             row = db.execute("SELECT basis, outcomes, features FROM traces WHERE id=?", (id,)).fetchone()
             if row and row[0] == basis:
-                outcomes = orjson.loads(row[1])
+                outcomes = unpack_outcomes(row[1])
                 features = unpack_features(names, row[2])
                 return (
                     {name: outcome for name, outcome in outcomes.items() if name in unchanged},

@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from distill.filtering.ledger import LedgerEntry
-from distill.types import Verdict
+from distill.types import Outcome
 
 _LENGTHS = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000)
 """Upper bounds of the bins by length, characters of the completion."""
 
 
-def decide(entry: LedgerEntry) -> Verdict:
+def decide(entry: LedgerEntry) -> Outcome:
     """False if any check rejects, else undecidable if any is, else accepted; all reasons are in `detail`."""
     rejects = [f"{name}:{outcome.reason}" for name, outcome in entry.outcomes.items() if outcome.passed is False]
     undecided = [f"{name}:{outcome.reason}" for name, outcome in entry.outcomes.items() if outcome.passed is None]
@@ -23,16 +23,10 @@ def decide(entry: LedgerEntry) -> Verdict:
         passed = False
     elif undecided:
         passed = None
-    return Verdict(
-        trace_id=entry.id,
-        check="decision",
-        passed=passed,
-        reason=reasons[0] if reasons else "",
-        detail=" ".join(rejects + undecided),
-    )
+    return Outcome(passed=passed, reason=reasons[0] if reasons else "", detail=" ".join(rejects + undecided))
 
 
-def final_decision(entry: LedgerEntry, unfiltered: bool) -> Verdict:
+def final_decision(entry: LedgerEntry, unfiltered: bool) -> Outcome:
     """Whether the trace is in the set, and why not."""
     decision = decide(entry)
     if entry.is_kept:

@@ -8,18 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import orjson
 from pydantic import ValidationError
 
 from distill import plugins, verifiers
 from distill.errors import InputError
 from distill.filtering.earlier import EarlierOutcomes
 from distill.filtering.ledger import CheckedTrace
-from distill.filtering.packing import PackedOutcome, outcome_masks, pack_features, pack_outcome
+from distill.filtering.packing import outcome_masks, pack_features, pack_outcomes
 from distill.filtering.problems import ProblemIndex
-from distill.filters import Context, Filter, SetFilter
+from distill.filters import ChosenFilter, Context, Filter
 from distill.store import jsonl
 from distill.text.tokens import tokens
 from distill.types import Outcome, Problem, Trace, content_id
@@ -32,7 +30,7 @@ DIED = Outcome(passed=None, reason="worker_died", detail="the process that judge
 class CheckerSetup:
     """All that a process on any machine needs to run the checks; paths must mean the same there."""
 
-    checks: dict[str, dict[str, Any]]
+    checks: Mapping[str, ChosenFilter]
     context: Context
     problem_index: Path
     earlier_ledgers: tuple[Path, ...]
@@ -69,47 +67,38 @@ class _PendingTrace:
     trace: Trace
     basis: bytes
     """Hash of the trace and its problem, as in `CheckedTrace`."""
-    earlier_outcomes: dict[str, PackedOutcome]
+    earlier_outcomes: dict[str, Outcome]
     """Outcomes of an earlier run that still hold, by check."""
-    outcomes: dict[str, PackedOutcome]
+    outcomes: dict[str, Outcome]
     """Outcomes of this run, by check."""
     features: dict[str, bytes]
 
 
-def build_filters(checks: Mapping[str, dict[str, Any]], context: Context) -> dict[str, Filter | SetFilter]:
+def build_filters(checks: Mapping[str, ChosenFilter], context: Context) -> dict[str, Filter]:
     """Build the filters, by the names of their checks.
 
     Raises:
-        InputError: the settings of one are wrong; names it.
+        InputError: the settings of one do not go together here; names it.
     """
-    return {
-        name: plugins.build("filters", settings, context, name=name, where=f"filter.checks.{name}")
-        for name, settings in checks.items()
-    }
+    return {name: chosen.build(context) for name, chosen in checks.items()}
 
 
-def fingerprints(checks: Mapping[str, dict[str, Any]], context: Context) -> dict[str, str]:
+def fingerprints(checks: Mapping[str, ChosenFilter], context: Context) -> dict[str, str]:
     """Hash, for each check, what its outcomes depend on besides the trace and its problem.
 
-    The code of a kind counts with all that judges in it. A kind whose outcomes depend on more than code, settings and
-    think tags says on what by a function `basis(config, context)`. A user's own file may ask the problems' verifiers,
-    so these count for it, too.
+    The code of a kind counts with all that judges in it, its settings and the think tags, and what it names itself as
+    its `basis`. A user's own file may ask the problems' verifiers, so where it names nothing these count for it.
     """
     version = importlib.metadata.version("distill")
     by_check = {}
-    for name, settings in checks.items():
-        kind = str(settings.get("kind", name))
-        config = plugins.configure("filters", settings, name=name, where=f"filter.checks.{name}")
-        module = plugins.load("filters", kind)
+    for name, check in build_filters(checks, context).items():
+        kind = checks[name].kind
         code = plugins.code_of("filters", kind)
-        basis = None
-        if hasattr(module, "basis"):
-            basis = module.basis(config, context)
-        elif kind.endswith(".py"):
+        basis = check.basis()
+        if basis is None and kind.endswith(".py"):
             basis = verifiers.basis(context.verifier_kinds)
-        by_check[name] = content_id(
-            version, kind, code, config.model_dump(mode="json"), context.tags.model_dump(), basis
-        )
+        settings = checks[name].config.model_dump(mode="json")
+        by_check[name] = content_id(version, kind, code, settings, context.tags.model_dump(), basis)
     return by_check
 
 
@@ -151,13 +140,12 @@ class Checker:
     def _complete(self, pending_traces: list[_PendingTrace]) -> None:
         """Run the checks, in the recipe's order, whose outcome is not known from an earlier run."""
         for name, check in self._filters.items():
-            feature_of = getattr(check, "feature", None)
             for pending in pending_traces:
                 if name in pending.earlier_outcomes:
                     pending.outcomes[name] = pending.earlier_outcomes[name]
                     continue
-                pending.outcomes[name] = pack_outcome(check(pending.problem, pending.trace))
-                feature = feature_of(pending.problem, pending.trace) if feature_of else None
+                pending.outcomes[name] = check(pending.problem, pending.trace)
+                feature = check.feature(pending.problem, pending.trace)
                 if feature is not None:
                     pending.features[name] = feature
 
@@ -167,7 +155,7 @@ class Checker:
         pending = self._look_up(log_slice, offset, line)
         if pending is None:
             return CheckedSlice(log_slice, [], 1, 0)
-        outcomes = {name: pack_outcome(DIED) for name in self._filters}
+        outcomes = dict.fromkeys(self._filters, DIED)
         return CheckedSlice(
             log_slice, [_checked(log_slice, replace(pending, basis=b"", outcomes=outcomes, features={}))], 0, 0
         )
@@ -182,11 +170,11 @@ def _checked(log_slice: LogSlice, pending: _PendingTrace) -> CheckedTrace:
         sample=pending.trace.sample,
         problem_set=pending.problem.set,
         characters=len(pending.trace.completion),
-        tokens=int(length[2]) if length and length[2] is not None else None,
+        tokens=int(length.score) if length and length.score is not None else None,
         path=log_slice.chunk.path,
         offset=pending.offset,
         basis=pending.basis,
-        outcomes=orjson.dumps(pending.outcomes),
+        outcomes=pack_outcomes(pending.outcomes),
         features=pack_features(list(pending.outcomes), pending.features),
         rejects=rejects,
         undecided=unsure,

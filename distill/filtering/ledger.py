@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from distill.errors import RunError
-from distill.filtering.packing import PackedOutcome, StoredOutcome, feature_at, pack_outcome, unpack_outcome
+from distill.filtering.packing import feature_at, pack_outcomes, unpack_outcomes
 from distill.filtering.problems import ProblemIndex
 from distill.filters import Candidate
 from distill.store import jsonl
@@ -33,7 +33,7 @@ CREATE TABLE kept(number INTEGER PRIMARY KEY, place BLOB NOT NULL);
 """
 _PAGE = 2000
 _NUMBERS = "SELECT id, number FROM traces WHERE id IN (SELECT value FROM json_each(?))"
-_SETTLED = "SELECT number, name, outcome FROM settled WHERE number IN (SELECT value FROM json_each(?))"
+_SETTLED = "SELECT number, outcome FROM settled WHERE number IN (SELECT value FROM json_each(?))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class CheckedTrace:
     basis: bytes
     """Hash of the trace and its problem: the outcomes hold as long as it does."""
     outcomes: bytes
-    """JSON, check's name to `PackedOutcome`; encoded by the worker, since one process stores what all of them send."""
+    """By check, packed by `pack_outcomes`: by the worker, since one process stores what all of them send."""
     features: bytes
     """Features of all checks, packed by `pack_features`."""
     rejects: int
@@ -71,7 +71,7 @@ class LedgerEntry:
     sample: int
     problem_set: str
     characters: int
-    outcomes: dict[str, StoredOutcome]
+    outcomes: dict[str, Outcome]
     is_kept: bool
 
 
@@ -154,9 +154,8 @@ class Ledger:
         count = 0
         bit = self.bits[name]
         for number, outcome in outcomes:
-            self._execute(
-                "INSERT OR REPLACE INTO settled VALUES(?,?,?)", (number, name, orjson.dumps(pack_outcome(outcome)))
-            )
+            packed = pack_outcomes({name: outcome})
+            self._execute("INSERT OR REPLACE INTO settled VALUES(?,?,?)", (number, name, packed))
             self._execute(
                 "UPDATE traces SET rejects=(rejects & ~?)|?, unsure=(unsure & ~?)|? WHERE number=?",
                 (bit, bit * (outcome.passed is False), bit, bit * (outcome.passed is None), number),
@@ -182,13 +181,13 @@ class Ledger:
                 return
             last_key = page[-1][:3]
 
-    def final_outcomes(self, first_outcomes: Mapping[int, bytes]) -> Iterator[dict[str, PackedOutcome]]:
-        """The final outcomes of all checks on traces, given their numbers and first outcomes."""
-        settled: dict[int, dict[str, PackedOutcome]] = {}
-        for number, name, outcome in self._execute(_SETTLED, (_json_array(first_outcomes),)):
-            settled.setdefault(number, {})[name] = orjson.loads(outcome)
+    def final_outcomes(self, first_outcomes: Mapping[int, bytes]) -> Iterator[dict[str, Outcome]]:
+        """The final outcomes of all checks on traces, given their numbers and packed first outcomes."""
+        settled: dict[int, dict[str, Outcome]] = {}
+        for number, outcome in self._execute(_SETTLED, (_json_array(first_outcomes),)):
+            settled.setdefault(number, {}).update(unpack_outcomes(outcome))
         for number, outcomes in first_outcomes.items():
-            yield orjson.loads(outcomes) | settled.get(number, {})
+            yield unpack_outcomes(outcomes) | settled.get(number, {})
 
     def entries(self) -> Iterator[LedgerEntry]:
         """All traces in the order of the logs."""
@@ -200,8 +199,7 @@ class Ledger:
             (number, _PAGE),
         ).fetchall():
             final = self.final_outcomes({row[0]: row[6] for row in page})
-            for (number, id, problem, sample, family, characters, _, kept), packed in zip(page, final, strict=True):
-                outcomes = {name: StoredOutcome(*outcome) for name, outcome in packed.items()}
+            for (number, id, problem, sample, family, characters, _, kept), outcomes in zip(page, final, strict=True):
                 yield LedgerEntry(number, id, problem, sample, family, characters, outcomes, bool(kept))
 
     def keep(self, rows: Iterable[tuple[int, bytes]]) -> int:
@@ -269,7 +267,7 @@ class LedgerCandidates:
             )
 
     def _first_outcome(self, outcomes: bytes) -> Outcome:
-        return unpack_outcome(orjson.loads(outcomes)[self._name])
+        return unpack_outcomes(outcomes)[self._name]
 
     def load(self, numbers: Iterable[int]) -> Iterator[tuple[int, Problem, Trace]]:
         return self._ledger.load(numbers, self._problems)

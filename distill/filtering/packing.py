@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import lru_cache
+
+import orjson
 
 from distill.types import Outcome
 
-PackedOutcome = list[Any]
-"""An outcome as it is stored: [passed, reason, score, detail]."""
+
+def pack_outcomes(outcomes: Mapping[str, Outcome]) -> bytes:
+    """Outcomes by check as JSON, each as [passed, reason, score, detail]."""
+    return orjson.dumps(
+        {name: (outcome.passed, outcome.reason, outcome.score, outcome.detail) for name, outcome in outcomes.items()}
+    )
 
 
-class StoredOutcome(NamedTuple):
-    """An outcome read back without validation: there are ten times as many as traces, and each was validated once."""
-
-    passed: bool | None
-    reason: str
-    score: float | None
-    detail: str
+def unpack_outcomes(packed: bytes) -> dict[str, Outcome]:
+    return {name: _outcome(*fields) for name, fields in orjson.loads(packed).items()}
 
 
-def pack_outcome(outcome: Outcome) -> PackedOutcome:
-    return [outcome.passed, outcome.reason, outcome.score, outcome.detail]
-
-
-def unpack_outcome(packed: PackedOutcome) -> Outcome:
-    passed, reason, score, detail = packed
+@lru_cache(maxsize=1 << 14)
+def _outcome(passed: bool | None, reason: str, score: float | None, detail: str) -> Outcome:
+    """One object for all equal outcomes: there are ten times as many as traces, and most say the same."""
     return Outcome(passed=passed, reason=reason, score=score, detail=detail)
 
 
-def outcome_masks(outcomes: Iterable[PackedOutcome]) -> tuple[int, int]:
+def outcome_masks(outcomes: Iterable[Outcome]) -> tuple[int, int]:
     """Which checks reject and which are unsure, the first one's bit the lowest."""
     rejects = 0
     unsure = 0
     for position, outcome in enumerate(outcomes):
-        rejects |= (outcome[0] is False) << position
-        unsure |= (outcome[0] is None) << position
+        rejects |= (outcome.passed is False) << position
+        unsure |= (outcome.passed is None) << position
     return rejects, unsure
 
 

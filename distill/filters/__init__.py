@@ -1,28 +1,28 @@
 """Filters decide whether a trace is fit to train on. One file per kind.
 
-A kind has a `Config` and `build(config, context) -> Filter | SetFilter`. A Filter looks at one trace, in any process of
-any machine; a SetFilter has a last word once all traces were looked at.
+A kind has a `Config` and `build(config, context) -> Filter`. A filter looks at one trace, in any process of any
+machine; one that compares traces has a last word once all were looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
+from distill import plugins
 from distill.models.chat import Tokenizer
 from distill.models.reasoning import Tags
 from distill.types import Outcome, Problem, Trace
 from distill.verifiers import Verifiers
 
-Filter = Callable[[Problem, Trace], Outcome]
-
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a SetFilter sees of a trace once every check has looked at it."""
+    """What `Filter.settle` sees of a trace once every check has looked at it."""
 
     number: int
     """Place in the ledger; names the trace in what `settle` yields."""
@@ -50,20 +50,34 @@ class Candidates(Protocol):
         ...
 
 
-class SetFilter(Protocol):
-    """A filter that decides by looking at all traces."""
+class Filter(ABC):
+    """Says of traces whether they are fit to train on; all that a kind may offer, with what holds where it does not.
 
+    Making one is quick: it is asked for its `basis` wherever a stage looks whether its result still holds. What takes
+    long to load waits for the first trace.
+    """
+
+    needs: tuple[str, ...] = ()
+    """Other checks that must be on, since this one goes by their outcomes."""
+
+    @abstractmethod
     def __call__(self, problem: Problem, trace: Trace) -> Outcome:
         """The first word on a trace, in a worker process; it holds where `settle` says nothing."""
-        ...
+
+    def basis(self) -> object:
+        """What outcomes depend on besides trace, problem, settings, think tags and code: plain data, to be hashed.
+
+        None of a user's own file counts as all verifiers that the problems name.
+        """
+        return None
 
     def feature(self, problem: Problem, trace: Trace) -> bytes | None:
         """What `settle` needs to know of a trace, at most 1 kB; asked in a worker, after `__call__`."""
-        ...
+        return None
 
     def settle(self, candidates: Candidates) -> Iterator[tuple[int, Outcome]]:
         """(number, outcome) of each candidate whose outcome changes; once, in one process."""
-        ...
+        return iter(())
 
 
 @dataclass(frozen=True)
@@ -91,3 +105,24 @@ class Context:
 
 
 PASS = Outcome(passed=True)
+
+
+class ChosenFilter(plugins.Chosen):
+    """A check of a recipe: a kind of filter and its settings."""
+
+    family = "filters"
+    contract = "distill.filters.Filter"
+
+    def build(self, context: Context) -> Filter:
+        """The filter that these settings make.
+
+        Raises:
+            InputError: it cannot be used with them here, or a user's own file gives something else.
+        """
+        built = self._build(context)
+        if not isinstance(built, Filter):
+            raise self._misbuilt(built)
+        return built
+
+
+ChosenFilters = Annotated[Mapping[str, ChosenFilter | Literal[False]], plugins.ByName(ChosenFilter)]

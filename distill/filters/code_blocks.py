@@ -48,8 +48,12 @@ class Config(Record):
     """Lines of a program without a fence that make a block; 0 looks for fences only."""
 
 
-def build(config: Config, context: Context) -> Filter:
-    def code_blocks(problem: Problem, trace: Trace) -> Outcome:
+class CodeBlockFilter(Filter):
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def __call__(self, problem: Problem, trace: Trace) -> Outcome:
+        config = self._config
         reasoning = "\n" + (trace.reasoning or "")
         may_have_fences = "`" in reasoning or "~" in reasoning
         fences = list(_FENCE.finditer(reasoning)) if may_have_fences else []
@@ -61,7 +65,9 @@ def build(config: Config, context: Context) -> Filter:
         program = _unfenced(reasoning, config.lines)
         return _reject(program, "unfenced") if program else PASS
 
-    return code_blocks
+
+def build(config: Config, context: Context) -> Filter:
+    return CodeBlockFilter(config)
 
 
 def _reject(block: str, kind: str) -> Outcome:

@@ -9,8 +9,8 @@ counts too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, lru_cache
+from collections.abc import Iterable
+from functools import cached_property, lru_cache
 
 from pydantic import Field
 
@@ -36,66 +36,74 @@ class Config(Record):
     """Share of a benchmark's problems from which on a run of words, or a paragraph, is its template, if 3 have it."""
 
 
-def basis(config: Config, context: Context) -> list[str]:
-    """The benchmarks' content: local files by their bytes, others by name."""
-    refs = context.benchmarks if config.against is None else config.against
-    return [
-        content_id(ref, *(path.read_text(encoding="utf-8") for path in sets.local_files(ref, "test"))) for ref in refs
-    ]
+class ContaminationFilter(Filter):
+    def __init__(self, config: Config, context: Context) -> None:
+        self._config = config
+        self._refs = context.benchmarks if config.against is None else config.against
+        self._outcome_of_prompt = lru_cache(maxsize=1024)(self._judge_prompt)  # a problem's traces come one by one
+
+    def __call__(self, problem: Problem, trace: Trace) -> Outcome:
+        outcome = self._outcome_of_prompt(_prompt(problem))
+        if outcome.passed:
+            return self._outcome("trace_contaminated", self._overlap.contained_problems(trace.text))
+        return outcome
+
+    def _judge_prompt(self, prompt: str) -> Outcome:
+        matches = [*self._overlap.equal_problems(prompt), *self._overlap.contained_problems(prompt)]
+        return self._outcome("problem_contaminated", matches)
+
+    def basis(self) -> list[str]:
+        """The benchmarks' content: local files by their bytes, others by name."""
+        return [
+            content_id(ref, *(path.read_text(encoding="utf-8") for path in sets.local_files(ref, "test")))
+            for ref in self._refs
+        ]
+
+    @cached_property
+    def _benchmarks(self) -> list[tuple[str, list[Problem]]]:
+        """The problems of each benchmark.
+
+        Raises:
+            InputError: there are none to compare with, or a set cannot be read.
+        """
+        benchmarks = [(ref, [*sets.load(ref, "test", on_bad=lambda bad: None)]) for ref in dict.fromkeys(self._refs)]
+        if not any(problems for _, problems in benchmarks):
+            raise InputError(
+                "contamination: there is no benchmark to compare with",
+                fix="name problem sets in `against`, give the recipe's eval some sets, or switch this check off",
+            )
+        return benchmarks
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return [f"{ref} {problem.id}" for ref, problems in self._benchmarks for problem in problems]
+
+    @cached_property
+    def _overlap(self) -> OverlapIndex:
+        config = self._config
+        prompts = [[_prompt(problem) for problem in problems] for _, problems in self._benchmarks]
+        return OverlapIndex(prompts, config.n, config.coverage, config.numbers, config.template)
+
+    def _outcome(self, reason: str, matches: Iterable[ProblemMatch]) -> Outcome:
+        ranked = sorted(
+            {match.problem_index: match for match in matches}.values(),
+            key=lambda match: (-match.coverage, match.problem_index),
+        )
+        if not ranked:
+            return PASS
+        listed = [
+            f"{self._names[match.problem_index]} {match.coverage:.0%} “{match.quote}”" for match in ranked[:_LISTED]
+        ]
+        unlisted = len(ranked) - _LISTED
+        detail = "; ".join(listed)
+        if unlisted > 0:
+            detail += f"; and {unlisted} more"
+        return Outcome(passed=False, reason=reason, score=round(ranked[0].coverage, 4), detail=detail)
 
 
 def build(config: Config, context: Context) -> Filter:
-    """Index the benchmarks.
-
-    Raises:
-        InputError: there is nothing to compare with, or a set cannot be read.
-    """
-    refs = context.benchmarks if config.against is None else config.against
-    benchmarks = [(ref, [*sets.load(ref, "test", on_bad=lambda bad: None)]) for ref in dict.fromkeys(refs)]
-    names = [f"{ref} {problem.id}" for ref, members in benchmarks for problem in members]
-    if not names:
-        raise InputError(
-            "contamination: there is no benchmark to compare with",
-            fix="name problem sets in `against`, give the recipe's eval some sets, or switch this check off",
-        )
-
-    @cache
-    def overlap() -> OverlapIndex:
-        # made at the first trace: a process that only settles what workers checked needs none
-        prompts = [[_prompt(problem) for problem in members] for _, members in benchmarks]
-        return OverlapIndex(prompts, config.n, config.coverage, config.numbers, config.template)
-
-    @lru_cache(maxsize=1024)  # the traces of a problem come one after the other
-    def problem_outcome(prompt: str) -> Outcome:
-        return _outcome(
-            "problem_contaminated",
-            [*overlap().equal_problems(prompt), *overlap().contained_problems(prompt)],
-            names.__getitem__,
-        )
-
-    def contamination(problem: Problem, trace: Trace) -> Outcome:
-        outcome = problem_outcome(_prompt(problem))
-        if outcome.passed:
-            return _outcome("trace_contaminated", [*overlap().contained_problems(trace.text)], names.__getitem__)
-        return outcome
-
-    return contamination
+    return ContaminationFilter(config, context)
 
 
 def _prompt(problem: Problem) -> str:
     return "\n\n".join(message.content for message in problem.messages)
-
-
-def _outcome(reason: str, matches: list[ProblemMatch], name: Callable[[int], str]) -> Outcome:
-    if not matches:
-        return PASS
-    matches = sorted(
-        {match.problem_index: match for match in matches}.values(),
-        key=lambda match: (-match.coverage, match.problem_index),
-    )
-    listed = [f"{name(match.problem_index)} {match.coverage:.0%} “{match.quote}”" for match in matches[:_LISTED]]
-    unlisted = len(matches) - _LISTED
-    detail = "; ".join(listed)
-    if unlisted > 0:
-        detail += f"; and {unlisted} more"
-    return Outcome(passed=False, reason=reason, score=round(matches[0].coverage, 4), detail=detail)

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from distill import verifiers
 from distill.errors import InputError
-from distill.filters import Candidate, Candidates, Context, Filter, SetFilter
+from distill.filters import Candidate, Candidates, Context, Filter
 from distill.judges import judge
 from distill.judges.questions import Question, problem_text
 from distill.types import Outcome, Problem, Record, Trace
@@ -58,13 +58,17 @@ class Config(Record):
         return self
 
 
-class Correct:
+class Correct(Filter):
     def __init__(self, config: Config, context: Context) -> None:
         self._config = config
         self._context = context
 
     def __call__(self, problem: Problem, trace: Trace) -> Outcome:
         return self._context.verifiers.judge(problem, trace)
+
+    def basis(self) -> str:
+        """The verifiers, which say what is correct."""
+        return verifiers.basis(self._context.verifier_kinds)
 
     def feature(self, problem: Problem, trace: Trace) -> bytes | None:
         """Whether a judge may be asked about the trace, or what it votes for."""
@@ -168,12 +172,5 @@ def _plain(key: Hashable) -> str:
     return repr(key)
 
 
-def basis(config: Config, context: Context) -> str:
-    """The verifiers, which say what is correct."""
-    return verifiers.basis(context.verifier_kinds)
-
-
-def build(config: Config, context: Context) -> Filter | SetFilter:
-    if config.judge is None and config.vote is None:
-        return context.verifiers.judge
+def build(config: Config, context: Context) -> Filter:
     return Correct(config, context)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from distill.filters import PASS, Candidates, Context, SetFilter
+from distill.filters import PASS, Candidates, Context, Filter
 from distill.text.hashes import is_among, ngrams, sequence_hash
 from distill.text.minhash import Repeat, find_repeats, signatures
 from distill.text.tokens import DIGITS, SIGN, tokens
@@ -44,17 +44,17 @@ class Config(Record):
     """Share of the problems from which on a run of words is a template's, if more than 20 have it."""
 
 
-class DuplicateProblems:
+class DuplicateProblems(Filter):
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._feature = lru_cache(maxsize=1024)(self._describe)
+        self._described = lru_cache(maxsize=1024)(self._describe)
 
     def __call__(self, problem: Problem, trace: Trace) -> Outcome:
         return PASS
 
     def feature(self, problem: Problem, trace: Trace) -> bytes | None:
         """Hash of all words, hash of the numbers, hashes of runs: 976 bytes at most; None if there is no word."""
-        return self._feature("\n\n".join(message.content for message in problem.messages))
+        return self._described("\n\n".join(message.content for message in problem.messages))
 
     def _describe(self, text: str) -> bytes | None:
         import numpy as np
@@ -169,5 +169,5 @@ def _number_words() -> NDArray[np.uint64]:
     return np.sort(tokens(_NUMBERS).hashes)
 
 
-def build(config: Config, context: Context) -> SetFilter:
+def build(config: Config, context: Context) -> Filter:
     return DuplicateProblems(config)

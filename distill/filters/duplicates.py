@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from distill.filters import PASS, Candidates, Context, SetFilter
+from distill.filters import PASS, Candidates, Context, Filter
 from distill.text.hashes import ngrams, sequence_hash
 from distill.text.minhash import SIZE, estimate_similarity, find_repeats, signatures
 from distill.text.tokens import tokens
@@ -27,7 +27,7 @@ class Config(Record):
     """Length of the runs that are compared, in words; in scripts without blanks, in letters."""
 
 
-class Duplicates:
+class Duplicates(Filter):
     def __init__(self, config: Config) -> None:
         self._config = config
 
@@ -88,5 +88,5 @@ def _names(candidates: Candidates, rows: set[int]) -> dict[int, str]:
     return {row: trace_id for row, trace_id in enumerate(compared) if row in rows}
 
 
-def build(config: Config, context: Context) -> SetFilter:
+def build(config: Config, context: Context) -> Filter:
     return Duplicates(config)

@@ -17,8 +17,8 @@ class Config(Record):
     pass
 
 
-def build(config: Config, context: Context) -> Filter:
-    def finish(problem: Problem, trace: Trace) -> Outcome:
+class FinishFilter(Filter):
+    def __call__(self, problem: Problem, trace: Trace) -> Outcome:
         reason = _REASONS.get(trace.finish)
         if reason:
             return Outcome(passed=False, reason=reason, detail=f"{trace.usage.completion} tokens")
@@ -29,4 +29,6 @@ def build(config: Config, context: Context) -> Filter:
             return Outcome(passed=False, reason="cut", detail=f"in the reasoning, recorded as {trace.finish}")
         return PASS
 
-    return finish
+
+def build(config: Config, context: Context) -> Filter:
+    return FinishFilter()

@@ -28,15 +28,23 @@ class Config(Record):
     """Accept a think block with nothing in it, as general data has for trivial questions."""
 
 
-def build(config: Config, context: Context) -> Filter:
-    def format(problem: Problem, trace: Trace) -> Outcome:
+class FormatFilter(Filter):
+    def __init__(self, config: Config, tags: Tags) -> None:
+        self._config = config
+        self._tags = tags
+
+    def __call__(self, problem: Problem, trace: Trace) -> Outcome:
         text = trace.text
-        reason = _thinking(text, context.tags, config) or _answer(text.partition(context.tags.close)[2], config)
+        reason = _thinking(text, self._tags, self._config)
+        if not reason:
+            reason = _answer(text.partition(self._tags.close)[2], self._config)
         if not reason:
             return PASS
         return Outcome(passed=False, reason=reason, detail=text[-80:])
 
-    return format
+
+def build(config: Config, context: Context) -> Filter:
+    return FormatFilter(config, context.tags)
 
 
 def _thinking(text: str, tags: Tags, config: Config) -> str:

@@ -42,17 +42,22 @@ class Config(Record):
     """Different English function words outside quotations, in all, within another script."""
 
 
-def build(config: Config, context: Context) -> Filter:
-    def language(problem: Problem, trace: Trace) -> Outcome:
+class LanguageFilter(Filter):
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def __call__(self, problem: Problem, trace: Trace) -> Outcome:
         homes = HOMES.get(_SUBTAG.split(problem.language.lower())[0])
         if homes is None:
             return Outcome(passed=None, reason="unknown_language", detail=problem.language)
         suspects = scripts_in(trace.text, (script for script in SCRIPTS if script not in homes))
         if not suspects:
             return PASS
-        return _outcome(suspects, homes, problem, trace, config)
+        return _outcome(suspects, homes, problem, trace, self._config)
 
-    return language
+
+def build(config: Config, context: Context) -> Filter:
+    return LanguageFilter(config)
 
 
 def word_counts(text: str, language: str) -> tuple[int, int] | None:

@@ -16,14 +16,14 @@ class Config(Record):
     max_tokens: int = Field(16384, ge=1)
 
 
-def basis(config: Config, context: Context) -> str:
-    """The tokenizer that counts."""
-    return presets.weights_fingerprint(Path(context.student)) or f"{context.student}@{context.revision}"
+class LengthFilter(Filter):
+    def __init__(self, config: Config, context: Context) -> None:
+        self._config = config
+        self._context = context
 
-
-def build(config: Config, context: Context) -> Filter:
-    def length(problem: Problem, trace: Trace) -> Outcome:
-        tokens = context.tokenizer.count(trace.text)
+    def __call__(self, problem: Problem, trace: Trace) -> Outcome:
+        config = self._config
+        tokens = self._context.tokenizer.count(trace.text)
         if tokens > config.max_tokens:
             return Outcome(
                 passed=False, reason="too_long", score=tokens, detail=f"more than {config.max_tokens} tokens"
@@ -34,4 +34,11 @@ def build(config: Config, context: Context) -> Filter:
             )
         return Outcome(passed=True, score=tokens)
 
-    return length
+    def basis(self) -> str:
+        """The tokenizer that counts."""
+        student = self._context.student
+        return presets.weights_fingerprint(Path(student)) or f"{student}@{self._context.revision}"
+
+
+def build(config: Config, context: Context) -> Filter:
+    return LengthFilter(config, context)

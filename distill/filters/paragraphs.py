@@ -22,18 +22,23 @@ class Config(Record):
     """Words of the longest paragraph; two letters of a script without blanks count as one word."""
 
 
-def build(config: Config, context: Context) -> Filter:
-    def paragraphs(problem: Problem, trace: Trace) -> Outcome:
+class ParagraphFilter(Filter):
+    def __init__(self, config: Config) -> None:
+        self._max_words = config.max_words
+
+    def __call__(self, problem: Problem, trace: Trace) -> Outcome:
         # counting is slow, and in ASCII a word takes two characters: itself and a blank
-        max_words = config.max_words
+        max_words = self._max_words
         lines = [line for line in (trace.reasoning or "").splitlines() if len(line) > max_words]
         candidates = [(count_words(line), line) for line in lines if len(line) > 2 * max_words or not line.isascii()]
         words, line = max(candidates, key=lambda counted: counted[0], default=(0, ""))
-        if words <= config.max_words:
+        if words <= max_words:
             return PASS
         return Outcome(passed=False, reason="long_paragraph", score=words, detail=f"{words} words: {line.strip()[:60]}")
 
-    return paragraphs
+
+def build(config: Config, context: Context) -> Filter:
+    return ParagraphFilter(config)
 
 
 def count_words(text: str) -> int:

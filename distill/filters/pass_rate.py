@@ -13,10 +13,9 @@ from itertools import groupby
 
 from pydantic import Field, model_validator
 
-from distill.filters import PASS, Candidates, Context
+from distill.filters import PASS, Candidates, Context, Filter
 from distill.types import Outcome, Problem, Record, Trace
 
-NEEDS = ("correct",)
 _ESTIMATE = struct.Struct("<dI")  # rate, samples
 
 
@@ -35,7 +34,9 @@ class Config(Record):
         return self
 
 
-class PassRate:
+class PassRate(Filter):
+    needs = ("correct",)
+
     def __init__(self, config: Config) -> None:
         self.config = config
 
@@ -71,5 +72,5 @@ class PassRate:
         return Outcome(passed=not reason, reason=reason, score=rate, detail=detail)
 
 
-def build(config: Config, context: Context) -> PassRate:
+def build(config: Config, context: Context) -> Filter:
     return PassRate(config)

@@ -41,8 +41,12 @@ class Config(Record):
     """Share of the words that begin a run of `words` words written before; more of them make a loop."""
 
 
-def build(config: Config, context: Context) -> Filter:
-    def repetition(problem: Problem, trace: Trace) -> Outcome:
+class RepetitionFilter(Filter):
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def __call__(self, problem: Problem, trace: Trace) -> Outcome:
+        config = self._config
         share, repeated = _repeated_words(trace.text, config)
         parts = [part.strip() for part in (trace.reasoning, trace.answer) if part] or [trace.text.strip()]
         loops = (_tail(part, config) or _lines(part, config.lines) for part in parts)
@@ -55,7 +59,9 @@ def build(config: Config, context: Context) -> Filter:
             excerpt = unit[:77] + "..."
         return Outcome(passed=False, reason="loop", score=share, detail=f"{excerpt!r} × {count}")
 
-    return repetition
+
+def build(config: Config, context: Context) -> Filter:
+    return RepetitionFilter(config)
 
 
 def ends_in_loop(text: str) -> bool:

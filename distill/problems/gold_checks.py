@@ -1,7 +1,7 @@
 """Gold answers check themselves before anything is sampled: a bad gold makes every right attempt wrong.
 
-A sound gold accepts itself and other ways to write it, and refuses an answer that differs. Kinds with a method
-`examples(gold)` that says what those are (math, exact, numeric, choice) are put to that test; of all others the gold
+A sound gold accepts itself and other ways to write it, and refuses an answer that differs. Kinds whose
+`examples(gold)` says what those are (math, exact, numeric, choice) are put to that test; of all others the gold
 must have the form that its verifier reads, and an empty answer must not pass. Verifiers that run programs or ask a
 model are not started.
 """
@@ -9,11 +9,9 @@ model are not started.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from distill.answers.variants import Examples
 from distill.errors import InputError
-from distill.types import Problem, Record
+from distill.types import Examples, Problem, Record
 from distill.verifiers import Verifier, Verifiers
 
 _TYPES = {"countdown": "numbers", "code": "tests", "reasoning_gym": "task", "judge": "text"}
@@ -46,17 +44,17 @@ def check(problem: Problem, verifiers: Verifiers) -> GoldReport:
     try:
         if verifier.verify(problem.answer, "").passed:
             reason = "an empty answer passes"
-        elif exemplify := getattr(verifier, "examples", None):
+        else:
             golds = problem.answer if isinstance(problem.answer, list | tuple) else [problem.answer]
-            tests: list[tuple[Any, Examples]] = [(gold, exemplify(gold)) for gold in golds]
-            type_name = tests[0][1].type
+            tests = [(gold, examples) for gold in golds if (examples := verifier.examples(gold))]
+            type_name = tests[0][1].type if tests else type_name
             reason = next(filter(None, (_fault(verifier, gold, examples) for gold, examples in tests)), "")
     except InputError as error:
         reason = error.message
     return GoldReport(problem_id=problem.id, type=type_name, ok=not reason, reason=reason)
 
 
-def _fault(verifier: Verifier, gold: Any, examples: Examples) -> str:
+def _fault(verifier: Verifier, gold: object, examples: Examples) -> str:
     if examples.type == "prose":
         return f"the gold is a sentence, which no other answer would match: {gold!r:.80}"
     for text in dict.fromkeys(examples.right):

@@ -7,15 +7,17 @@ and filters that made the training set, so "correct" and "in format" mean the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from distill import filters, plugins
-from distill.errors import InputError, suggest
+from distill.errors import InputError, from_validation, suggest
 from distill.models.chat import Tokenizer
 from distill.models.reasoning import Tags
 from distill.types import Outcome, Problem, Record, Trace
@@ -49,8 +51,19 @@ class Rollout:
             return Outcome(passed=None, reason="bad_gold", detail=str(error)[:200])
 
 
-Reward = Callable[[Sequence[Rollout], int], list[float | None]]
-"""(rollouts, optimizer step) to one value each; completions of one prompt stand next to one another."""
+class Reward(ABC):
+    """Says how good completions are; all that a kind may offer, with what holds where it does not."""
+
+    bounds: tuple[float, float] = (0.0, 0.0)
+    """Least and greatest value. Equal ones say nothing, and the reward is left out where weights are compared."""
+
+    @abstractmethod
+    def __call__(self, rollouts: Sequence[Rollout], step: int) -> list[float | None]:
+        """One value for each rollout; those of one prompt stand next to one another. None: it cannot tell.
+
+        Args:
+            step: optimizer steps done so far.
+        """
 
 
 @dataclass(frozen=True)
@@ -73,38 +86,62 @@ class RewardContext:
         return filters.Context(student=self.tokenizer.model, tags=self.tags, verifiers=self.verifiers)
 
 
-def configure(rewards: dict[str, Any], where: str = "grpo.rewards") -> dict[str, Weighted]:
+class ChosenReward(plugins.Chosen):
+    """A reward of a recipe: its kind and its settings."""
+
+    family = "rewards"
+    contract = "distill.rewards.Reward"
+
+    @classmethod
+    def vet(cls, kind: str, config: Record) -> None:
+        if not isinstance(config, Weighted):
+            raise InputError("its Config has no weight", fix="derive it from rewards.Weighted")
+
+    @property
+    def weight(self) -> float:
+        assert isinstance(self.config, Weighted)
+        return self.config.weight
+
+    def build(self, context: RewardContext) -> Reward:
+        """The reward that these settings make.
+
+        Raises:
+            InputError: it cannot be used with them here, or a user's own file gives something else.
+        """
+        built = self._build(context)
+        if not isinstance(built, Reward):
+            raise self._misbuilt(built)
+        return built
+
+
+def _any_left(rewards: Mapping[str, ChosenReward | Literal[False]]) -> Mapping[str, ChosenReward | Literal[False]]:
+    if not any(rewards.values()):
+        raise PydanticCustomError("kind", "no reward is left", {"fix": suggest("", plugins.names("rewards"))})
+    return rewards
+
+
+ChosenRewards = Annotated[
+    Mapping[str, ChosenReward | Literal[False]], plugins.ByName(ChosenReward), AfterValidator(_any_left)
+]
+
+
+def choose(rewards: Mapping[str, object], where: str = "grpo.rewards") -> dict[str, ChosenReward]:
     """The rewards that are switched on, by name; `name: false` switches one off, `name: {}` takes its defaults.
 
     Raises:
         InputError: an unknown kind or setting, or no reward is left.
     """
-    configs: dict[str, Weighted] = {}
-    for name, settings in rewards.items():
-        if settings is False:
-            continue
-        options = settings if isinstance(settings, dict) else {}
-        config = plugins.configure("rewards", options, name=name, where=f"{where}.{name}")
-        if not isinstance(config, Weighted):
-            raise InputError("its Config has no weight", where=f"{where}.{name}", fix="derive it from rewards.Weighted")
-        configs[name] = config
-    if not configs:
-        raise InputError("no reward is left", where=where, fix=suggest("", plugins.names("rewards")))
-    return configs
+    try:
+        chosen = _CHOSEN.validate_python(rewards)
+    except ValidationError as error:
+        invalid = from_validation(error, "", where)
+        raise InputError(invalid.message, fix=invalid.fix) from error
+    return {name: reward for name, reward in chosen.items() if reward}
 
 
-def build(
-    rewards: dict[str, Any], context: RewardContext, where: str = "grpo.rewards"
-) -> dict[str, tuple[Reward, float]]:
+def build(rewards: Mapping[str, object], context: RewardContext) -> dict[str, tuple[Reward, float]]:
     """Each reward that is switched on, with its weight."""
-    return {
-        name: (plugins.load("rewards", kind_of(name, rewards[name])).build(config, context), config.weight)
-        for name, config in configure(rewards, where).items()
-    }
+    return {name: (chosen.build(context), chosen.weight) for name, chosen in choose(rewards).items()}
 
 
-def kind_of(name: str, settings: Any) -> str:
-    """A reward is called by its kind, unless its settings name another."""
-    if isinstance(settings, dict):
-        return str(settings.get("kind", name))
-    return name
+_CHOSEN: TypeAdapter[Mapping[str, ChosenReward | Literal[False]]] = TypeAdapter(ChosenRewards)

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
-RANGE = (0.0, 1.0)
-
 
 class Config(Weighted):
     pass
 
 
-def build(config: Config, context: RewardContext) -> Reward:
-    def accuracy(rollouts: Sequence[Rollout], step: int) -> list[float | None]:
+class AccuracyReward(Reward):
+    bounds = (0.0, 1.0)
+
+    def __call__(self, rollouts: Sequence[Rollout], step: int) -> list[float | None]:
         verdicts = (rollout.outcome.passed for rollout in rollouts)
         return [None if passed is None else float(passed) for passed in verdicts]
 
-    return accuracy
+
+def build(config: Config, context: RewardContext) -> Reward:
+    return AccuracyReward()

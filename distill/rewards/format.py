@@ -15,8 +15,6 @@ from distill import filters
 from distill.filters import format as rule
 from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
-RANGE = (0.0, 1.0)
-
 
 class Config(Weighted):
     weight: float = Field(0.1, gt=0)
@@ -25,13 +23,18 @@ class Config(Weighted):
     r"""How the answer must be marked: an <answer> tag, `\boxed{}`, either, or any text."""
 
 
+class FormatReward(Reward):
+    bounds = (0.0, 1.0)
+
+    def __init__(self, config: Config, context: RewardContext) -> None:
+        self._check = checker(config, context.filter_context)
+
+    def __call__(self, rollouts: Sequence[Rollout], step: int) -> list[float | None]:
+        return [scored(rollout, self._check) for rollout in rollouts]
+
+
 def build(config: Config, context: RewardContext) -> Reward:
-    check = checker(config, context.filter_context)
-
-    def format(rollouts: Sequence[Rollout], step: int) -> list[float | None]:
-        return [scored(rollout, check) for rollout in rollouts]
-
-    return format
+    return FormatReward(config, context)
 
 
 def checker(config: Config, context: filters.Context) -> filters.Filter:

@@ -15,19 +15,21 @@ from pydantic import Field
 from distill.filters.language import word_counts
 from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
-RANGE = (0.0, 1.0)
-
 
 class Config(Weighted):
     weight: float = Field(0.1, gt=0)
     """R1 adds the share as it is; so small a weight cannot be worth a wrong answer."""
 
 
-def build(config: Config, context: RewardContext) -> Reward:
-    def language(rollouts: Sequence[Rollout], step: int) -> list[float | None]:
+class LanguageReward(Reward):
+    bounds = (0.0, 1.0)
+
+    def __call__(self, rollouts: Sequence[Rollout], step: int) -> list[float | None]:
         return [consistency(rollout.trace.reasoning or "", rollout.problem.language) for rollout in rollouts]
 
-    return language
+
+def build(config: Config, context: RewardContext) -> Reward:
+    return LanguageReward()
 
 
 def consistency(text: str, language: str) -> float | None:

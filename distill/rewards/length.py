@@ -13,8 +13,6 @@ from pydantic import Field
 
 from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
-RANGE = (-0.5, 0.5)
-
 
 class Config(Weighted):
     weight: float = Field(0.05, gt=0)
@@ -23,11 +21,17 @@ class Config(Weighted):
     """Optimizer steps during which the reward is 0."""
 
 
-def build(config: Config, context: RewardContext) -> Reward:
-    def length(rollouts: Sequence[Rollout], step: int) -> list[float | None]:
-        if step < config.warmup:
+class LengthReward(Reward):
+    bounds = (-0.5, 0.5)
+
+    def __init__(self, config: Config, context: RewardContext) -> None:
+        self._warmup = config.warmup
+        self._group_size = context.group_size
+
+    def __call__(self, rollouts: Sequence[Rollout], step: int) -> list[float | None]:
+        if step < self._warmup:
             return [0.0] * len(rollouts)
-        groups = (rollouts[start : start + context.group_size] for start in range(0, len(rollouts), context.group_size))
+        groups = (rollouts[start : start + self._group_size] for start in range(0, len(rollouts), self._group_size))
         return [
             value
             for group in groups
@@ -36,7 +40,9 @@ def build(config: Config, context: RewardContext) -> Reward:
             )
         ]
 
-    return length
+
+def build(config: Config, context: RewardContext) -> Reward:
+    return LengthReward(config, context)
 
 
 def length_bonuses(tokens: Sequence[int], correct: Sequence[bool | None]) -> list[float | None]:

@@ -11,8 +11,6 @@ from pydantic import Field
 
 from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
-RANGE = (-1.0, 0.0)
-
 
 class Config(Weighted):
     weight: float = Field(0.5, gt=0)
@@ -21,11 +19,19 @@ class Config(Weighted):
     """L_cache as a share of L_max, the longest completion; the paper's are 4,096 of 20,480 tokens."""
 
 
-def build(config: Config, context: RewardContext) -> Reward:
-    def overlong(rollouts: Sequence[Rollout], step: int) -> list[float | None]:
-        return [penalty(rollout.tokens, context.max_tokens, config.cache * context.max_tokens) for rollout in rollouts]
+class OverlongReward(Reward):
+    bounds = (-1.0, 0.0)
 
-    return overlong
+    def __init__(self, config: Config, context: RewardContext) -> None:
+        self._max_tokens = context.max_tokens
+        self._cache = config.cache * context.max_tokens
+
+    def __call__(self, rollouts: Sequence[Rollout], step: int) -> list[float | None]:
+        return [penalty(rollout.tokens, self._max_tokens, self._cache) for rollout in rollouts]
+
+
+def build(config: Config, context: RewardContext) -> Reward:
+    return OverlongReward(config, context)
 
 
 def penalty(tokens: int, max_tokens: float, cache: float) -> float:

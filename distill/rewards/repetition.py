@@ -9,17 +9,20 @@ from pydantic import Field
 from distill.filters import repetition as rule
 from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
-RANGE = (-1.0, 0.0)
-
 
 class Config(Weighted):
     weight: float = Field(0.1, gt=0)
 
 
+class RepetitionReward(Reward):
+    bounds = (-1.0, 0.0)
+
+    def __init__(self, context: RewardContext) -> None:
+        self._check = rule.build(rule.Config(), context.filter_context)
+
+    def __call__(self, rollouts: Sequence[Rollout], step: int) -> list[float | None]:
+        return [-float(self._check(rollout.problem, rollout.trace).passed is False) for rollout in rollouts]
+
+
 def build(config: Config, context: RewardContext) -> Reward:
-    check = rule.build(rule.Config(), context.filter_context)
-
-    def repetition(rollouts: Sequence[Rollout], step: int) -> list[float | None]:
-        return [-float(check(rollout.problem, rollout.trace).passed is False) for rollout in rollouts]
-
-    return repetition
+    return RepetitionReward(context)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-from distill import plugins
 from distill.backends import Backend
 from distill.errors import DistillError, InputError, RunError
 from distill.machine.garbage import seldom_collected
@@ -77,7 +76,7 @@ class _Collection:
     async def run(self) -> None:
         job = self._job
         logs = self._logs
-        backend: Backend = plugins.build("backends", job.backend, job.model, logs.traces.parent, where="backend")
+        backend = job.backend.build(job.model, logs.traces.parent)
         takes_ids = getattr(backend, "takes_ids", True)
         if len(job.token_budgets) > 1 and not takes_ids:
             raise InputError("this backend cannot continue a cut trace", where="budgets", fix="give one budget only")
@@ -117,7 +116,7 @@ class _Collection:
     ) -> None:
         job = self._job
         tally = self.tally
-        LOG.info("%s: %s gets ready for %s", self._label, job.backend["kind"], job.model.name)
+        LOG.info("%s: %s gets ready for %s", self._label, job.backend.kind, job.model.name)
         grader = Grader() if job.graded else None
         live = LiveView(job, tally, self._progress)
         slots = Slots(job, backend, queue, requests, self._assembler, recorder, grader, live)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from typing import Any
 
+from distill.backends import ChosenBackend
 from distill.errors import InputError
 from distill.machine import hardware
 from distill.models import presets
@@ -20,8 +19,8 @@ _USUAL_NODES = [
 ]  # 8 × 80 GB (A100, H100) and 8 × 141 GB (H200)
 
 
-def choose_backend(options: Mapping[str, Any], model: Model, needs: str = "") -> dict[str, Any]:
-    """Backend options with `kind: auto` replaced by what this machine can do.
+def choose_backend(chosen: ChosenBackend, model: Model, needs: str = "") -> ChosenBackend:
+    """A recipe's backend with `kind: auto` replaced by what this machine can do.
 
     vLLM when it is installed, else transformers; a model above 2B parameters wants a GPU or an endpoint.
 
@@ -31,15 +30,13 @@ def choose_backend(options: Mapping[str, Any], model: Model, needs: str = "") ->
     Raises:
         InputError: the model cannot be sampled here; says how to serve it elsewhere.
     """
-    kind = options.get("kind", "auto")
-    options_but_kind = {name: value for name, value in options.items() if name != "kind"}
-    if kind != "auto":
-        return {"kind": kind, **options_but_kind}
-    if options_but_kind.get("endpoints") or options_but_kind.get("endpoints_file"):
-        return {"kind": "vllm", **options_but_kind}
+    if chosen.kind != ChosenBackend.default:
+        return chosen
+    if chosen.is_served:
+        return chosen.as_kind("vllm")
     if (model.parameters or 0) > SMALL:
         _check_gpus(model, needs)
-    return {"kind": "vllm" if hardware.installed("vllm") else "transformers", **options_but_kind}
+    return chosen.as_kind("vllm" if hardware.installed("vllm") else "transformers")
 
 
 def _check_gpus(model: Model, needs: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from distill.backends import ChosenBackend
 from distill.models.model import Model
 from distill.sampling.price import Price
 from distill.sampling.schedule import StoppingRule
@@ -21,7 +22,8 @@ class SamplingJob:
     sampling: Sampling
     rule: StoppingRule
     seed: int
-    backend: Mapping[str, Any]
+    backend: ChosenBackend
+    """What `choose_backend` came to, never `auto`."""
     budgets: tuple[int, ...] = ()
     """Completion tokens at which a trace is looked at and, if it is no loop, continued; the last is the end. Without
     any, `sampling.max_tokens` is the only one."""
@@ -56,11 +58,11 @@ class SamplingJob:
             text += f" or {rule.give_up} were wrong and none correct"
         text += f"; at most {' → '.join(f'{end:,}' for end in self.token_budgets)} tokens each"
         text += f" at temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
-        endpoint_count = len(self.backend.get("endpoints") or ())
+        endpoint_count = len(self.backend.endpoints)
         location = ""
         if endpoint_count:
             location = f" at {endpoint_count} endpoint{'s' if endpoint_count > 1 else ''}"
-        text += f"; {self.model.name} through {self.backend['kind']}{location}"
+        text += f"; {self.model.name} through {self.backend.kind}{location}"
         if logged:
             text += f"; {logged:,} traces are in the log already"
         return text

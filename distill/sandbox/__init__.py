@@ -11,6 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
+from distill import plugins
 from distill.types import Record
 
 Status = Literal["ok", "error", "timeout", "memory", "output", "killed"]
@@ -75,6 +76,7 @@ class Session(Protocol):
         ...
 
 
+@runtime_checkable
 class Sandbox(Protocol):
     def run(
         self, files: Mapping[str, str | bytes], command: list[str], stdin: str = "", limits: Limits | None = None
@@ -96,3 +98,22 @@ class Interactive(Protocol):
     """A sandbox in which a program can be talked to."""
 
     def open(self, files: Mapping[str, str | bytes], command: list[str], limits: Limits | None = None) -> Session: ...
+
+
+class ChosenSandbox(plugins.Chosen):
+    """A kind of sandbox and its settings."""
+
+    family = "sandbox"
+    contract = "distill.sandbox.Sandbox"
+
+    def build(self) -> Sandbox:
+        """The sandbox that these settings make.
+
+        Raises:
+            InputError: it cannot be used with them here, or a user's own file gives something else.
+            BackendError: it does not isolate on this machine.
+        """
+        built = self._build()
+        if not isinstance(built, Sandbox):
+            raise self._misbuilt(built)
+        return built

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 from pydantic import Field
 
+from distill.backends import ChosenBackend
 from distill.errors import InputError
 from distill.evaluation import attempts, lighteval, metrics, report
 from distill.evaluation.attempts import AttemptsByProblem
@@ -41,7 +42,7 @@ class Config(Record):
     models: tuple[Role, ...] = ("teacher", "base", "sft")
     sampling: SamplingChoice = SamplingChoice()
     seed: int = 1
-    backend: dict[str, Any] = {"kind": "auto"}
+    backend: ChosenBackend = ChosenBackend.of({"kind": "auto"})
     rescore: bool = False
     """Sample nothing: judge stored attempts with today's verifiers and gold answers. Needs no model and no engine."""
     lighteval: Lighteval | None = None
@@ -257,7 +258,7 @@ def _check_lighteval(config: Config) -> None:
     Raises:
         InputError: it is not clear which server holds which model.
     """
-    if config.lighteval and not config.rescore and (len(config.models) != 1 or not config.backend.get("endpoints")):
+    if config.lighteval and not config.rescore and (len(config.models) != 1 or not config.backend.endpoints):
         raise InputError(
             "lighteval needs one model and the address where it is served",
             where="eval.lighteval",
@@ -272,6 +273,6 @@ def _lighteval(job: StageJob[Config], config: Lighteval, models: Mapping[Role, M
         if model is None:
             scores += lighteval.earlier_scores(role, folder)
             continue
-        url = str(job.config.backend["endpoints"][0]).rstrip("/").removesuffix("/v1")
+        url = job.config.backend.endpoints[0].rstrip("/").removesuffix("/v1")
         scores += lighteval.measure(config, model, role, url, _sampling(job), folder)
     return scores

@@ -9,11 +9,10 @@ import tempfile
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from distill import plugins
 from distill.errors import InputError, RunError
 from distill.filtering import executors, funnel, training
 from distill.filtering.earlier import is_usable
@@ -21,7 +20,7 @@ from distill.filtering.judge import CheckedSlice, CheckerSetup, LogSlice, build_
 from distill.filtering.ledger import Ledger
 from distill.filtering.problems import ProblemIndex
 from distill.filtering.selection import Selection, order_key, select
-from distill.filters import Context
+from distill.filters import ChosenFilter, ChosenFilters, Context, Filter
 from distill.machine import hardware
 from distill.models import presets
 from distill.problems.verifier_files import own_verifiers
@@ -36,7 +35,7 @@ CHUNK = 1 << 20
 
 
 class Config(Record):
-    checks: dict[str, dict[str, Any] | bool | None] = {"correct": {}}
+    checks: ChosenFilters = Field({"correct": {}}, validate_default=True)
     """Checks by name, with their settings, in the order in which the first reject reason is taken; false switches one
     off."""
     traces: tuple[str, ...] = ()
@@ -56,13 +55,9 @@ class Config(Record):
     """Processes on this machine; all that it may use when not given."""
     seed: int = 0
 
-    def active(self) -> dict[str, dict[str, Any]]:
-        """The checks that are switched on, with their settings."""
-        return {
-            name: settings if isinstance(settings, dict) else {}
-            for name, settings in self.checks.items()
-            if settings is not False
-        }
+    def active(self) -> dict[str, ChosenFilter]:
+        """The checks that are switched on."""
+        return {name: chosen for name, chosen in self.checks.items() if chosen}
 
 
 def sources(job: StageJob[Config]) -> list[Run]:
@@ -123,8 +118,10 @@ def preview(job: StageJob[Config]) -> Summary:
 def _filter(job: StageJob[Config], output_run: Run) -> Summary:
     config = job.config
     checks = config.active()
-    _check(checks, sources(job))
+    _check_traces(sources(job))
     context = _context(job)
+    filters = build_filters(checks, context)
+    _check_needs(filters)
     check_fingerprints = fingerprints(checks, context)
     interrupted = output_run.ledger.with_suffix(".interrupted")
     ledger_path = output_run.ledger.with_suffix(".partial")
@@ -136,9 +133,8 @@ def _filter(job: StageJob[Config], output_run: Run) -> Summary:
     setup = CheckerSetup(checks, context, index, tuple(path for path in earlier if is_usable(path)), check_fingerprints)
     with Ledger(ledger_path, check_fingerprints) as ledger, contextlib.closing(ProblemIndex(index)) as problems:
         orphans, reused = _judge(job, setup, ledger)
-        for name, check in build_filters(checks, context).items():
-            if hasattr(check, "settle"):
-                ledger.settle(name, check.settle(ledger.candidates(name, problems)))
+        for name, check in filters.items():
+            ledger.settle(name, check.settle(ledger.candidates(name, problems)))
         ledger.keep(select(ledger, problems, config.select, config.seed, config.unfiltered))
         outcome_counts = funnel.Funnel(list(checks), config.examples)
         jsonl.write(output_run.verdicts, _verdicts(ledger, outcome_counts, config.unfiltered))
@@ -154,7 +150,7 @@ def _filter(job: StageJob[Config], output_run: Run) -> Summary:
     return summary
 
 
-def _check(checks: Mapping[str, dict[str, Any]], runs: list[Run]) -> None:
+def _check_traces(runs: list[Run]) -> None:
     for run in runs:
         for path in (run.traces, run.problems):
             if not jsonl.exists(path):
@@ -163,9 +159,11 @@ def _check(checks: Mapping[str, dict[str, Any]], runs: list[Run]) -> None:
                     where=str(path),
                     fix="run `distill generate` or `distill import` first, or name a run with --traces or --run",
                 )
-    for name, settings in checks.items():
-        needed_checks = getattr(plugins.load("filters", str(settings.get("kind", name))), "NEEDS", ())
-        missing = [check for check in needed_checks if check not in checks]
+
+
+def _check_needs(filters: Mapping[str, Filter]) -> None:
+    for name, check in filters.items():
+        missing = [needed for needed in check.needs if needed not in filters]
         if missing:
             raise InputError(
                 f"asks for the check {missing[0]!r}, which is off",
@@ -208,20 +206,22 @@ def _judged_shares(config: Config, setup: CheckerSetup, shares: list[LogSlice]) 
     return executors.in_process(setup, shares)
 
 
-def _verdicts(ledger: Ledger, outcome_counts: funnel.Funnel, unfiltered: bool) -> Iterator[dict[str, Any]]:
+def _verdicts(
+    ledger: Ledger, outcome_counts: funnel.Funnel, unfiltered: bool
+) -> Iterator[dict[str, bool | str | float | None]]:
+    """Rows of verdicts.jsonl, the fields of `Verdict`."""
     for entry in ledger.entries():
         outcome_counts.add(entry)
-        for name, outcome in entry.outcomes.items():
-            passed, reason, score, detail = outcome
+        decision = funnel.final_decision(entry, unfiltered)
+        for name, outcome in (*entry.outcomes.items(), ("decision", decision)):
             yield {
                 "trace_id": entry.id,
                 "check": name,
-                "passed": passed,
-                "reason": reason,
-                "score": score,
-                "detail": detail,
+                "passed": outcome.passed,
+                "reason": outcome.reason,
+                "score": outcome.score,
+                "detail": outcome.detail,
             }
-        yield funnel.final_decision(entry, unfiltered).model_dump()
 
 
 def _write_set(

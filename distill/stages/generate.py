@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from distill import plugins
+from distill.backends import ChosenBackend
 from distill.errors import InputError, RunError
 from distill.models import presets
 from distill.models.presets import Teacher
@@ -44,7 +43,7 @@ class Config(Record):
     """Send requests again that the engine refused before."""
     preflight: bool = True
     """Before a run, sample a few tokens of one problem and look whether engine, template and settings fit."""
-    backend: dict[str, Any] = {"kind": "auto"}
+    backend: ChosenBackend = ChosenBackend.of({"kind": "auto"})
     price: Price | None = None
     """Price of tokens or engine hours, for the live view and the forecast. A hosted API's may stand in `backend`."""
 
@@ -145,7 +144,8 @@ def _notes(task: SamplingJob, watch: Stopwatch, pilot: Pilot) -> list[str]:
             f"{cut_share:.1%} of the pilot's traces were cut at {task.token_budgets[-1]:,} tokens: how long they would "
             "have been is not known, and a larger budget takes more than this"
         )
-    concurrency = getattr(plugins.configure("backends", task.backend, where="generate.backend"), "concurrency", 0)
+    most_in_flight = task.backend.setting("concurrency")
+    concurrency = most_in_flight if isinstance(most_in_flight, int) else 0
     concurrency = min(concurrency, (len(task.problems) - len(pilot.problems)) * task.rule.samples)
     if 0 < 2 * watch.most_in_flight < concurrency:
         notes.append(
@@ -194,9 +194,10 @@ def _prepared(job: StageJob[Config]) -> tuple[SamplingJob, Logs, list[sets.Rejec
 
 
 def _price(config: Config) -> Price | None:
-    if config.price or config.backend.get("price_out") is None:
+    price_out = config.backend.setting("price_out")
+    if config.price or price_out is None:
         return config.price
-    return Price(input=config.backend.get("price_in"), output=config.backend["price_out"])
+    return Price.model_validate({"input": config.backend.setting("price_in"), "output": price_out})
 
 
 def _summary(tally: Tally) -> Summary:

@@ -9,7 +9,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from distill import rewards
 from distill.errors import InputError
 from distill.machine import hardware
 from distill.models import presets
@@ -55,7 +54,7 @@ def outputs(run: Run) -> list[Path]:
 
 def facts(job: StageJob[Config]) -> dict[str, str]:
     """Hashes of the user's own reward files, on which the trained model depends."""
-    kinds = [rewards.kind_of(name, options) for name, options in job.config.rewards.items()]
+    kinds = [chosen.kind for chosen in job.config.rewards.values() if chosen]
     stamps = {kind: stamp(Path(kind)) for kind in kinds if kind.endswith(".py")}
     return {kind: file_stamp["hash"] for kind, file_stamp in stamps.items() if file_stamp}
 

@@ -6,36 +6,61 @@ wrote outside a sandbox: `verify` returns in bounded time with bounded memory wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable
 from importlib.metadata import version
-from typing import Any, Protocol, runtime_checkable
 
 from distill import plugins
-from distill.types import Outcome, Problem, Trace, content_id
+from distill.types import Examples, Outcome, Problem, Trace, content_id
 
 
-class Verifier(Protocol):
-    def verify(self, gold: Any, text: str) -> Outcome:
+class Verifier(ABC):
+    """Compares answers with golds; all that a kind may offer, with what holds where it does not."""
+
+    reads_problem: bool = False
+    """Whether `assess` goes by the whole problem, as a judge model does, and may do without a gold answer."""
+
+    @abstractmethod
+    def verify(self, gold: object, text: str) -> Outcome:
         """Judge `text`, the model's reply after its reasoning, against the gold answer.
 
         Raises:
             InputError: the gold itself is malformed. Anything in `text` is an outcome, never an exception.
         """
-        ...
 
-    def key(self, gold: Any, text: str) -> Hashable | None:
+    @abstractmethod
+    def key(self, gold: object, text: str) -> Hashable | None:
         """What the answer in `text` amounts to, so that equal answers can be counted for cons@k; None for no answer."""
-        ...
+
+    def assess(self, problem: Problem, text: str) -> Outcome:
+        """Judge `text` as an answer to a problem.
+
+        Raises:
+            InputError: as `verify`.
+        """
+        return self.verify(problem.answer, text)
+
+    def examples(self, gold: object) -> Examples | None:
+        """Other ways to write a gold, and answers that differ from it, by which the gold is tried; None: not known."""
+        return None
 
 
-@runtime_checkable
-class Assessor(Protocol):
-    """A verifier that reads the whole problem (a judge model), and may do without a gold answer."""
+class ChosenVerifier(plugins.Chosen):
+    """The verifier that a problem names, and its settings."""
 
-    def assess(self, problem: Problem, text: str) -> Outcome: ...
+    family = "verifiers"
+    contract = "distill.verifiers.Verifier"
 
+    def build(self) -> Verifier:
+        """The verifier that these settings make.
 
-_Assess = Callable[[Problem, str], Outcome]
+        Raises:
+            InputError: it cannot be used with them here, or a user's own file gives something else.
+        """
+        built = self._build()
+        if not isinstance(built, Verifier):
+            raise self._misbuilt(built)
+        return built
 
 
 class Verifiers:
@@ -48,9 +73,8 @@ class Verifiers:
         """The problem's own verifier."""
         spec_id = content_id(problem.verifier)
         if spec_id not in self._verifiers:
-            self._verifiers[spec_id] = plugins.build(
-                "verifiers", problem.verifier, where=f"verifier of problem {problem.id}"
-            )
+            chosen = ChosenVerifier.of(problem.verifier, where=f"verifier of problem {problem.id}")
+            self._verifiers[spec_id] = chosen.build()
         return self._verifiers[spec_id]
 
     def judge(self, problem: Problem, trace: Trace) -> Outcome:
@@ -60,14 +84,11 @@ class Verifiers:
     def judge_answer(self, problem: Problem, answer: str | None, finish: str) -> Outcome:
         """The verdict on a trace of which only the answer and the finish reason are at hand."""
         verifier = self.of(problem)
-        assess: _Assess | None = getattr(verifier, "assess", None)  # an `Assessor`; asking isinstance takes far longer
-        if problem.answer is None and not assess:
+        if problem.answer is None and not verifier.reads_problem:
             return Outcome(passed=None, reason="no_gold")
         if answer is None:
             return Outcome(passed=False, reason="no_answer", score=0.0, detail=f"reasoning not closed ({finish})")
-        if assess:
-            return assess(problem, answer)
-        return verifier.verify(problem.answer, answer)
+        return verifier.assess(problem, answer)
 
     def key(self, problem: Problem, trace: Trace) -> Hashable | None:
         """What the trace's answer amounts to; None for no answer."""

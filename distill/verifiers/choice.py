@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
-from typing import Any
 
 from distill.answers.plain import HEDGED, RIGHT, is_hedged, is_marked, stated_answer, wrong
-from distill.answers.variants import Examples
 from distill.errors import InputError
-from distill.types import Outcome, Record
+from distill.types import Examples, Outcome, Record
+from distill.verifiers import Verifier
 
 _WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\{([^{}]*)\}")
 _ALONE = re.compile(r"[(\[]?([A-Ja-j])[)\].:]?\.?")
@@ -38,8 +37,8 @@ def letter(answer: str) -> str | None:
     return None
 
 
-class Choice:
-    def verify(self, gold: Any, text: str) -> Outcome:
+class Choice(Verifier):
+    def verify(self, gold: object, text: str) -> Outcome:
         expected = letter(gold) if isinstance(gold, str) else None
         if expected is None:
             raise InputError(f"not a gold of `choice`: {gold!r:.100}", fix="give one letter from A to J")
@@ -52,11 +51,11 @@ class Choice:
             return wrong("wrong_answer", f"{answer}, not {expected}")
         return RIGHT
 
-    def key(self, gold: Any, text: str) -> Hashable | None:
+    def key(self, gold: object, text: str) -> Hashable | None:
         return None if is_hedged(text) else letter(stated_answer(text))
 
-    def examples(self, gold: Any) -> Examples:
-        right = letter(gold) or "A"
+    def examples(self, gold: object) -> Examples:
+        right = letter(str(gold)) or "A"
         next_letter = chr(ord("A") + (ord(right) - 64) % 10)
         return Examples("choice", [right, f"({right})", f"\\text{{{right}}}"], [next_letter])
 

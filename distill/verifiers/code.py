@@ -14,17 +14,16 @@ from __future__ import annotations
 from collections.abc import Hashable
 from functools import cached_property
 from math import ceil
-from typing import Any
 
 from pydantic import Field
 
-from distill import plugins
 from distill.answers.plain import RIGHT
 from distill.errors import BackendError, InputError
 from distill.programs import assert_tests, output_tests
 from distill.programs.gold import Asserts, extract_program, read_gold, without_blank_lines
-from distill.sandbox import Interactive, Limits, Sandbox
+from distill.sandbox import ChosenSandbox, Interactive, Limits, Sandbox
 from distill.types import Outcome, Record, content_id
+from distill.verifiers import Verifier
 
 _MAX_REMEMBERED = 20_000
 """Outcomes that are remembered."""
@@ -41,19 +40,18 @@ class Config(Record):
     """MiB that one test may print, or one call return."""
     tolerance: float | None = Field(None, gt=0)
     """How far numbers in an output may be off, absolutely or relatively; None: not at all."""
-    sandbox: dict[str, Any] = {"kind": "bubblewrap"}
+    sandbox: dict[str, object] = {"kind": "bubblewrap"}
     """Kind and settings of the sandbox; assert tests need one that can be talked to, such as bubblewrap."""
 
 
-class Code:
+class Code(Verifier):
     def __init__(self, config: Config) -> None:
         self._config = config
         self._outcomes: dict[str, Outcome] = {}
 
     @cached_property
     def _sandbox(self) -> Sandbox:
-        sandbox: Sandbox = plugins.build("sandbox", self._config.sandbox, where="sandbox of verifier code")
-        return sandbox
+        return ChosenSandbox.of(self._config.sandbox, where="sandbox of verifier code").build()
 
     @cached_property
     def _examiner(self) -> assert_tests.Examiner:
@@ -62,18 +60,18 @@ class Code:
             raise InputError(f"assert tests cannot run in sandbox {kind!r}", fix="use sandbox kind bubblewrap for them")
         return assert_tests.Examiner(self._sandbox)
 
-    def verify(self, gold_answer: Any, text: str) -> Outcome:
+    def verify(self, gold: object, text: str) -> Outcome:
         """Judge the program in `text`.
 
         Raises:
             InputError: the gold is malformed, or the sandbox's settings are.
             BackendError: the sandbox cannot be used on this machine at all.
         """
-        tests = read_gold(gold_answer)
+        tests = read_gold(gold)
         code = extract_program(text)
         if not code:
             return Outcome(passed=False, reason="no_code", score=0.0)
-        key = content_id(gold_answer, code.encode("utf-8", "replace").decode())
+        key = content_id(gold, code.encode("utf-8", "replace").decode())
         if key not in self._outcomes:
             sandbox = self._sandbox  # a machine without a sandbox is an error, not a verdict
             try:
@@ -88,7 +86,7 @@ class Code:
             self._outcomes[key] = outcome
         return self._outcomes[key]
 
-    def key(self, gold_answer: Any, text: str) -> Hashable | None:
+    def key(self, gold: object, text: str) -> Hashable | None:
         """The program without empty lines and trailing blanks."""
         return without_blank_lines(extract_program(text)) or None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,6 +16,7 @@ from distill.answers.arithmetic import Expression
 from distill.answers.plain import HEDGED, RIGHT, is_hedged, is_marked, stated_answer, wrong
 from distill.errors import InputError
 from distill.types import Outcome, Record
+from distill.verifiers import Verifier
 
 
 class Config(Record):
@@ -29,8 +29,8 @@ class CountdownGold(BaseModel):
     numbers: list[int]
 
 
-class Countdown:
-    def verify(self, gold: Any, text: str) -> Outcome:
+class Countdown(Verifier):
+    def verify(self, gold: object, text: str) -> Outcome:
         task = _read(gold)
         if is_hedged(text):
             return HEDGED
@@ -47,7 +47,7 @@ class Countdown:
             return wrong("wrong_value", f"{answer} = {expression.value}, not {task.target}")
         return RIGHT
 
-    def key(self, gold: Any, text: str) -> Hashable | None:
+    def key(self, gold: object, text: str) -> Hashable | None:
         """The value of an expression that uses the numbers; any other answer without its blanks."""
         task = _read(gold)
         if is_hedged(text) or not is_marked(text):
@@ -62,7 +62,7 @@ class Countdown:
         return "".join(answer.split())
 
 
-def _read(gold: Any) -> CountdownGold:
+def _read(gold: object) -> CountdownGold:
     try:
         return CountdownGold.model_validate(gold)
     except ValidationError as error:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Hashable
-from typing import Any
 
 from distill.answers.plain import HEDGED, RIGHT, is_hedged, stated_answer, wrong
-from distill.answers.variants import Examples
 from distill.errors import InputError
-from distill.types import Outcome, Record
+from distill.types import Examples, Outcome, Record
+from distill.verifiers import Verifier
 
 _EDGES = " .,;:!?\"'`*。，；：！？“”‘’「」"
 
@@ -24,7 +23,7 @@ class Config(Record):
     """Whether punctuation around the answer matters."""
 
 
-class Exact:
+class Exact(Verifier):
     def __init__(self, config: Config) -> None:
         self._config = config
 
@@ -36,10 +35,8 @@ class Exact:
             return text
         return text.strip(_EDGES) or text  # an answer of nothing but punctuation stays as it is
 
-    def verify(self, gold: Any, text: str) -> Outcome:
-        golds = [gold] if isinstance(gold, str) else gold
-        if not isinstance(golds, list | tuple) or not golds or not all(isinstance(g, str) and g.strip() for g in golds):
-            raise InputError(f"not a gold of `exact`: {gold!r:.100}", fix="give a string or a list of strings")
+    def verify(self, gold: object, text: str) -> Outcome:
+        golds = _read(gold)
         if is_hedged(text):
             return HEDGED
         answer = self._normal(stated_answer(text))
@@ -49,13 +46,21 @@ class Exact:
             return RIGHT
         return wrong("wrong_answer", f"{answer:.80}, not {golds[0]}")
 
-    def key(self, gold: Any, text: str) -> Hashable | None:
+    def key(self, gold: object, text: str) -> Hashable | None:
         return None if is_hedged(text) else self._normal(stated_answer(text)) or None
 
-    def examples(self, gold: Any) -> Examples:
-        first = gold if isinstance(gold, str) else gold[0]
+    def examples(self, gold: object) -> Examples:
+        first = _read(gold)[0]
         return Examples("text", [first, f" {first}\n"], [f"not {first}"])
 
 
 def build(config: Config) -> Exact:
     return Exact(config)
+
+
+def _read(gold: object) -> list[str]:
+    golds = gold if isinstance(gold, list | tuple) else [gold]
+    texts = [text for text in golds if isinstance(text, str) and text.strip()]
+    if not texts or len(texts) < len(golds):
+        raise InputError(f"not a gold of `exact`: {gold!r:.100}", fix="give a string or a list of strings")
+    return texts

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -18,6 +17,7 @@ from distill.errors import InputError
 from distill.judges import judge
 from distill.judges.questions import Question, problem_text
 from distill.types import Outcome, Problem
+from distill.verifiers import Verifier
 
 
 class Config(judge.Config):
@@ -29,8 +29,10 @@ class Config(judge.Config):
     """A log that keeps verdicts and replies, so that nothing is asked twice."""
 
 
-class JudgeVerifier:
+class JudgeVerifier(Verifier):
     """Verdicts of a judge model; it reads at most the last 4,000 characters of an answer that it compares."""
+
+    reads_problem = True
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -47,14 +49,14 @@ class JudgeVerifier:
             return Outcome(passed=None, reason="no_gold")
         return self._rule(problem_text(problem), problem.answer, text)
 
-    def verify(self, gold: Any, text: str) -> Outcome:
+    def verify(self, gold: object, text: str) -> Outcome:
         return self._rule("", gold, text)
 
-    def key(self, gold: Any, text: str) -> Hashable | None:
+    def key(self, gold: object, text: str) -> Hashable | None:
         """The stated answer without blanks: only literally equal answers count as one."""
         return None if is_hedged(text) else "".join(stated_answer(text).split()) or None
 
-    def _rule(self, problem: str, gold: Any, text: str) -> Outcome:
+    def _rule(self, problem: str, gold: object, text: str) -> Outcome:
         config = self._config
         if config.rubric is None and (gold is None or not str(gold).strip()):
             raise InputError(f"not a gold of `judge`: {gold!r}", fix="give an answer, or the verifier a `rubric`")

@@ -11,24 +11,22 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 from functools import lru_cache
-from typing import Any
 
 from distill.answers import algebra, final, latex, quantities, structure, symbols, variants
 from distill.answers.numbers import number
 from distill.answers.plain import HEDGED, RIGHT, is_hedged, without_reasoning, wrong
-from distill.answers.variants import Examples
 from distill.errors import InputError
 from distill.machine import killable
-from distill.types import Outcome, Record
-from distill.verifiers import choice
+from distill.types import Examples, Outcome, Record
+from distill.verifiers import Verifier, choice
 
 
 class Config(Record):
     pass
 
 
-class Math:
-    def verify(self, gold: Any, text: str) -> Outcome:
+class Math(Verifier):
+    def verify(self, gold: object, text: str) -> Outcome:
         golds = _read(gold)
         if is_hedged(text):
             return HEDGED
@@ -42,7 +40,7 @@ class Math:
                 return outcomes[-1]
         return next((outcome for outcome in outcomes if outcome.passed is None), outcomes[0])
 
-    def key(self, gold: Any, text: str) -> Hashable | None:
+    def key(self, gold: object, text: str) -> Hashable | None:
         """The exact fraction where the answer is a number, what a list or set holds, else the normalised string."""
         text = without_reasoning(text)
         if is_hedged(text) or not text.strip():
@@ -54,7 +52,7 @@ class Math:
             answer = quantity.value
         return _key(latex.normalised(answer))
 
-    def examples(self, gold: Any) -> Examples:
+    def examples(self, gold: object) -> Examples:
         return variants.for_gold(_gold_answer(_read(gold)[0]))
 
 
@@ -68,7 +66,7 @@ def _key(normalised: str) -> Hashable:
     return normalised
 
 
-def _read(gold: Any) -> list[str]:
+def _read(gold: object) -> list[str]:
     golds = gold if isinstance(gold, list | tuple) else [gold]
     well_formed = all(
         isinstance(gold_answer, str | int | float) and not isinstance(gold_answer, bool) and str(gold_answer).strip()

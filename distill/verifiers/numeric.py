@@ -8,16 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 from fractions import Fraction
-from typing import Any
 
 from pydantic import Field
 
 from distill.answers import variants
 from distill.answers.numbers import number
 from distill.answers.plain import HEDGED, RIGHT, is_hedged, is_marked, stated_answer, wrong
-from distill.answers.variants import Examples
 from distill.errors import InputError
-from distill.types import Outcome, Record
+from distill.types import Examples, Outcome, Record
+from distill.verifiers import Verifier
 
 
 class Config(Record):
@@ -27,11 +26,11 @@ class Config(Record):
     """How far an answer may be from the gold, as a share of the gold's size."""
 
 
-class Numeric:
+class Numeric(Verifier):
     def __init__(self, config: Config) -> None:
         self._config = config
 
-    def verify(self, gold: Any, text: str) -> Outcome:
+    def verify(self, gold: object, text: str) -> Outcome:
         expected = _read(gold)
         if is_hedged(text):
             return HEDGED
@@ -45,10 +44,10 @@ class Numeric:
     def _tolerance(self, expected: Fraction) -> Fraction:
         return max(Fraction(self._config.absolute), abs(expected) * Fraction(self._config.relative))
 
-    def key(self, gold: Any, text: str) -> Hashable | None:
+    def key(self, gold: object, text: str) -> Hashable | None:
         return None if is_hedged(text) else number(stated_answer(text))
 
-    def examples(self, gold: Any) -> Examples:
+    def examples(self, gold: object) -> Examples:
         value = _read(gold)
         clearance = 2 * self._tolerance(value) + 1
         return Examples(
@@ -56,7 +55,7 @@ class Numeric:
         )
 
 
-def _read(gold: Any) -> Fraction:
+def _read(gold: object) -> Fraction:
     if isinstance(gold, str):
         value = number(gold)
     elif isinstance(gold, int | float) and not isinstance(gold, bool) and math.isfinite(gold):

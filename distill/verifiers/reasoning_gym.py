@@ -21,13 +21,12 @@ from typing import Any
 
 from pydantic import Field
 
-from distill import plugins
 from distill.answers.plain import HEDGED, RIGHT, is_hedged, stated_answer, wrong
 from distill.errors import BackendError, InputError
-from distill.sandbox import Ended, Interactive, Limits, Session
+from distill.sandbox import ChosenSandbox, Ended, Interactive, Limits, Session
 from distill.sandbox.inside import gym
 from distill.types import Outcome, Record
-from distill.verifiers import countdown, exact
+from distill.verifiers import Verifier, countdown, exact
 
 _LONGEST = 20_000
 """Characters of an answer; the longest gold of any task has a few thousand."""
@@ -46,7 +45,7 @@ class Config(Record):
     """Memory that the scorers may use, MiB."""
 
 
-class ReasoningGym:
+class ReasoningGym(Verifier):
     def __init__(self, config: Config) -> None:
         self._config = config
         self._countdown = countdown.build(countdown.Config())
@@ -54,7 +53,7 @@ class ReasoningGym:
         self._worker: Session | None = None
         self._lock = threading.Lock()
 
-    def verify(self, gold: Any, text: str) -> Outcome:
+    def verify(self, gold: object, text: str) -> Outcome:
         """Judge the answer that `text` states.
 
         Raises:
@@ -84,7 +83,7 @@ class ReasoningGym:
             return Outcome(passed=None, reason="scorer_failed", detail=f"ended: {ended.status}")
         return self._outcome(entry["task"], answer, reply)
 
-    def key(self, gold: Any, text: str) -> Hashable | None:
+    def key(self, gold: object, text: str) -> Hashable | None:
         """The answer without its blanks."""
         return None if is_hedged(text) else "".join(stated_answer(text).split()) or None
 
@@ -116,7 +115,8 @@ class ReasoningGym:
     @cached_property
     def _sandbox(self) -> Interactive:
         options = {"kind": "bubblewrap", "python": sys.executable, "mounts": [self._package]}
-        sandbox: Interactive = plugins.build("sandbox", options, where="sandbox of verifier reasoning_gym")
+        sandbox = ChosenSandbox.of(options, where="sandbox of verifier reasoning_gym").build()
+        assert isinstance(sandbox, Interactive)
         return sandbox
 
     def _ask(self, entry: dict[str, Any], answer: str) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class ReasoningGym:
         return reply
 
 
-def _read(gold: Any) -> dict[str, Any]:
+def _read(gold: object) -> dict[str, Any]:
     if not isinstance(gold, dict) or not isinstance(gold.get("task"), str) or "answer" not in gold:
         example = '{"task": "leg_counting", "question": "...", "answer": "10", "metadata": {...}}'
         raise InputError(f"not a gold of `reasoning_gym`: {gold!r:.100}", fix=f"write it as {example}")

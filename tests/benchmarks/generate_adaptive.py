@@ -27,6 +27,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from distill.backends import ChosenBackend
 from distill.problems import sets
 from distill.progress import LogLines
 from distill.sampling import Logs, SamplingJob, StoppingRule, Tally, collect
@@ -65,7 +66,7 @@ def arm(url: str, folder: Path, some: list[Problem], rule: StoppingRule) -> Arm:
         sampling=MODEL.sampling,
         rule=rule,
         seed=0,
-        backend={"kind": "vllm", "endpoints": [url], "concurrency": SLOTS},
+        backend=ChosenBackend.of({"kind": "vllm", "endpoints": [url], "concurrency": SLOTS}),
         graded=True,
     )
     before = generated(url)

@@ -114,6 +114,7 @@ def ours(url: str, requests: int, profile: bool) -> dict[str, float]:
     from distill.cli.progress import Bar
     from rich.console import Console
 
+    from distill.backends import ChosenBackend
     from distill.models import presets
     from distill.problems import sets
     from distill.sampling import Logs, SamplingJob, StoppingRule, collect
@@ -128,7 +129,7 @@ def ours(url: str, requests: int, profile: bool) -> dict[str, float]:
             sampling=Sampling(temperature=0.6, top_p=0.95, max_tokens=CONTEXT // 2),
             rule=StoppingRule(samples=SAMPLES),
             seed=0,
-            backend={"kind": "vllm", "endpoints": [url], "concurrency": WANTED},
+            backend=ChosenBackend.of({"kind": "vllm", "endpoints": [url], "concurrency": WANTED}),
             graded=True,
         )
         profiler = cProfile.Profile()

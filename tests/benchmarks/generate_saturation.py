@@ -25,6 +25,7 @@ from pathlib import Path
 from distill.cli.progress import Bar
 from rich.console import Console
 
+from distill.backends import ChosenBackend
 from distill.models.chat import Tokenizer
 from distill.models.reasoning import Tags
 from distill.problems import sets
@@ -54,7 +55,7 @@ def ours(url: str, some: list[Problem], places: int, folder: Path) -> tuple[floa
         sampling=MODEL.sampling,
         rule=StoppingRule(samples=SAMPLES),
         seed=0,
-        backend={"kind": "vllm", "endpoints": [url], "concurrency": places},
+        backend=ChosenBackend.of({"kind": "vllm", "endpoints": [url], "concurrency": places}),
         graded=True,
     )
     before = generated(url)

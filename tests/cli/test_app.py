@@ -130,13 +130,14 @@ def test_an_endpoint_that_is_down_is_named(tmp_path: Path) -> None:
 
 MINE = '''"""Counts words."""
 from distill.types import Outcome, Record
+from distill import verifiers
 
 
 class Config(Record):
     words: int
 
 
-class Verifier:
+class Verifier(verifiers.Verifier):
     def __init__(self, words):
         self.words = words
 

@@ -117,11 +117,12 @@ SLOW = """
 import os, time
 from pathlib import Path
 from distill.types import Outcome, Record
+from distill.verifiers import Verifier
 
 class Config(Record):
     pass
 
-class Slow:
+class Slow(Verifier):
     def verify(self, gold, text):
         Path(f"begun-{os.getpid()}").touch()
         time.sleep(0.01)

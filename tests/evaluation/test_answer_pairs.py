@@ -122,11 +122,12 @@ def test_a_row_cannot_name_a_file_to_run(tmp_path: Path) -> None:
 MINE = """
 import os, pathlib
 from distill.types import Outcome, Record
+from distill.verifiers import Verifier
 
 class Config(Record):
     pass
 
-class Mine:
+class Mine(Verifier):
     def verify(self, gold, text):
         if text == "crash":
             raise RuntimeError("a bug")

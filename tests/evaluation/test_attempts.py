@@ -18,9 +18,10 @@ from tests.conftest import make_problem, make_trace
 MINE = """
 import os
 from distill.types import Outcome, Record
+from distill.verifiers import Verifier
 class Config(Record):
     pass
-class Mine:
+class Mine(Verifier):
     def verify(self, gold, text):
         if "die" in text:
             os._exit(1)

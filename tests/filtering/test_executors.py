@@ -21,20 +21,23 @@ from tests.filtering.conftest import CHECKS, build_run, job
 
 KILLER = '''"""Killer: ends its process at a trace, once it may."""
 import os, time
+from distill.filters import Filter
 from distill.types import Outcome, Record
 
 class Config(Record):
     pass
 
-def build(config, context):
-    def killer(problem, trace):
+class Killer(Filter):
+    def __call__(self, problem, trace):
         if trace.sample == 3 and problem.messages[0].content.startswith("2:"):
             while not os.path.exists(__file__ + ".go"):
                 time.sleep(0.01)
             open(__file__ + ".died", "w").close()
             os._exit(9)
         return Outcome(passed=True)
-    return killer
+
+def build(config, context):
+    return Killer()
 '''
 
 
@@ -103,15 +106,20 @@ def test_a_trace_that_kills_its_worker_is_lost_alone(
 
 STILLBORN = """
 import multiprocessing, os
+from distill.filters import Filter
 from distill.types import Outcome, Record
 
 class Config(Record):
     pass
 
+class Stillborn(Filter):
+    def __call__(self, problem, trace):
+        return Outcome(passed=True)
+
 def build(config, context):
     if multiprocessing.parent_process():
         os._exit(9)
-    return lambda problem, trace: Outcome(passed=True)
+    return Stillborn()
 """
 
 

@@ -18,17 +18,23 @@ from tests.filtering.conftest import CHECKS, job
 
 COUNTING = '''"""Counting: notes every trace that it looks at."""
 from pathlib import Path
+from distill.filters import Filter
 from distill.types import Outcome, Record
 
 class Config(Record):
     limit: int = 1000
 
-def build(config, context):
-    def counting(problem, trace):
+class Counting(Filter):
+    def __init__(self, limit):
+        self.limit = limit
+
+    def __call__(self, problem, trace):
         with Path(__file__).with_suffix(".log").open("a") as log:
             log.write(trace.id + "\\n")
-        return Outcome(passed=len(trace.completion) < config.limit, reason="long")
-    return counting
+        return Outcome(passed=len(trace.completion) < self.limit, reason="long")
+
+def build(config, context):
+    return Counting(config.limit)
 '''
 
 

@@ -141,10 +141,11 @@ def test_countdown_problems_with_other_numbers_are_no_leaks(judge):
         assert not judge(check, problem.messages[0].content).passed
 
 
-def test_without_benchmarks_there_is_nothing_to_compare_with():
+def test_without_benchmarks_there_is_nothing_to_compare_with(judge):
     for config in ({}, {"against": []}):
+        check = plugins.build("filters", config, Context(student="none"), name="contamination")
         with pytest.raises(InputError, match="no benchmark"):
-            plugins.build("filters", config, Context(student="none"), name="contamination")
+            judge(check, STORY)
 
 
 def test_against_takes_the_place_of_the_recipes_sets(build, tmp_path, judge):

@@ -73,9 +73,10 @@ def settled(pairs: list[tuple[Problem, Trace]], context: Context = CONTEXT, **se
 
 def test_without_judge_and_vote_it_is_a_plain_filter() -> None:
     check = plugins.build("filters", {}, CONTEXT, name="correct")
-    assert not hasattr(check, "feature")
-    assert not hasattr(check, "settle")
-    assert check(*says_("<answer>5 apples</answer>", problem())).passed is True
+    pair = says_("<answer>5 apples</answer>", problem())
+    assert check(*pair).passed is True
+    assert check.feature(*pair) is None
+    assert list(check.settle(Pool(check, [pair]))) == []
 
 
 def test_the_judge_is_asked_only_where_the_rules_doubt() -> None:

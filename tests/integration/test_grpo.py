@@ -35,13 +35,14 @@ FIXED = (
 EVAL = ("limit=4", "samples=2", "backend.kind=transformers")
 # the base reasons badly and is cut here: only a reward that tells any two completions apart lets it learn something
 SHORTNESS = """
-from distill.rewards import Weighted
+from distill.rewards import Reward, Weighted
 class Config(Weighted):
     pass
-def build(config, context):
-    def reward(rollouts, step):
+class Shortness(Reward):
+    def __call__(self, rollouts, step):
         return [-len(set(rollout.trace.completion)) / 10 for rollout in rollouts]
-    return reward
+def build(config, context):
+    return Shortness()
 """
 
 

@@ -97,10 +97,10 @@ def test_faulty_golds_say_why(kind, answer, reason):
 
 
 LENIENT = """
-from distill.types import Outcome, Record
-from distill.answers.variants import Examples
+from distill.types import Examples, Outcome, Record
+from distill.verifiers import Verifier
 class Config(Record): pass
-class Lenient:
+class Lenient(Verifier):
     def verify(self, gold, text): return Outcome(passed=bool(text) or gold == "all")
     def key(self, gold, text): return None
     def examples(self, gold): return Examples("text", [gold], ["other"])

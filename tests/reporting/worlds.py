@@ -8,12 +8,11 @@ from typing import Any
 from distill.evaluation.report import Difference, ModelReport, Point, SetReport
 from distill.filtering.funnel import Funnel, decide
 from distill.filtering.ledger import LedgerEntry
-from distill.filtering.packing import StoredOutcome
 from distill.progress import LogLines
 from distill.reporting.reading.gather import ReportedRun, gather
 from distill.run import Run, write_json
 from distill.store import jsonl
-from distill.types import Metric, Score, Trace, Usage
+from distill.types import Metric, Outcome, Score, Trace, Usage
 from tests.conftest import make_problem, make_trace
 
 HOSTILE = "<script>alert(1)</script>\"'&</style>{{7*7}}\u202e"
@@ -31,10 +30,11 @@ def write_filtered(run: Run, traces: list[Trace], right: set[str], reason: str =
     funnel, rows = Funnel(["correct"], 5), []
     for one in {one.id: one for one in traces}.values():
         passed = one.id in right
-        word = StoredOutcome(passed, "" if passed else reason, None, "")
+        word = Outcome(passed=passed, reason="" if passed else reason)
         entry = LedgerEntry(0, one.id, one.problem_id, 0, "test", len(one.completion), {"correct": word}, passed)
         funnel.add(entry)
-        rows += [{"trace_id": one.id, "check": "correct", **word._asdict()}, decide(entry).model_dump()]
+        rows += [{"trace_id": one.id, "check": "correct", **word.model_dump()}]
+        rows.append({"trace_id": one.id, "check": "decision", **decide(entry).model_dump()})
     jsonl.write(run.verdicts, rows)
     write_json(run.funnel, funnel.summary())
 

@@ -85,7 +85,7 @@ def test_no_hack_is_worth_more_than_the_right_answer(context: RewardContext, nam
 @pytest.mark.parametrize("kind", plugins.names("rewards"))
 def test_every_kind_says_its_range_and_keeps_to_it(context: RewardContext, kind: str) -> None:
     assert plugins.describe("rewards", kind)
-    low, high = plugins.load("rewards", kind).RANGE
+    low, high = rewards.choose({kind: ALL[kind]})[kind].build(context).bounds
     texts = [GOOD, *(text for problem, text in HACKS.values() if problem is None)]
     texts += [""] * (-len(texts) % context.group_size)
     found = call(context, {kind: ALL[kind]}, make_problem(), texts).values[kind]
@@ -159,22 +159,24 @@ def test_verl_asks_for_the_same(context: RewardContext) -> None:
 
 
 def test_settings_are_checked() -> None:
-    assert list(rewards.configure({"accuracy": {"weight": 2}, "format": False})) == ["accuracy"]
+    assert list(rewards.choose({"accuracy": {"weight": 2}, "format": False})) == ["accuracy"]
     with pytest.raises(InputError, match=r"grpo\.rewards\.accuracy\.wieght.*\n.*weight"):
-        rewards.configure({"accuracy": {"wieght": 2}})
+        rewards.choose({"accuracy": {"wieght": 2}})
     with pytest.raises(InputError, match="did you mean accuracy"):
-        rewards.configure({"acuracy": {}})
+        rewards.choose({"acuracy": {}})
     with pytest.raises(InputError, match="no reward is left"):
-        rewards.configure({"accuracy": False})
+        rewards.choose({"accuracy": False})
 
 
 def test_a_reward_of_ones_own_is_a_file(context: RewardContext, tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "from distill.rewards import Weighted\n"
+        "from distill.rewards import Reward, Weighted\n"
         "class Config(Weighted):\n    word: str = 'so'\n"
-        "def build(config, context):\n"
-        "    return lambda rollouts, step: [float(config.word in r.trace.completion) for r in rollouts]\n"
+        "class Polite(Reward):\n    def __init__(self, word):\n        self.word = word\n"
+        "    def __call__(self, rollouts, step):\n"
+        "        return [float(self.word in rollout.trace.completion) for rollout in rollouts]\n"
+        "def build(config, context):\n    return Polite(config.word)\n"
     )
     batch = call(
         context, {"polite": {"kind": str(mine), "word": "please", "weight": 3}}, make_problem(), [GOOD, "please"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from distill.backends import ChosenBackend
 from distill.errors import BackendError, Stopped
 from distill.models import presets
 from distill.problems import sets
@@ -48,7 +49,8 @@ def wanted(folder: Path, count: int = 12, **changes: Any) -> SamplingJob:
         "backend": {"kind": "scripted", "replies": [RIGHT, WRONG, WRONG]},
         "graded": True,
     }
-    return SamplingJob(**{**fields, **changes})
+    fields |= changes
+    return SamplingJob(**fields | {"backend": ChosenBackend.of(fields["backend"])})
 
 
 def sample(folder: Path, what: SamplingJob) -> Tally:

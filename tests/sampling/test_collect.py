@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from distill.backends import ChosenBackend
 from distill.errors import BackendError, InputError, RunError
 from distill.models import presets
 from distill.problems import sets
@@ -37,7 +38,8 @@ def wanted(count: int = 5, samples: int = 2, **changes: Any) -> SamplingJob:
         "seed": 0,
         "backend": {"kind": "scripted", "replies": [REPLY, "no end"]},
     }
-    return SamplingJob(**{**fields, **changes})
+    fields |= changes
+    return SamplingJob(**fields | {"backend": ChosenBackend.of(fields["backend"])})
 
 
 def sample(folder: Path, what: SamplingJob) -> Tally:
@@ -125,8 +127,8 @@ def test_choose_says_how_to_serve_a_teacher_that_does_not_fit(monkeypatch: pytes
     with pytest.raises(
         InputError, match=r"needs GPUs \(8 × H200[\s\S]*vllm serve deepseek-ai/DeepSeek-R1[\s\S]*--endpoint"
     ):
-        choose_backend({"kind": "auto"}, big, "8 × H200")
-    assert choose_backend({"kind": "auto", "endpoints": ["http://h:1"]}, big)["kind"] == "vllm"
+        choose_backend(ChosenBackend.of({"kind": "auto"}), big, "8 × H200")
+    assert choose_backend(ChosenBackend.of({"endpoints": ["http://h:1"]}), big).kind == "vllm"
     small = presets.as_model(presets.teacher("tiny"))
-    assert choose_backend({"kind": "auto"}, small)["kind"] in ("vllm", "transformers")
+    assert choose_backend(ChosenBackend.of({"kind": "auto"}), small).kind in ("vllm", "transformers")
     assert "--enable-expert-parallel" in serve_command(big)

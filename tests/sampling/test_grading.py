@@ -18,13 +18,14 @@ WRONG = "</think>\n\n<answer>3 + 7 + 8</answer>"
 DEADLY = """
 import os
 from distill.types import Outcome, Record
+from distill.verifiers import Verifier
 
 
 class Config(Record):
     pass
 
 
-class _Deadly:
+class _Deadly(Verifier):
     def verify(self, gold, text):
         if "die" in text:
             os._exit(7)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from distill.backends import ChosenBackend
 from distill.models import presets
 from distill.problems import sets
 from distill.progress import LogLines
@@ -61,7 +62,7 @@ def test_replies_are_kept_until_they_are_read(tmp_path: Path, caplog: pytest.Log
             sampling=presets.teacher("tiny").sampling,
             rule=StoppingRule(samples=2),
             seed=0,
-            backend={"kind": "vllm", "endpoints": [url], "concurrency": 2},
+            backend=ChosenBackend.of({"kind": "vllm", "endpoints": [url], "concurrency": 2}),
             graded=True,
             price=Price(output=10),
         )

@@ -10,7 +10,7 @@ import pytest
 from distill import plugins
 from distill.errors import BackendError, InputError
 from distill.types import Message, Problem
-from distill.verifiers import Assessor, Verifiers
+from distill.verifiers import Verifiers
 from tests.conftest import make_trace
 from tests.judge_server import Server, compares, says, section
 
@@ -50,7 +50,7 @@ def test_it_verifies_bare_answers_too() -> None:
     server = Server(compares)
     with server.running() as url:
         verifier = plugins.build("verifiers", {"kind": "judge", "endpoint": url, "model": "j"})
-        assert isinstance(verifier, Assessor)
+        assert verifier.reads_problem
         assert verifier.verify("5", "5").passed is True
         assert verifier.verify("5", "6").passed is False
         assert "<problem-" not in server.prompts[0]

@@ -11,13 +11,12 @@ import itertools
 import logging
 import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
 
-from distill import plugins, rewards
+from distill import rewards
 from distill.errors import InputError
-from distill.rewards import Reward, RewardContext, Rollout
+from distill.rewards import ChosenReward, Reward, RewardContext, Rollout
 from distill.rollouts import rollout
 from distill.types import Problem
 from distill.verifiers import Verifiers
@@ -42,8 +41,11 @@ _OPERATORS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
 }
 
 
-def check(config: dict[str, Any], context: RewardContext, problems: Sequence[Problem]) -> dict[str, list[float]]:
+def check(chosen: Mapping[str, object], context: RewardContext, problems: Sequence[Problem]) -> dict[str, list[float]]:
     """Refuse a reward that gives right, wrong and broken completions of real problems the same value.
+
+    Args:
+        chosen: rewards by name, as `rewards.choose` takes them.
 
     Returns:
         The different values that each reward gave, lowest first.
@@ -54,20 +56,21 @@ def check(config: dict[str, Any], context: RewardContext, problems: Sequence[Pro
     sample = problems[:: max(1, len(problems) // _SAMPLE_SIZE)][:_SAMPLE_SIZE]
     answers = [known_answer(problem, context.verifiers) for problem in sample]
     distinct: dict[str, set[float]] = {}
-    functions = rewards.build(config, context)
+    chosen_rewards = rewards.choose(chosen)
+    functions = rewards.build(chosen_rewards, context)
     for problem, answer in zip(sample, answers, strict=True):
         rollouts = list(completions(problem, answer, context))
         for name, group_values in _rewards_given(functions, rollouts, context).items():
             distinct.setdefault(name, set()).update(value for value in group_values if value is not None)
     for name, values in distinct.items():
-        kind = rewards.kind_of(name, config[name])
+        kind = chosen_rewards[name].kind
         if len(values) < 2 and kind == "accuracy" and values and not any(answers):
             LOG.warning("grpo: no right answer to any sampled problem is known, so accuracy could not be tried")
         elif len(values) < 2 and kind.endswith(".py"):  # it may look for something that only it knows of
             LOG.warning("grpo: reward %s gave all completions that were tried the same: see metrics.jsonl", name)
         elif len(values) < 2:
             _refuse(name, kind, values, len(sample))
-    _warn_of_weights(config)
+    _warn_of_weights(chosen_rewards, functions)
     return {name: sorted(values) for name, values in distinct.items()}
 
 
@@ -100,14 +103,13 @@ def _refuse(name: str, kind: str, values: set[float], count: int) -> None:
     )
 
 
-def _warn_of_weights(config: dict[str, Any]) -> None:
+def _warn_of_weights(chosen: Mapping[str, ChosenReward], functions: Mapping[str, tuple[Reward, float]]) -> None:
     """Warn where what surrounds the answer can be worth more than the answer."""
-    configs = rewards.configure(config)
-    kinds = {name: rewards.kind_of(name, config[name]) for name in configs}
-    accuracy_weight = sum(configs[name].weight for name, kind in kinds.items() if kind == "accuracy")
-    ranges = {name: getattr(plugins.load("rewards", kind), "RANGE", (0.0, 0.0)) for name, kind in kinds.items()}
+    accuracy_weight = sum(weight for name, (_, weight) in functions.items() if chosen[name].kind == "accuracy")
     other_range = sum(
-        configs[name].weight * (ranges[name][1] - ranges[name][0]) for name, kind in kinds.items() if kind != "accuracy"
+        weight * (reward.bounds[1] - reward.bounds[0])
+        for name, (reward, weight) in functions.items()
+        if chosen[name].kind != "accuracy"
     )
     if accuracy_weight and other_range >= accuracy_weight:
         LOG.warning(
@@ -155,11 +157,8 @@ def known_answer(problem: Problem, verifiers: Verifiers) -> str | None:
     if problem.verifier.get("kind") == "countdown":
         return _countdown_solution(problem.answer["numbers"], problem.answer["target"])
     gold = problem.answer[0] if isinstance(problem.answer, list) else problem.answer
-    examples = getattr(verifier, "examples", None)
-    if not examples:
-        return None
-    right_answers = examples(gold).right
-    return str(right_answers[0]) if right_answers else None
+    examples = verifier.examples(gold)
+    return examples.right[0] if examples and examples.right else None
 
 
 def _countdown_solution(numbers: Sequence[int], target: int) -> str | None:

@@ -13,7 +13,7 @@ from distill import rewards
 from distill.errors import RunError
 from distill.models.chat import Tokenizer
 from distill.models.reasoning import Tags
-from distill.rewards import RewardContext
+from distill.rewards import ChosenRewards, RewardContext
 from distill.rollouts.trl import RewardFunctions
 from distill.run import write_json
 from distill.training import callbacks, model, saving, trl_arguments
@@ -38,7 +38,7 @@ _KEPT_METRICS = ("loss", "learning_rate", "grad_norm", "reward", "reward_std", "
 class GrpoJob(TrainingJob):
     """A training job whose `rows` is prompts.parquet, with what GRPO needs besides."""
 
-    rewards: dict[str, Any]
+    rewards: ChosenRewards
     tags: Tags
     order: prompts.PromptOrder
     steps: int

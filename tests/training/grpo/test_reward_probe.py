@@ -77,9 +77,10 @@ def test_dead_rewards_are_named(tiny: Path, caplog: pytest.LogCaptureFixture) ->
 def test_a_reward_of_ones_own_is_only_warned_of(tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "from distill.rewards import Weighted as Config\n"
-        "def build(config, context):\n"
-        "    return lambda rollouts, step: [float('rare word' in r.trace.completion) for r in rollouts]\n"
+        "from distill.rewards import Reward, Weighted as Config\n"
+        "class Rare(Reward):\n    def __call__(self, rollouts, step):\n"
+        "        return [float('rare word' in rollout.trace.completion) for rollout in rollouts]\n"
+        "def build(config, context):\n    return Rare()\n"
     )
     with caplog.at_level(logging.WARNING, "distill"):
         found = tried(Tokenizer(str(tiny / "base")), "<|im_end|>", MATH, {"mine": {"kind": str(mine)}})
