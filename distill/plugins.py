@@ -52,7 +52,7 @@ def load(family: str, kind: str) -> ModuleType:
     else:
         raise InputError(f"unknown kind {kind!r} of {family}", fix=suggest(kind, names(family)) + ", or ./a_file.py")
     for attribute in ("Config", "build"):
-        if not hasattr(module, attribute):
+        if attribute not in vars(module):
             raise InputError(f"has no `{attribute}`", where=kind, fix="a plugin needs a `Config` and a `build`")
     return module
 

@@ -1,17 +1,24 @@
-"""What a kind's outcomes depend on: its own code and all that judges in it, and nothing else."""
+"""Kinds: what their outcomes depend on, and how a recipe holds them with their settings."""
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pydantic import Field, ValidationError
 
 from distill import plugins, verifiers
+from distill.backends import ChosenBackend
+from distill.errors import from_validation
+from distill.filters import ChosenFilter, ChosenFilters
+from distill.types import Record
 
 FINGERPRINTS = """
 import json
@@ -82,3 +89,70 @@ def test_filter_and_eval_notice_a_changed_grader_wherever_it_lies(tmp_path: Path
     assert changed("text", "minhash.py") == {"duplicates"}
     assert changed("text", "scripts.py") >= {"language", "eval"}
     assert changed("reporting", "page.py") == set()
+
+
+class Holder(Record):
+    """A Record with both forms in which a recipe holds kinds."""
+
+    checks: ChosenFilters = Field({"finish": {}}, validate_default=True)
+    backend: ChosenBackend = ChosenBackend.of({"kind": "auto"})
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        {},
+        {"checks": {"length": {"max_tokens": 7}, "finish": None, "language": True, "format": False}},
+        {"checks": {"again": {"kind": "length"}}, "backend": {"kind": "scripted", "replies": ["yes"], "delay": 1}},
+        {"backend": {"endpoints": ["http://h:1"], "no_such_setting": 1}},
+    ],
+)
+def test_kinds_are_written_as_they_were_read_and_nothing_is_added(plain: dict[str, object]) -> None:
+    held = Holder.model_validate(plain)
+    assert held.model_dump(mode="json", exclude_unset=True) == plain
+    assert Holder.model_validate_json(held.model_dump_json()) == held
+    assert Holder.model_validate(held.model_dump()) == held
+    assert pickle.loads(pickle.dumps(held)) == held
+    assert held.model_copy(update={"backend": held.backend}) == held
+
+
+def test_settings_are_there_as_the_kinds_own_config() -> None:
+    held = Holder.model_validate({"checks": {"length": {"max_tokens": "7"}, "format": False}})
+    length = held.checks["length"]
+    assert length
+    assert (length.kind, length.config) == ("length", plugins.load("filters", "length").Config(max_tokens=7))
+    assert (length.setting("max_tokens"), length.setting("nothing")) == (7, None)
+    assert held.checks["format"] is False
+    assert held.backend.kind == "auto"
+
+
+@pytest.mark.parametrize(
+    ("plain", "message"),
+    [
+        (
+            {"checks": {"length": {"max_tokns": 1}}},
+            r"^checks\.length\.max_tokns: no such field\n.*did you mean max_tokens",
+        ),
+        ({"checks": {"length": {"max_tokens": "x"}}}, r"^checks\.length\.max_tokens: .*valid integer.*\(given: 'x'\)$"),
+        ({"checks": {"lenght": {}}}, r"^checks\.lenght: unknown kind 'lenght' of filters\n.*did you mean length"),
+        ({"checks": {"length": 3, "finish": "no"}}, r"^checks\.length: should hold .*; checks\.finish: should hold"),
+        ({"checks": {"correct": {"judge": {"on": []}}}}, r"checks\.correct\.judge\.endpoint: is required"),
+        ({"checks": {"mine": {"kind": "./none.py"}}}, r"^checks\.mine: no such plugin file: none\.py\n.*working"),
+        ({"checks": ["length"]}, r"^checks: .*mapping of names"),
+        ({"backend": {"kind": "vlm"}}, r"^backend: unknown kind 'vlm' of backends\n.*did you mean vllm"),
+        ({"backend": {"kind": "scripted", "delay": -1}}, r"^backend\.delay: .*greater than or equal to 0"),
+    ],
+)
+def test_a_wrong_kind_or_setting_is_told_at_its_place(plain: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError) as raised:
+        Holder.model_validate(plain)
+    assert re.search(message, str(from_validation(raised.value, "").args[0]))
+
+
+def test_a_choice_of_a_file_of_ones_own_reaches_another_process(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("from distill.types import Record\nclass Config(Record):\n    limit: int\ndef build(config): ...\n")
+    packed = pickle.dumps(ChosenFilter.of({"kind": str(mine), "limit": 4}))
+    code = "import pickle, sys; print(pickle.loads(sys.stdin.buffer.read()).config.limit)"
+    done = subprocess.run([sys.executable, "-c", code], input=packed, capture_output=True, check=True)
+    assert done.stdout == b"4\n"

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from distill import plugins
 from distill.errors import InputError
+from distill.filters import ChosenFilter
 
 KINDS = plugins.names("filters")
 PIECES = ["<think>", "</think>", "<answer>", "</answer>", "\\boxed{", "}", "3 * 7", "\n", "学生", "$", '"', "`", "ok. "]
@@ -38,3 +39,49 @@ def test_a_good_trace_passes_every_filter(context, make_trace, make_problem):
     for kind in KINDS:
         outcome = plugins.build("filters", {}, context, name=kind)(problem, trace)
         assert outcome.passed is not False, (kind, outcome)
+
+
+MINIMAL = '''"""Short: no completion is long."""
+from distill.filters import Filter
+from distill.types import Outcome, Record
+
+class Config(Record):
+    limit: int = 10
+
+class Short(Filter):
+    def __init__(self, limit):
+        self.limit = limit
+
+    def __call__(self, problem, trace):
+        return Outcome(passed=len(trace.completion) <= self.limit, reason="long")
+
+def build(config, context):
+    return Short(config.limit)
+'''
+
+
+def test_a_minimal_file_of_ones_own_offers_the_defaults_of_the_base_class(tmp_path, context, make_trace, make_problem):
+    path = tmp_path / "short.py"
+    path.write_text(MINIMAL)
+    check = ChosenFilter.of({"kind": str(path), "limit": 3}, "mine").build(context)
+    pair = (make_problem(), make_trace("four"))
+    assert check(*pair).reason == "long"
+    assert (check.needs, check.basis(), check.feature(*pair), list(check.settle([]))) == ((), None, None, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            MINIMAL.replace("return Short(config.limit)", "return lambda problem, trace: None"),
+            r"gives a function, which is no Filter\n.*derived from distill\.filters\.Filter",
+        ),
+        (MINIMAL.replace("def __call__", "def judge"), r"cannot be built: .*__call__[\s\S]*distill\.filters\.Filter"),
+        (MINIMAL.replace("build(config, context)", "build(config)"), r"cannot be built: build\(\) takes 1"),
+    ],
+)
+def test_a_file_that_builds_something_else_is_told_what_to_return(tmp_path, context, text, message):
+    path = tmp_path / "wrong.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"wrong\.py: [\s\S]*{message}"):
+        ChosenFilter.of({"kind": str(path)}, "mine").build(context)

@@ -183,3 +183,19 @@ def test_a_reward_of_ones_own_is_a_file(context: RewardContext, tmp_path: Path) 
     )
     assert batch.values == {"polite": [0.0, 1.0]}
     assert batch.totals == [0.0, 3.0]
+
+
+def test_a_reward_that_is_a_function_or_has_no_weight_is_told_what_to_be(
+    context: RewardContext, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from distill.rewards import Weighted as Config\n"
+        "def build(config, context):\n    return lambda rollouts, step: [1.0 for _ in rollouts]\n"
+    )
+    with pytest.raises(InputError, match=r"gives a function, which is no Reward\n.*distill\.rewards\.Reward"):
+        rewards.build({"mine": {"kind": str(mine)}}, context)
+    bare = tmp_path / "bare.py"
+    bare.write_text("from distill.types import Record as Config\ndef build(config, context):\n    return None\n")
+    with pytest.raises(InputError, match=r"grpo\.rewards\.bare: its Config has no weight\n.*rewards\.Weighted"):
+        rewards.choose({"bare": {"kind": str(bare)}})

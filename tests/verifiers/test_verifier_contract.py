@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from distill import plugins
 from distill.errors import InputError
-from distill.verifiers import Verifiers
+from distill.verifiers import ChosenVerifier, Verifiers
 
 KINDS = plugins.names("verifiers")
 
@@ -125,3 +125,51 @@ def test_a_verifier_is_built_once():
     problem = Problem.make((Message(role="user", content="?"),), answer="B", verifier={"kind": "choice"})
     verifiers = Verifiers()
     assert verifiers.of(problem) is verifiers.of(problem)
+
+
+MINIMAL = """
+from distill.types import Outcome, Record
+from distill.verifiers import Verifier
+
+class Config(Record):
+    pass
+
+class Same(Verifier):
+    def verify(self, gold, text):
+        return Outcome(passed=text == gold, reason="" if text == gold else "differs")
+
+    def key(self, gold, text):
+        return text
+
+def build(config):
+    return Same()
+"""
+
+
+def of_file(tmp_path, text):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    return ChosenVerifier.of({"kind": str(path)}).build()
+
+
+def test_a_minimal_file_of_ones_own_offers_the_defaults_of_the_base_class(tmp_path):
+    from distill.types import Message, Problem
+
+    verifier = of_file(tmp_path, MINIMAL)
+    problem = Problem.make((Message(role="user", content="?"),), answer="5")
+    assert verifier.assess(problem, "5").passed
+    assert verifier.assess(problem, "6").reason == "differs"
+    assert (verifier.reads_problem, verifier.examples("5")) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL.replace("class Same(Verifier)", "class Same"), r"gives a Same, which is no Verifier"),
+        (MINIMAL.replace("def key", "def keys"), r"cannot be built: .*'?key'?"),
+    ],
+)
+def test_a_file_that_builds_something_else_is_told_what_to_return(tmp_path, text, message):
+    with pytest.raises(InputError, match=rf"mine\.py: its `build` {message}|mine\.py: {message}") as raised:
+        of_file(tmp_path, text)
+    assert raised.value.fix == "let `build` return an instance of a class derived from distill.verifiers.Verifier"

@@ -1,7 +1,8 @@
 """Amount: a sum of money in one currency, such as `EUR 1,317.60`, `1.317,60 EUR` or `€1317.6`.
 
-A verifier is a file like this one: a `Config` with what a problem may set, and a `build` that gives an object with
-`verify` and `key`. Problems name it as `verifier: {kind: ./amount.py, cents: 1}`.
+A verifier is a file like this one: a `Config` with what a problem may set, and a `build` that gives a
+`distill.verifiers.Verifier`: that class says all that a verifier may offer, of which `verify` and `key` must be written.
+Problems name it as `verifier: {kind: ./amount.py, cents: 1}`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 from decimal import Decimal
-from typing import Any
 
 from pydantic import Field
 
 from distill.answers.marked import final_answer
 from distill.errors import InputError
 from distill.types import Outcome, Record
+from distill.verifiers import Verifier
 
 _CODES = {"€": "EUR", "$": "USD", "£": "GBP"}
 _AMOUNT = re.compile(r"(?P<before>[A-Z]{3}|[€$£])?\s*(?P<sum>\d[\d.,' ]*)\s*(?P<after>[A-Z]{3}|[€$£])?\.?")
@@ -26,11 +27,11 @@ class Config(Record):
     """How far the answer may be from the gold: rounding in another order moves a cent."""
 
 
-class Amount:
+class Amount(Verifier):
     def __init__(self, config: Config) -> None:
         self._allowed = Decimal(config.cents) / 100
 
-    def verify(self, gold: Any, text: str) -> Outcome:
+    def verify(self, gold: object, text: str) -> Outcome:
         """`text` is what the model said after its reasoning: whatever it holds, the verdict is an Outcome."""
         expected = _read(str(gold))
         if expected is None:
@@ -47,7 +48,7 @@ class Amount:
             return Outcome(passed=True, score=1.0)
         return Outcome(passed=False, reason=reason, score=0.0, detail=f"{said:.80}, not {gold}")
 
-    def key(self, gold: Any, text: str) -> Hashable | None:
+    def key(self, gold: object, text: str) -> Hashable | None:
         """What the answer amounts to, so that equal answers can be counted."""
         return _read(_stated(text))
 
