@@ -131,7 +131,7 @@ def test_settings_are_there_as_the_kinds_own_config() -> None:
     [
         (
             {"checks": {"length": {"max_tokns": 1}}},
-            r"^checks\.length\.max_tokns: no such field\n.*did you mean max_tokens",
+            r"^checks\.length\.max_tokns: no such field\n.*mean max_tokens",
         ),
         ({"checks": {"length": {"max_tokens": "x"}}}, r"^checks\.length\.max_tokens: .*valid integer.*\(given: 'x'\)$"),
         ({"checks": {"lenght": {}}}, r"^checks\.lenght: unknown kind 'lenght' of filters\n.*did you mean length"),
