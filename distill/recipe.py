@@ -50,7 +50,7 @@ class Arm(Record):
     after: str | None = None
     """The arm that this one goes on from: traces, training set, problems or student that its own stages do not make are
     those of that arm, or of the one before it, with the same seed."""
-    set: dict[str, Any] = {}
+    set: dict[str, object] = {}
     """Changes of the recipe for this arm, by dotted name as in `--set`."""
 
 
@@ -90,7 +90,7 @@ class Recipe(Record):
     """The teacher: a preset, a Hub id, a local folder or a preset's .yaml."""
     student: str
     """The student: a preset, a Hub id, a local folder or a preset's .yaml."""
-    student_facts: dict[str, Any] = {}
+    student_facts: dict[str, object] = {}
     """Facts that replace those of the student's preset in this recipe, such as its chat `template`."""
     stages: tuple[StageName, ...] = DEFAULT_STAGES
     """Stages that `distill run` goes through."""
@@ -215,17 +215,18 @@ def _with_choices(error: ValidationError, where: str) -> InputError:
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     """Field names of the config at a dotted place of the recipe."""
-    config_type: Any = Recipe
+    config_type: object = Recipe
     for part in location:
         if typing.get_origin(config_type) is dict:  # its key is the user's
             config_type = typing.get_args(config_type)[1]
             continue
-        is_field = _is_record(config_type) and part in config_type.model_fields
-        config_type = config_type.model_fields[str(part)].annotation if is_field else None
+        if not _is_record(config_type) or part not in config_type.model_fields:
+            return []
+        config_type = config_type.model_fields[str(part)].annotation
         if typing.get_origin(config_type) in (types.UnionType, typing.Union):
             config_type = next((option for option in typing.get_args(config_type) if _is_record(option)), None)
     return list(config_type.model_fields) if _is_record(config_type) else []
 
 
-def _is_record(config_type: Any) -> bool:
+def _is_record(config_type: object) -> typing.TypeGuard[type[Record]]:
     return isinstance(config_type, type) and issubclass(config_type, Record)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from types import ModuleType
 
 from distill.errors import InputError
 from distill.filtering.judge import CheckedSlice, Checker, CheckerSetup, LogSlice
@@ -69,7 +69,7 @@ class _Actor:
     def __init__(self, setup: bytes) -> None:
         self._workers = _workers(pickle.loads(setup), 1)  # noqa: S301  our own bytes
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+    def __call__(self, batch: Mapping[str, Iterable[bytes]]) -> dict[str, list[bytes]]:
         slices = [pickle.loads(packed) for packed in batch["slice"]]  # noqa: S301
         return {"checked": [pickle.dumps([*self._workers.each(slices)])]}
 
@@ -93,7 +93,7 @@ def ray(setup: CheckerSetup, slices: Iterable[LogSlice]) -> Iterator[CheckedSlic
             cluster.shutdown()
 
 
-def _run_on(cluster: Any, setup: CheckerSetup, slices: Iterable[LogSlice]) -> Iterator[CheckedSlice]:
+def _run_on(cluster: ModuleType, setup: CheckerSetup, slices: Iterable[LogSlice]) -> Iterator[CheckedSlice]:
     from ray.data import ActorPoolStrategy, DataContext
 
     data = DataContext.get_current()

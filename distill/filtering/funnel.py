@@ -4,13 +4,52 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter, defaultdict
-from typing import Any
+from typing import Any, TypedDict
 
 from distill.filtering.ledger import LedgerEntry
 from distill.types import Outcome
 
 _LENGTHS = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000)
 """Upper bounds of the bins by length, characters of the completion."""
+
+
+class CheckSummary(TypedDict):
+    """What one check rejects."""
+
+    check: str
+    rejects: int
+    only: int
+    """Traces that no other check rejects."""
+    left: int
+    """Traces that neither this check nor one before it rejects."""
+    reasons: dict[str, int]
+
+
+class GroupSummary(TypedDict):
+    """What becomes of the traces of one set or of one range of lengths."""
+
+    traces: int
+    kept: int
+    """Traces in the set to train on."""
+    rejects: dict[str, int]
+    """Traces that each check rejects."""
+
+
+class FunnelSummary(TypedDict):
+    """The counts in funnel.json."""
+
+    traces: int
+    checks: list[CheckSummary]
+    undecidable: int
+    accepted: int
+    """Traces that every check passes."""
+    kept: int
+    """Traces in the set to train on."""
+    by_set: dict[str, GroupSummary]
+    by_length: dict[str, GroupSummary]
+    """By characters of the completion."""
+    examples: dict[str, list[str]]
+    """Ids of kept traces and of rejected ones by `check:reason`."""
 
 
 def decide(entry: LedgerEntry) -> Outcome:
@@ -90,9 +129,9 @@ class Funnel:
             bisect.insort(examples, id)
             del examples[self._example_count :]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> FunnelSummary:
         remaining = self._total
-        checks = []
+        checks: list[CheckSummary] = []
         for name, reasons in self._reasons.items():
             remaining -= self._rejected_first[name]
             checks.append(
@@ -118,8 +157,7 @@ class Funnel:
             "examples": dict(sorted(self._examples.items())),
         }
 
-    def _summarize(self, counts: Counter[str]) -> dict[str, Any]:
-        """Traces, how many are in the set, and how many each check rejects."""
+    def _summarize(self, counts: Counter[str]) -> GroupSummary:
         rejects = {name: counts[name] for name in self._reasons if counts[name]}
         return {"traces": counts["traces"], "kept": counts["kept"], "rejects": rejects}
 

@@ -135,7 +135,7 @@ class Ledger:
         return self.count - count_before
 
     def _execute(
-        self, statement: str, values: Sequence[Any] = (), execute: Callable[..., sqlite3.Cursor] | None = None
+        self, statement: str, values: Sequence[object] = (), execute: Callable[..., sqlite3.Cursor] | None = None
     ) -> sqlite3.Cursor:
         try:
             return (execute or self._db.execute)(statement, values)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -93,7 +93,7 @@ def _pick(
         loaded = ledger.load((candidate.number for candidate in accepted), problems)
         words_by_number = {number: set(trace.completion.split()) for number, _, trace in loaded}
         return _diverse(accepted, words_by_number, selection.per_problem)
-    orders: dict[str, Callable[[_AcceptedTrace], tuple[Any, ...]]] = {
+    orders: dict[str, Callable[[_AcceptedTrace], tuple[int | str | bytes, ...]]] = {
         "first": lambda candidate: (candidate.sample, candidate.id),
         "shortest": lambda candidate: (candidate.size, candidate.id),
         "random": lambda candidate: (order_key(seed, candidate.id),),

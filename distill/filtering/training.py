@@ -7,7 +7,6 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -89,7 +88,7 @@ def _fill_buckets(ordered: Iterable[OrderedRow], folder: Path, count: int) -> li
     return paths
 
 
-def _sorted_batches(bucket: Path, size: int = 500) -> Iterator[list[dict[str, Any]]]:
+def _sorted_batches(bucket: Path, size: int = 500) -> Iterator[list[dict[str, object]]]:
     with bucket.open("rb") as file:
         lines = sorted(file)  # each begins with its order key
     for start in range(0, len(lines), size):

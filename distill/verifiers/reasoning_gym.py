@@ -17,7 +17,6 @@ from collections.abc import Hashable, Mapping
 from functools import cached_property
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -61,9 +60,10 @@ class ReasoningGym(Verifier):
             BackendError: the sandbox cannot be used on this machine at all.
         """
         entry = _read(gold)
-        if entry["task"] in ("countdown", "puzzle24"):
+        task = str(entry["task"])
+        if task in ("countdown", "puzzle24"):
             return self._countdown.verify(_numbers(entry), text)
-        if entry["task"] == "game_of_life_halting":
+        if task == "game_of_life_halting":
             return self._exact.verify(str(entry["answer"]), text)
         answer = stated_answer(text)
         if is_hedged(text):
@@ -73,7 +73,7 @@ class ReasoningGym(Verifier):
         _ = self._sandbox, self._package  # what is missing on this machine is an error, not a verdict
         return self._scored(entry, answer)
 
-    def _scored(self, entry: dict[str, Any], answer: str) -> Outcome:
+    def _scored(self, entry: dict[str, object], answer: str) -> Outcome:
         """The outcome by the task's own scorer."""
         try:
             reply = self._ask(entry, answer)
@@ -81,23 +81,24 @@ class ReasoningGym(Verifier):
             return Outcome(passed=None, reason="sandbox_error", detail=error.message[:200])
         except Ended as ended:
             return Outcome(passed=None, reason="scorer_failed", detail=f"ended: {ended.status}")
-        return self._outcome(entry["task"], answer, reply)
+        return self._outcome(str(entry["task"]), answer, reply)
 
     def key(self, gold: object, text: str) -> Hashable | None:
         """The answer without its blanks."""
         return None if is_hedged(text) else "".join(stated_answer(text).split()) or None
 
-    def _outcome(self, task: str, answer: str, reply: Mapping[str, Any]) -> Outcome:
+    def _outcome(self, task: str, answer: str, reply: Mapping[str, object]) -> Outcome:
         if "unknown" in reply:
             raise InputError(f"reasoning-gym has no task {task!r}: {reply['unknown']}", fix="name one of its tasks")
         if "refused" in reply:
             return wrong("unsafe_answer", str(reply["refused"]))
         if "unreadable" in reply:
             return wrong("unreadable_answer", str(reply["unreadable"]))
-        if "score" not in reply:
+        score = reply.get("score")
+        if not isinstance(score, int | float):
             reason = "timeout" if reply.get("died") == -24 else "scorer_failed"
             return Outcome(passed=None, reason=reason, detail=str(reply.get("error", reply))[:200])
-        score = min(max(float(reply["score"]), 0.0), 1.0)
+        score = min(max(float(score), 0.0), 1.0)
         if score >= self._config.threshold:
             return RIGHT.model_copy(update={"score": score})
         return Outcome(passed=False, reason="wrong_answer", score=score, detail=answer[:80])
@@ -119,7 +120,7 @@ class ReasoningGym(Verifier):
         assert isinstance(sandbox, Interactive)
         return sandbox
 
-    def _ask(self, entry: dict[str, Any], answer: str) -> dict[str, Any]:
+    def _ask(self, entry: dict[str, object], answer: str) -> dict[str, object]:
         seconds = ceil(self._config.seconds)
         facts = {name: value for name, value in entry.items() if name != "task"}
         request = {"task": entry["task"], "entry": facts, "answer": answer, "seconds": seconds}
@@ -133,21 +134,23 @@ class ReasoningGym(Verifier):
                 worker = self._sandbox.open(files, ["python", "-I", "gym.py", self._package], limits)
                 self._worker = worker
                 patience += _IMPORT_SECONDS
-            reply: dict[str, Any] = json.loads(worker.ask(request_line, patience))
+            reply: dict[str, object] = json.loads(worker.ask(request_line, patience))
         return reply
 
 
-def _read(gold: object) -> dict[str, Any]:
+def _read(gold: object) -> dict[str, object]:
     if not isinstance(gold, dict) or not isinstance(gold.get("task"), str) or "answer" not in gold:
         example = '{"task": "leg_counting", "question": "...", "answer": "10", "metadata": {...}}'
         raise InputError(f"not a gold of `reasoning_gym`: {gold!r:.100}", fix=f"write it as {example}")
     return dict(gold)
 
 
-def _numbers(entry: dict[str, Any]) -> dict[str, Any]:
+def _numbers(entry: dict[str, object]) -> dict[str, object]:
     """The gold of `countdown` in an entry of countdown or puzzle24."""
     try:
-        facts = dict(entry["metadata"])
+        facts = entry["metadata"]
+        if not isinstance(facts, Mapping):
+            raise TypeError("metadata is no mapping")
         return {"target": int(facts.get("target", 24)), "numbers": list(facts["numbers"])}
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"not an entry of {entry['task']}: {entry!r:.100}", fix="keep its metadata") from error
