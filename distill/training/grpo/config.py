@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from distill.training.grpo import prompts
 from distill.training.grpo.guards import GuardLimits
 from distill.types import Record
 
+TrlArgument = bool | int | float | str
 _TRL_NAMES = (
     "num_generations",
     "max_completion_length",
@@ -56,7 +57,7 @@ class Config(settings.Config):
     """Order of the prompts. `easy_to_hard`: by falling pass rate; `prioritised`: drawn with p ∝ 1 − pass rate."""
     steps: int | None = Field(None, ge=1)
     """Optimizer steps; None: `epochs` passes over the prompts."""
-    rewards: dict[str, Any] = {"accuracy": {}, "format": {}}
+    rewards: dict[str, object] = {"accuracy": {}, "format": {}}
     """Rewards by name with their settings, `weight` among them; `name: false` switches one off."""
     rollouts: Literal["auto", "generate", "server", "colocate"] = "auto"
     """What samples: vLLM as a `server` or `colocate`d with the trainer, or transformers' `generate`, the only one on a
@@ -99,7 +100,7 @@ class Config(settings.Config):
     """GPUs that share one row: one, since TRL's GRPOTrainer splits none."""
 
 
-def arguments(config: Config) -> dict[str, Any]:
+def arguments(config: Config) -> dict[str, TrlArgument]:
     """TRL's own arguments, as GRPOConfig takes them."""
     dumped = config.model_dump(include=set(_TRL_NAMES))
     trl_arguments = {name: value for name, value in dumped.items() if value is not None}
