@@ -35,7 +35,7 @@ class MixSource(Record):
 
     path: str
     """A .jsonl, .jsonl.zst or .parquet, a folder of them, or a Hub dataset."""
-    map: str | dict[str, Any]
+    map: str | dict[str, object]
     """Name or .yaml of a field map, or the map itself, such as `{messages: conversations, licence: cc-by-4.0}`; in a
     map written here `thinks` is false unless it says otherwise."""
     share: float = Field(gt=0, lt=1)
