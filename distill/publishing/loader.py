@@ -6,10 +6,26 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 
-def model(folder: str, question: dict[str, Any]) -> dict[str, Any]:
+class LoadingQuestion(TypedDict, total=False):
+    """What is asked of a folder; of a set of traces nothing more."""
+
+    starts: list[tuple[list[int], int]]
+    """Each the token ids that a reply begins with and the tokens that it may take from there."""
+
+
+class LoadingAnswer(TypedDict, total=False):
+    """What loading a model (`asked`, `ended`) or a set of traces (`rows`, `columns`) came to."""
+
+    asked: int
+    ended: int
+    rows: int
+    columns: list[str]
+
+
+def model(folder: str, question: LoadingQuestion) -> LoadingAnswer:
     """Load a model and let it write; no code of the folder is run, for transformers is not told to trust any.
 
     Args:
@@ -52,7 +68,7 @@ def model(folder: str, question: dict[str, Any]) -> dict[str, Any]:
     return {"asked": len(question["starts"]), "ended": ended}
 
 
-def dataset(folder: str) -> dict[str, Any]:
+def dataset(folder: str) -> LoadingAnswer:
     """Load a set of traces; a cache of its own keeps an earlier one out.
 
     The folder's card says which files belong to which split.
