@@ -17,9 +17,9 @@ class LoadingQuestion(TypedDict, total=False):
 
 
 class LoadingAnswer(TypedDict, total=False):
-    """What loading a model (`asked`, `ended`) or a set of traces (`rows`, `columns`) came to."""
+    """What loading a model (`replies`, of which `ended`) or a set of traces (`rows`, `columns`) came to."""
 
-    asked: int
+    replies: int
     ended: int
     rows: int
     columns: list[str]
@@ -31,7 +31,7 @@ def model(folder: str, question: LoadingQuestion) -> LoadingAnswer:
     Args:
         question: `starts`, each the token ids that a reply begins with and the tokens that it may take from there.
 
-    Returns: how many replies were `asked` for, and how many of them `ended`.
+    Returns: how many `replies` were asked for, and how many of them `ended`.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -65,7 +65,7 @@ def model(folder: str, question: LoadingQuestion) -> LoadingAnswer:
                 temperature=None, top_p=None, top_k=None, eos_token_id=sorted(end_ids) or None,
             )  # fmt: skip
         ended += int(token_ids[0, -1]) in end_ids
-    return {"asked": len(question["starts"]), "ended": ended}
+    return {"replies": len(question["starts"]), "ended": ended}
 
 
 def dataset(folder: str) -> LoadingAnswer:

@@ -40,11 +40,11 @@ def load_model(folder: Path, set_path: Path) -> str:
     answer = _load_in_process("model", folder, {"starts": _reply_starts(folder, set_path)})
     if not answer["ended"]:
         raise RunError(
-            f"loads, but none of {answer['asked']} replies ended",
+            f"loads, but none of {answer['replies']} replies ended",
             where=str(folder),
             fix="train longer; `distill eval` tells how many replies are cut (publish.load=false skips this)",
         )
-    return f"loads, {answer['ended']} of {answer['asked']} replies end"
+    return f"loads, {answer['ended']} of {answer['replies']} replies end"
 
 
 def load_dataset(folder: Path, row_count: int) -> str:
