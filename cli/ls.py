@@ -63,7 +63,7 @@ def _problems() -> Rows:
     for name in sets.shipped_sets():
         problem_set, _, _ = sets.find(name)
         splits = ", ".join(problem_set.splits)
-        verifier = problem_set.verifier["kind"]
+        verifier = str(problem_set.verifier["kind"])
         yield name, splits, verifier, problem_set.licence or "", problem_set.description
 
 

@@ -21,7 +21,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-def content_id(*parts: Any) -> str:
+def content_id(*parts: object) -> str:
     """80-bit hex id of JSON-able parts; equal content gives an equal id on every machine."""
     return hashlib.blake2b(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), digest_size=10).hexdigest()
 
@@ -51,7 +51,7 @@ def unpack_ids(packed: str) -> list[int]:
 class Message(Record):
     role: Literal["system", "user", "assistant", "tool"]
     content: str
-    tool_calls: tuple[dict[str, Any], ...] | None = None
+    tool_calls: tuple[dict[str, object], ...] | None = None
 
 
 class Problem(Record):
@@ -59,19 +59,19 @@ class Problem(Record):
 
     id: str
     messages: tuple[Message, ...] = Field(min_length=1)
-    answer: Any = None
+    answer: object = None
     """Gold answer in the form its verifier reads; None when there is none."""
-    verifier: dict[str, Any] = Field(default_factory=lambda: {"kind": "math"})
+    verifier: dict[str, object] = Field(default_factory=lambda: dict[str, object](kind="math"))
     """`kind` and that kind's own settings."""
     set: str = ""
     language: str = "en"
     licence: str | None = None
-    tools: tuple[dict[str, Any], ...] | None = None
+    tools: tuple[dict[str, object], ...] | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
     """`sampled`, for filters: the row of pass_rates.jsonl, where the problem was sampled until a rule stopped it."""
 
     @staticmethod
-    def make(messages: tuple[Message, ...], **fields: Any) -> Problem:
+    def make(messages: tuple[Message, ...], **fields: object) -> Problem:
         shown = [message.model_dump(exclude_none=True) for message in messages]
         return Problem(id=content_id("problem", shown, fields.get("tools")), messages=messages, **fields)
 
@@ -85,7 +85,7 @@ class Sampling(Record):
     max_tokens: int = Field(32768, ge=1)
     """Completion tokens, reasoning included."""
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         return self.model_dump(exclude={"max_tokens"})
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sympy import Basic  # type: ignore[import-untyped]
 
 
 @cache
-def _library() -> Any:
+def _library() -> ModuleType:
     import math_verify
 
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns at every call that its timeouts are off
-    return math_verify
+    library: ModuleType = math_verify
+    return library
 
 
 def equal(gold: str, answer: str, bare: bool) -> bool:
@@ -38,9 +43,9 @@ def equal(gold: str, answer: str, bare: bool) -> bool:
     return complex_pair != (parsed_gold, parsed_answer) and bool(library.verify(*complex_pair, timeout_seconds=None))
 
 
-def _with_imaginary_unit(parsed: list[Any]) -> list[Any]:
+def _with_imaginary_unit(parsed: list[Basic]) -> list[Basic]:
     """The library reads `i` as a letter; this reads it as the imaginary unit, so that `e^{i\\pi}` is -1."""
-    from sympy import I  # type: ignore[import-untyped]
+    from sympy import I
 
     if not parsed:
         return parsed

@@ -9,17 +9,34 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import TypedDict
 
 from distill.doctor.finding import first_line
 
 
-def try_steps(steps: list[str], seconds: float = 150) -> dict[str, dict[str, Any]]:
+class StepResult(TypedDict, total=False):
+    """What came of a step: what it tells where it succeeded, `error` where it did not."""
+
+    user: str
+    """Who the Hub says one is."""
+    version: str
+    built: str
+    """What torch is built for; empty for CPUs."""
+    devices: int
+    """GPUs that torch sees."""
+    error: str
+    status: int | None
+    """Of the HTTP response that says so."""
+    late: bool
+    """There was no time left, which on a busy machine proves nothing."""
+
+
+def try_steps(steps: list[str], seconds: float = 150) -> dict[str, StepResult]:
     """Try the steps in a child process and return what came of each; where one kills the child, the next child goes on.
 
     An `error` says what was wrong; with `late`, that there was no time left, which on a busy machine proves nothing.
     """
-    results: dict[str, dict[str, Any]] = {}
+    results: dict[str, StepResult] = {}
     deadline = time.monotonic() + seconds
     while untried := [step for step in steps if step not in results]:
         with tempfile.TemporaryFile() as output:
@@ -29,7 +46,7 @@ def try_steps(steps: list[str], seconds: float = 150) -> dict[str, dict[str, Any
                 process = subprocess.run(
                     command, stdout=output, stderr=subprocess.DEVNULL, timeout=time_left, check=False
                 )
-                failure: dict[str, Any] = {"error": f"the interpreter died (status {process.returncode})"}
+                failure: StepResult = {"error": f"the interpreter died (status {process.returncode})"}
             except subprocess.TimeoutExpired:
                 failure = {"error": f"no answer within {seconds:g} s: is the machine busy?", "late": True}
             output.seek(0)
@@ -41,7 +58,7 @@ def try_steps(steps: list[str], seconds: float = 150) -> dict[str, dict[str, Any
     return results
 
 
-def _try(step: str) -> dict[str, Any]:
+def _try(step: str) -> StepResult:
     """Do one step in the child and return what it finds out."""
     if step == "hub":
         from huggingface_hub import HfApi
@@ -78,7 +95,7 @@ def _child(steps: list[str]) -> None:
     os.dup2(2, 1)  # whatever the packages print is not ours to read
     for step in steps:
         try:
-            result = _try(step)
+            result: StepResult = _try(step)
         except BaseException as error:  # noqa: BLE001  a package that calls exit() is broken, too
             status = getattr(getattr(error, "response", None), "status_code", None)
             result = {"error": first_line(error), "status": status}

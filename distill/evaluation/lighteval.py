@@ -18,7 +18,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 from pydantic import Field
@@ -93,7 +93,7 @@ def earlier_scores(role: Role, folder: Path) -> list[Score]:
     return read_scores(newest, str(model["model_parameters"]["model_name"]).removeprefix(_OPENAI_PREFIX), role)
 
 
-def settings(config: Config, model: Model, url: str, sampling: Sampling, work: Path) -> dict[str, Any]:
+def settings(config: Config, model: Model, url: str, sampling: Sampling, work: Path) -> dict[str, object]:
     """The model file that lighteval reads: where the model is and how it is sampled."""
     parameters = {
         "temperature": sampling.temperature,
@@ -154,7 +154,7 @@ def read_scores(path: Path, model: str, role: Role) -> list[Score]:
         raise RunError(f"is not a results file of lighteval: {error!r}", where=str(path)) from error
 
 
-def _metrics(values: Mapping[str, Any]) -> dict[str, Metric]:
+def _metrics(values: Mapping[str, object]) -> dict[str, Metric]:
     metrics = {}
     for name, value in values.items():
         if name.endswith(_STDERR_SUFFIX) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -167,6 +167,6 @@ def _metrics(values: Mapping[str, Any]) -> dict[str, Metric]:
     return metrics
 
 
-def _samples(values: Mapping[str, Any]) -> int:
+def _samples(values: Mapping[str, object]) -> int:
     """Samples per problem, which lighteval writes into its metrics' names: `avg@n:n=64`, `pass@k:k=1&n=16`."""
     return max((int(number) for name in values for number in _SAMPLES_IN_NAME.findall(name)), default=1)

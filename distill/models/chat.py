@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 from distill.errors import InputError
 from distill.models.hub_files import fetch
 from distill.models.reasoning import Tags
 from distill.models.token_count import separable_pattern
 from distill.types import Message, Record, content_id
+
+if TYPE_CHECKING:
+    from jinja2 import Template, nodes
+    from jinja2.parser import Parser
+    from tokenizers import Tokenizer as FastTokenizer
+
+
+Tools = Sequence[Mapping[str, object]]
+"""Tools as a chat template reads them."""
 
 
 class Prompt(Record):
@@ -43,7 +52,7 @@ class Tokenizer:
             raise InputError("has no tokenizer.json", where=model, fix="distill needs a fast tokenizer")
         self._fast = Fast.from_file(str(files["tokenizer.json"]))
         config = files["tokenizer_config.json"]
-        self._config: dict[str, Any] = json.loads(config.read_text()) if config else {}
+        self._config: dict[str, object] = json.loads(config.read_text()) if config else {}
         self.template: str = template or self._find_template(revision)
 
     def _find_template(self, revision: str | None) -> str:
@@ -57,7 +66,7 @@ class Tokenizer:
         return str(template)
 
     @property
-    def fast(self) -> Any:
+    def fast(self) -> FastTokenizer:
         """The tokenizers library's own object, for uses that this class does not offer."""
         return self._fast
 
@@ -108,7 +117,7 @@ class Tokenizer:
         return str(self._fast.decode(list(ids), skip_special_tokens=True))
 
     @cached_property
-    def _compiled(self) -> Any:
+    def _compiled(self) -> Template:
         from jinja2.ext import Extension, loopcontrols
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -117,9 +126,9 @@ class Tokenizer:
 
             tags = {"generation"}
 
-            def parse(self, parser: Any) -> Any:
+            def parse(self, parser: Parser) -> list[nodes.Node]:
                 next(parser.stream)
-                return parser.parse_statements(["name:endgeneration"], drop_needle=True)
+                return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
@@ -129,7 +138,13 @@ class Tokenizer:
         environment.globals["strftime_now"] = _formatted_now
         return environment.from_string(self.template)
 
-    def apply(self, messages: Sequence[Message], *, generation_prompt: bool, tools: Any = None) -> str:
+    def apply(
+        self,
+        messages: Sequence[Message],
+        *,
+        generation_prompt: bool,
+        tools: Tools | None = None,
+    ) -> str:
         """Render messages with the chat template."""
         names = ("bos_token", "eos_token", "pad_token", "unk_token")
         specials = {name: self.special(name) for name in names if self.special(name)}
@@ -142,7 +157,7 @@ class Tokenizer:
             )
         )
 
-    def prompt(self, messages: Sequence[Message], tags: Tags, tools: Any = None) -> Prompt:
+    def prompt(self, messages: Sequence[Message], tags: Tags, tools: Tools | None = None) -> Prompt:
         """The prompt that a model continues, with what its template prefills of the assistant turn."""
         text = self.apply(messages, generation_prompt=True, tools=tools)
         stripped = text.rstrip()

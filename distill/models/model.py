@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from distill.models.reasoning import Tags
 from distill.types import Record, Sampling
@@ -38,5 +38,5 @@ class Model(Record):
     """What the model's authors advise."""
     template: str | None = None
     """A chat template that replaces the model's own."""
-    serve: dict[str, Any] = {}
+    serve: dict[str, object] = {}
     """Arguments of `vllm serve`, by name without dashes (`tensor-parallel-size: 8`); true stands for a bare flag."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -52,7 +52,7 @@ class Preset(Record):
     """False: the authors advise to use none and to put all instructions into the user's turn. None: no advice."""
     template: str | None = None
     """A chat template in recipes/templates that replaces the model's own."""
-    serve: dict[str, Any] = {}
+    serve: dict[str, object] = {}
     """Arguments of `vllm serve`, by name without dashes. Parallel sizes follow from the hardware unless given here."""
     hardware: str = ""
     """The smallest hardware that `distill serve` would use, in words."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from pydantic import SkipValidation
 
@@ -22,7 +21,7 @@ class Request(Record):
     seed: int
     messages: tuple[Message, ...] = ()
     """What `ids` was rendered from, for engines that take no token ids."""
-    tools: tuple[dict[str, Any], ...] | None = None
+    tools: tuple[dict[str, object], ...] | None = None
     affinity: str | None = None
     """The endpoint that sampled the trace's earlier part: it may still have the prefix cached."""
 

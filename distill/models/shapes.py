@@ -32,7 +32,7 @@ class Shape(Record):
     max_position_embeddings: int = Field(ge=1)
     """Context that the published weights were trained for, tokens."""
     rope_theta: float
-    rope_scaling: dict[str, Any] | None = None
+    rope_scaling: dict[str, object] | None = None
     """Scaling of the rotary positions as published, such as Llama 3.1's."""
     attention_bias: bool = False
     """Biases of q, k, v and o in `llama` and `qwen3`; `qwen2` always has those of q, k and v, and this says nothing."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import typing
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -75,7 +75,7 @@ class _Rung(NamedTuple):
     method: Method = "full"
 
 
-def choose(shape: Shape, hardware: Hardware, **job_fields: Any) -> Option:
+def choose(shape: Shape, hardware: Hardware, **job_fields: object) -> Option:
     """The first of `options` that fits; its `setup` says how to train.
 
     One whose rows per step equal the batch is preferred; where the number of GPUs allows none, `setup.batch` says

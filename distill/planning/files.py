@@ -6,8 +6,8 @@ and how sequences are split must agree between the two files and with the traine
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -34,18 +34,18 @@ def write(folder: Path, setup: Setup, *, attention: str = "flash_attention_2") -
     return path
 
 
-def as_yaml(config: dict[str, Any]) -> str:
+def as_yaml(config: Mapping[str, object]) -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
-def deepspeed_config(setup: Setup) -> dict[str, Any]:
+def deepspeed_config(setup: Setup) -> dict[str, object]:
     """DeepSpeed's configuration for ZeRO-2 or ZeRO-3.
 
     `auto` stands only where transformers fills in what the trainer was told (batch, clipping) or follows from the model
     (buckets of hidden size squared). No optimizer is named: the trainer brings its own, and accelerate swaps AdamW for
     DeepSpeed's one on the host when states are offloaded.
     """
-    zero: dict[str, Any] = {
+    zero: dict[str, object] = {
         "stage": setup.zero,
         "contiguous_gradients": True,
         "overlap_comm": not setup.cpu,  # needs streams
@@ -64,7 +64,7 @@ def deepspeed_config(setup: Setup) -> dict[str, Any]:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
         if setup.zero == 3:
             zero["offload_param"] = {"device": "cpu", "pin_memory": True}
-    config: dict[str, Any] = {
+    config: dict[str, object] = {
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
@@ -82,7 +82,7 @@ def deepspeed_config(setup: Setup) -> dict[str, Any]:
 
 def accelerate_config(
     setup: Setup, deepspeed: Path | None = None, *, attention: str = "flash_attention_2"
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Accelerate's configuration, without which node this is and where the first one is: that comes by command line.
 
     Args:
@@ -90,7 +90,7 @@ def accelerate_config(
         attention: what computes attention once a sequence is split. With packed rows it must be a flash-attention:
             DeepSpeed gives sdpa no mask, and documents would see one another.
     """
-    config: dict[str, Any] = {
+    config: dict[str, object] = {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": _distributed_type(setup),
         "num_machines": setup.nodes,

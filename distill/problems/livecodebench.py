@@ -14,7 +14,7 @@ import json
 import pickle
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn, TypedDict
 
 _STDIN_TASK = (
     "Write a Python program that reads from standard input and prints the answer to standard output. Put the whole "
@@ -36,7 +36,14 @@ def call_solution(*arguments):
 """
 
 
-def parse_row(raw_row: Mapping[str, Any]) -> dict[str, Any]:
+class _Test(TypedDict):
+    """What goes in and what must come out, both as text."""
+
+    input: str
+    output: str
+
+
+def parse_row(raw_row: Mapping[str, Any]) -> dict[str, object]:
     """The row with `task` (what form the answer must have) and `answer` (the gold) added.
 
     Raises:
@@ -53,11 +60,11 @@ def parse_row(raw_row: Mapping[str, Any]) -> dict[str, Any]:
     return {**raw_row, "task": _METHOD_TASK.format(starter=starter), "answer": gold}
 
 
-def _stdin_gold(tests: list[dict[str, Any]]) -> dict[str, Any]:
+def _stdin_gold(tests: list[_Test]) -> dict[str, object]:
     return {"inputs": [test["input"] for test in tests], "outputs": [test["output"] for test in tests]}
 
 
-def _method_gold(tests: list[dict[str, Any]], name: str) -> dict[str, Any]:
+def _method_gold(tests: list[_Test], name: str) -> dict[str, object]:
     lines = [
         f"    assert candidate(*{[json.loads(line) for line in test['input'].splitlines() if line.strip()]!r})"
         f" == {json.loads(test['output'])!r}"
@@ -77,9 +84,9 @@ def _method_name(metadata: str) -> str:
     return name
 
 
-def _tests(packed_tests: str) -> list[dict[str, Any]]:
+def _tests(packed_tests: str) -> list[_Test]:
     try:
-        tests = json.loads(packed_tests)
+        tests: object = json.loads(packed_tests)
     except json.JSONDecodeError:
         tests = _decompressed(packed_tests)
     if not isinstance(tests, list) or not all(
@@ -89,7 +96,7 @@ def _tests(packed_tests: str) -> list[dict[str, Any]]:
     return tests
 
 
-def _decompressed(packed_tests: str) -> Any:
+def _decompressed(packed_tests: str) -> object:
     try:
         text = _PlainUnpickler(io.BytesIO(zlib.decompress(base64.b64decode(packed_tests)))).load()
         return json.loads(text)
@@ -98,5 +105,5 @@ def _decompressed(packed_tests: str) -> Any:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")

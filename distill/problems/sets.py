@@ -49,7 +49,7 @@ class ProblemSet(Record):
     revision: str | None = None
     stream: bool = False
     """Read a large Hub dataset as it comes in place of downloading it whole first."""
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     """Settings of a reasoning-gym task: `size`, `seed` and those of its own."""
     prompt: str = "{problem}"
     """The user turn; {field} inserts a field of the row, lists joined by commas."""
@@ -66,7 +66,7 @@ class ProblemSet(Record):
     private: bool = False
     """The authors ask that questions are not published: problems carry `private` in their metadata, and nothing that
     is made to be passed on may show them."""
-    verifier: dict[str, Any] = {"kind": "math"}
+    verifier: dict[str, object] = {"kind": "math"}
     language: str = "en"
     licence: str | None = None
 
@@ -176,7 +176,7 @@ def _problems(
 ) -> Iterator[Problem]:
     first_lines: dict[str, int] = {}
 
-    def reject(line: int, reason: str, row: Any) -> None:
+    def reject(line: int, reason: str, row: object) -> None:
         if on_bad is None:
             raise InputError(
                 f"line {line}: {reason}", where=f"problem set {problem_set.name}", fix=f"row: {str(row)[:120]}"
@@ -206,8 +206,8 @@ def _problems(
 
 
 def _rows(
-    problem_set: ProblemSet, split: str, folder: Path, reject: Callable[[int, str, Any], None]
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    problem_set: ProblemSet, split: str, folder: Path, reject: Callable[[int, str, object], None]
+) -> Iterator[tuple[int, Mapping[str, object]]]:
     if problem_set.source == "jsonl":
         yield from jsonl.rows(folder / split, lambda number, text: reject(number, "is not a JSON object", text))
     elif problem_set.source == "hub":
@@ -216,7 +216,7 @@ def _rows(
         yield from enumerate(_gym_rows(problem_set), 1)
 
 
-def _hub_rows(problem_set: ProblemSet, split: str) -> Iterator[Mapping[str, Any]]:
+def _hub_rows(problem_set: ProblemSet, split: str) -> Iterator[Mapping[str, object]]:
     dataset = str(problem_set.dataset)
     revision = _commit(dataset, problem_set.revision) or problem_set.revision
     try:
@@ -237,7 +237,7 @@ def _hub_rows(problem_set: ProblemSet, split: str) -> Iterator[Mapping[str, Any]
         ) from error
 
 
-def _file_rows(dataset: str, revision: str | None, file_names: list[str]) -> Iterator[Mapping[str, Any]]:
+def _file_rows(dataset: str, revision: str | None, file_names: list[str]) -> Iterator[Mapping[str, object]]:
     from huggingface_hub import hf_hub_download
 
     for name in file_names:
@@ -248,7 +248,7 @@ def _file_rows(dataset: str, revision: str | None, file_names: list[str]) -> Ite
             yield row
 
 
-def _gym_rows(problem_set: ProblemSet) -> Iterator[Mapping[str, Any]]:
+def _gym_rows(problem_set: ProblemSet) -> Iterator[Mapping[str, object]]:
     try:
         import reasoning_gym
     except ImportError as error:
@@ -302,7 +302,7 @@ def _choice_fields(choices: Choices, row: Mapping[str, Any]) -> dict[str, str]:
     return {"choices": "\n".join(lines), "letter": ascii_uppercase[order.index(right_index)]}
 
 
-def _answer(problem_set: ProblemSet, row: Mapping[str, Any]) -> Any:
+def _answer(problem_set: ProblemSet, row: Mapping[str, object]) -> object:
     if isinstance(problem_set.answer, dict):
         return {name: row[source] for name, source in problem_set.answer.items()}
     answer = row.get(problem_set.answer) if problem_set.answer else None

@@ -10,10 +10,13 @@ import json
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from distill.errors import BackendError
 from distill.sandbox import Ended, Interactive, Limits, Session, inside
+
+if TYPE_CHECKING:
+    from distill.sandbox.inside.tester import ExamReport
 
 _TESTER_SECONDS = 1e7
 """Seconds that the tester's session may last; each exam has a limit of its own."""
@@ -39,7 +42,7 @@ class Examiner:
         self._tester: Session | None = None
         self._lock = threading.Lock()
 
-    def examine(self, program: str, job: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    def examine(self, program: str, job: dict[str, object], limits: Limits) -> ExamReport:
         """Run the tests of `job` (`tests`, `prompt`, `entry_point`) on a program.
 
         Returns:
@@ -57,7 +60,7 @@ class Examiner:
             finally:
                 candidate.close()
 
-    def _dialogue(self, candidate: Session, job_line: bytes, seconds: float) -> dict[str, Any]:
+    def _dialogue(self, candidate: Session, job_line: bytes, seconds: float) -> ExamReport:
         deadline = time.monotonic() + seconds
         candidate_end: Ended | None = None
         try:
@@ -72,7 +75,7 @@ class Examiner:
                 message = self._running_tester().ask(answer, max(0.0, deadline - time.monotonic()) + _REPORT_GRACE)
         except Ended as ended:
             return self._unfinished_report(ended)
-        report: dict[str, Any] = json.loads(message[1:])
+        report: ExamReport = json.loads(message[1:])
         if candidate_end is not None:
             report |= {"passed": False, "reason": _REASON_OF_STATUS.get(candidate_end.status, "runtime_error")}
             report["detail"] = f"the program ended ({candidate_end.status}) {candidate_end.stderr.strip()[-150:]}"
@@ -80,7 +83,7 @@ class Examiner:
             report["reason"] = "runtime_error"
         return report
 
-    def _unfinished_report(self, ended: Ended) -> dict[str, Any]:
+    def _unfinished_report(self, ended: Ended) -> ExamReport:
         """The tests themselves were stopped: by what the program made them do, unless their sandbox failed."""
         if ended.status not in _REASON_OF_STATUS:
             raise BackendError(f"the tests' sandbox ended ({ended.status}): {ended.stderr.strip()[-300:]}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import math
 import re
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -35,7 +34,7 @@ class Asserts(BaseModel):
     """Python that the program continues or stands below, such as its imports; the tests may use its helpers, too."""
 
 
-def read_gold(raw_gold: Any) -> Pairs | Asserts:
+def read_gold(raw_gold: object) -> Pairs | Asserts:
     """Read a gold in any of its forms.
 
     Raises:
@@ -52,7 +51,7 @@ def read_gold(raw_gold: Any) -> Pairs | Asserts:
         ) from error
 
 
-def _parsed(raw_gold: Any) -> Pairs | Asserts:
+def _parsed(raw_gold: object) -> Pairs | Asserts:
     if isinstance(raw_gold, list | tuple):
         lines = raw_gold if all(isinstance(line, str) for line in raw_gold) else []
         return Asserts(tests="\n".join(lines))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from distill.answers.plain import RIGHT
 from distill.programs.gold import Pairs, same_output
@@ -66,7 +65,7 @@ def _portion(inputs: list[str]) -> list[str]:
     return inputs[:_MAX_TESTS]
 
 
-def _run(sandbox: Sandbox, code: str, inputs: list[str], limits: Limits) -> tuple[list[dict[str, Any]], bool]:
+def _run(sandbox: Sandbox, code: str, inputs: list[str], limits: Limits) -> tuple[list[dict[str, object]], bool]:
     """At least one result, for the first inputs in order, and whether it makes sense to run those that remain."""
     task = json.dumps({"inputs": inputs, "seconds": limits.seconds, "output": limits.output * _MIB})
     files: dict[str, str | bytes] = {"batch.py": Path(batch.__file__).read_bytes(), "program.py": code}
@@ -89,9 +88,9 @@ def _run(sandbox: Sandbox, code: str, inputs: list[str], limits: Limits) -> tupl
     return [*results, {"status": status, "code": launch.exit_code, "stderr": launch.stderr}], False
 
 
-def _read(stdout: str) -> list[dict[str, Any]]:
+def _read(stdout: str) -> list[dict[str, object]]:
     """The lines of a batch, up to one that is torn."""
-    results: list[dict[str, Any]] = []
+    results: list[dict[str, object]] = []
     for line in stdout.split("\n"):
         try:
             result = json.loads(line)
@@ -103,7 +102,7 @@ def _read(stdout: str) -> list[dict[str, Any]]:
     return results
 
 
-def _judge(result: dict[str, Any], expected: str, tolerance: float | None) -> tuple[str, str]:
+def _judge(result: dict[str, object], expected: str, tolerance: float | None) -> tuple[str, str]:
     """Reason and detail; no reason where the test passed."""
     status = result.get("status")
     stderr = str(result.get("stderr", "")).strip()

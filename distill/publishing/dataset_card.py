@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from distill.publishing import licences, sections
 from distill.publishing.facts import Facts
 from distill.publishing.licences import LicenceFinding
 from distill.publishing.text import code, table
+
+if TYPE_CHECKING:
+    from huggingface_hub import CardData
 
 FILE = "data/train.parquet"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -26,7 +29,7 @@ _FIELDS = {
 }
 
 
-def metadata(facts: Facts, findings: Sequence[LicenceFinding], name: str) -> Any:
+def metadata(facts: Facts, findings: Sequence[LicenceFinding], name: str) -> CardData:
     """The card's front matter, a `DatasetCardData`."""
     from huggingface_hub import DatasetCardData
 

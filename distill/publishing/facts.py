@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from distill.errors import InputError
 from distill.models import presets
@@ -33,6 +34,23 @@ class CardModel:
     def display_name(self) -> str:
         """The model's name in a card."""
         return self.hub or self.name
+
+
+class MeasuredModel(BaseModel):
+    """A model in eval/report.json, as far as a card tells of it."""
+
+    role: str
+    sampling: Sampling
+
+
+class MeasuredSet(BaseModel):
+    """A set in eval/report.json, as far as a card tells of it."""
+
+    set: str
+    commit: str | None = None
+    """Commit of the Hub dataset, where it is one."""
+    problems: int | None = None
+    models: tuple[MeasuredModel, ...] = ()
 
 
 @dataclass
@@ -67,9 +85,9 @@ class Facts:
     funnel: dict[str, Any]
     """The filter's summary; empty where no filter has run."""
     scores: tuple[Score, ...]
-    report: dict[str, Any]
-    """eval/report.json; empty where there is none."""
-    schedule: dict[str, Any]
+    measured_sets: tuple[MeasuredSet, ...]
+    """The sets of eval/report.json; empty where there is none."""
+    schedule: dict[str, object]
     """Learning rate, epochs, … as trained; empty where it is not recorded."""
     sampling: Sampling
     """How the student was measured, or what the teacher's authors advise."""
@@ -118,8 +136,8 @@ def gather(run: Run) -> Facts:
     elif _holds_model(run.folder / "student"):
         role = "sft"
     scores = _read_scores(run.scores)
-    report = _read_json(run.eval / "report.json")
-    sampling, measured = _measured_sampling(recipe, report, role)
+    measured_sets = _read_measured_sets(run.eval / "report.json")
+    sampling, measured = _measured_sampling(recipe, measured_sets, role)
     stages = {**data.state().get("stages", {}), **state.get("stages", {})}
     return Facts(
         run=run,
@@ -132,7 +150,7 @@ def gather(run: Run) -> Facts:
         rows=rows,
         funnel=_read_json(data.funnel),
         scores=scores,
-        report=report,
+        measured_sets=measured_sets,
         schedule=_read_json(run.folder / "training" / "job.json").get("schedule") or {},
         sampling=sampling,
         sampling_is_measured=measured,
@@ -149,7 +167,7 @@ def _model(preset: Preset) -> CardModel:
     return CardModel(preset.name, None if is_local else preset.model, preset.revision, preset.licence)
 
 
-def _teachers(recipe: dict[str, Any], rows: SetCounts) -> list[CardModel]:
+def _teachers(recipe: Mapping[str, object], rows: SetCounts) -> list[CardModel]:
     """The models that wrote the rows, or the recipe's where the rows do not tell."""
     names = [name for name in rows.teachers if name] or [str(recipe["teacher"])]
     models = []
@@ -207,9 +225,18 @@ def _read_scores(path: Path) -> tuple[Score, ...]:
         raise InputError("is not a list of scores", where=str(path), fix="run `distill eval` again") from error
 
 
-def _measured_sampling(recipe: dict[str, Any], report: dict[str, Any], role: Role | None) -> tuple[Sampling, bool]:
-    for set_report in report.get("sets", ()):
-        for model in set_report.get("models", ()):
-            if model.get("role") == (role or "sft"):
-                return Sampling.model_validate(model["sampling"]), True
-    return presets.teacher(recipe["teacher"]).sampling, False
+def _read_measured_sets(path: Path) -> tuple[MeasuredSet, ...]:
+    try:
+        return TypeAdapter(tuple[MeasuredSet, ...]).validate_python(_read_json(path).get("sets", ()))
+    except ValidationError as error:
+        raise InputError("is not a report of sets", where=str(path), fix="run `distill eval` again") from error
+
+
+def _measured_sampling(
+    recipe: Mapping[str, object], measured_sets: Sequence[MeasuredSet], role: Role | None
+) -> tuple[Sampling, bool]:
+    for measured_set in measured_sets:
+        for model in measured_set.models:
+            if model.role == (role or "sft"):
+                return model.sampling, True
+    return presets.teacher(str(recipe["teacher"])).sampling, False

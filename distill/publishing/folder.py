@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -103,7 +102,7 @@ def describe_file(path: Path) -> File:
     return File(size=size, sha256=sha256_hash.hexdigest(), git=git_hash.hexdigest())
 
 
-def manifest(provenance: str, parts: Mapping[str, Any], files: FileTable) -> str:
+def manifest(provenance: str, parts: Mapping[str, object], files: FileTable) -> str:
     """distill.json: what ties a publication to its run, and every other file of it."""
     content = {
         "made_by": "distill",

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from distill.errors import InputError, RunError
 from distill.publishing import folder as files
@@ -67,7 +67,7 @@ class HubRepository:
         provenance: str,
         verify_folder: Callable[[Path], None],
         report_step: Callable[[str], None],
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """Make main hold exactly these files, and tag it.
 
         Args:
@@ -178,7 +178,9 @@ class HubRepository:
                     LOG.info("going on with pull request %d", pull_request.num)
                     return pull_request.num, commit
         superfluous = [name for name in published_files if name not in files_to_publish]
-        operations: list[Any] = [CommitOperationDelete(path_in_repo=name) for name in superfluous]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationDelete(path_in_repo=name) for name in superfluous
+        ]
         for name in files_to_publish:
             operations.append(CommitOperationAdd(path_in_repo=name, path_or_fileobj=source / name))
         created = self._api.create_commit(

@@ -6,16 +6,32 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 
-def model(folder: str, question: dict[str, Any]) -> dict[str, Any]:
+class LoadingQuestion(TypedDict, total=False):
+    """What is asked of a folder; of a set of traces nothing more."""
+
+    starts: list[tuple[list[int], int]]
+    """Each the token ids that a reply begins with and the tokens that it may take from there."""
+
+
+class LoadingAnswer(TypedDict, total=False):
+    """What loading a model (`replies`, of which `ended`) or a set of traces (`rows`, `columns`) came to."""
+
+    replies: int
+    ended: int
+    rows: int
+    columns: list[str]
+
+
+def model(folder: str, question: LoadingQuestion) -> LoadingAnswer:
     """Load a model and let it write; no code of the folder is run, for transformers is not told to trust any.
 
     Args:
         question: `starts`, each the token ids that a reply begins with and the tokens that it may take from there.
 
-    Returns: how many replies were `asked` for, and how many of them `ended`.
+    Returns: how many `replies` were asked for, and how many of them `ended`.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -49,10 +65,10 @@ def model(folder: str, question: dict[str, Any]) -> dict[str, Any]:
                 temperature=None, top_p=None, top_k=None, eos_token_id=sorted(end_ids) or None,
             )  # fmt: skip
         ended += int(token_ids[0, -1]) in end_ids
-    return {"asked": len(question["starts"]), "ended": ended}
+    return {"replies": len(question["starts"]), "ended": ended}
 
 
-def dataset(folder: str) -> dict[str, Any]:
+def dataset(folder: str) -> LoadingAnswer:
     """Load a set of traces; a cache of its own keeps an earlier one out.
 
     The folder's card says which files belong to which split.

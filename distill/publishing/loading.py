@@ -7,13 +7,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from distill.errors import InputError, RunError
 from distill.models import chat
 from distill.models.reasoning import Tags
 from distill.publishing.text import visible
 from distill.types import Message
+
+if TYPE_CHECKING:
+    from distill.publishing.loader import LoadingAnswer, LoadingQuestion
 
 _TIMEOUT = 3600.0
 """Seconds that loading may take: reading the largest students takes minutes."""
@@ -37,11 +40,11 @@ def load_model(folder: Path, set_path: Path) -> str:
     answer = _load_in_process("model", folder, {"starts": _reply_starts(folder, set_path)})
     if not answer["ended"]:
         raise RunError(
-            f"loads, but none of {answer['asked']} replies ended",
+            f"loads, but none of {answer['replies']} replies ended",
             where=str(folder),
             fix="train longer; `distill eval` tells how many replies are cut (publish.load=false skips this)",
         )
-    return f"loads, {answer['ended']} of {answer['asked']} replies end"
+    return f"loads, {answer['ended']} of {answer['replies']} replies end"
 
 
 def load_dataset(folder: Path, row_count: int) -> str:
@@ -93,7 +96,7 @@ def _shortest_conversations(set_path: Path, max_conversations: int) -> list[tupl
     return [tuple(Message.model_validate(turn) for turn in row) for row in complete[:max_conversations]]
 
 
-def _load_in_process(kind: str, folder: Path, question: dict[str, Any]) -> dict[str, Any]:
+def _load_in_process(kind: str, folder: Path, question: LoadingQuestion) -> LoadingAnswer:
     """The answer of loader.py, which loads the folder in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="distill-") as temporary_folder:
         question_path = Path(temporary_folder) / "asked.json"
@@ -108,7 +111,8 @@ def _load_in_process(kind: str, folder: Path, question: dict[str, Any]) -> dict[
         if process.returncode or not answer_path.is_file():
             last_line = (process.stderr.strip().splitlines() or ["it ended without a word"])[-1]
             raise RunError(f"does not load: {visible(last_line)}", where=str(folder), fix=_SKIP_HINT)
-        return dict(json.loads(answer_path.read_bytes()))
+        answer: LoadingAnswer = json.loads(answer_path.read_bytes())
+        return answer
 
 
 _SKIP_HINT = "look at the folder; where the machine is too small for it, --set publish.load=false"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from distill.models import chat, reasoning
 from distill.progress import duration
@@ -14,10 +14,13 @@ from distill.publishing.licences import LicenceFinding
 from distill.publishing.text import code, plain, table
 from distill.types import Metric, Score
 
+if TYPE_CHECKING:
+    from huggingface_hub import CardData
+
 _ROLES = {"teacher": "teacher", "base": "base", "sft": "student", "grpo": "student after GRPO"}
 
 
-def metadata(facts: Facts, findings: Sequence[LicenceFinding], *, adapter: bool) -> Any:
+def metadata(facts: Facts, findings: Sequence[LicenceFinding], *, adapter: bool) -> CardData:
     """The card's front matter, a `ModelCardData`."""
     from huggingface_hub import ModelCardData
 
@@ -97,8 +100,8 @@ def _results(facts: Facts) -> str:
                 f"{metrics['tokens'].value:,.0f}" if "tokens" in metrics else "–",
             )
         )
-    problems = {str(set_report.get("set")): set_report.get("problems") for set_report in facts.report.get("sets", ())}
-    known_sizes = [f"{plain(name)} {count:,}" for name, count in problems.items() if isinstance(count, int)]
+    problems = {measured.set: measured.problems for measured in facts.measured_sets}
+    known_sizes = [f"{plain(name)} {count:,}" for name, count in problems.items() if count is not None]
     problem_note = ""
     if known_sizes:
         problem_note = f" Problems: {', '.join(known_sizes)}."
@@ -176,7 +179,7 @@ def _training(facts: Facts) -> str:
     lora_rank = None
     if setup.get("method") in ("lora", "qlora"):
         lora_rank = (settings.get("lora") or {}).get("rank")
-    rows: dict[str, Any] = {
+    rows: dict[str, object] = {
         "method": setup.get("method"),
         "rows": f"{stage['rows']:,}" if stage.get("rows") else None,
         "tokens learnt": learnt,
@@ -215,7 +218,7 @@ def _grpo_table(facts: Facts) -> str:
     return table(("setting", "value"), [(plain(name), plain(value)) for name, value in plain_values.items()], "l")
 
 
-def _loss_text(stage: Mapping[str, Any]) -> str | None:
+def _loss_text(stage: Mapping[str, object]) -> str | None:
     first = stage.get("first_loss")
     last = stage.get("last_loss")
     if first is None or last is None:
@@ -223,11 +226,11 @@ def _loss_text(stage: Mapping[str, Any]) -> str | None:
     return f"{first:.3f} to {last:.3f}"
 
 
-def _number_text(value: Any) -> str | None:
+def _number_text(value: object) -> str | None:
     return f"{value:g}" if isinstance(value, int | float) else None
 
 
-def _processes_text(setup: Mapping[str, Any]) -> str | None:
+def _processes_text(setup: Mapping[str, object]) -> str | None:
     if not setup:
         return None
     kind = "CPU" if setup.get("cpu") else "GPU"

@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from distill.errors import InputError, writing
 from distill.publishing import folder as files
@@ -15,7 +14,7 @@ from distill.publishing.folder import MANIFEST, FileTable
 
 def publish(
     source: Path, files_to_publish: FileTable, target: Path, verify_folder: Callable[[Path], None], *, replace: bool
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Make the target hold exactly these files, once a copy beside it is verified.
 
     Raises:

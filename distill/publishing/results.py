@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import yaml
 
 from distill.errors import InputError
 from distill.problems import sets
 from distill.problems.sets import ProblemSet
-from distill.publishing.facts import Facts
+from distill.publishing.facts import Facts, MeasuredSet
 from distill.types import Score
 
 
@@ -19,18 +18,19 @@ def files(facts: Facts) -> dict[str, str]:
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
     texts_by_name = {}
-    report_by_set = {str(set_report.get("set")): set_report for set_report in facts.report.get("sets", ())}
+    measured_by_name = {measured_set.set: measured_set for measured_set in facts.measured_sets}
     for score in facts.scores:
         dataset = _hub_set(score.set)
         if score.role != (facts.role or "sft") or dataset is None or "pass@1" not in score.metrics:
             continue
-        revision = dataset.revision or report_by_set.get(score.set, {}).get("commit")
+        measured = measured_by_name.get(score.set)
+        revision = dataset.revision or (measured.commit if measured else None)
         entry = EvalResultEntry(
             dataset_id=str(dataset.dataset),
             task_id=dataset.config or dataset.name,
             value=round(100 * score.metrics["pass@1"].value, 2),
-            dataset_revision=revision if isinstance(revision, str) else None,
-            notes=_notes(score, facts, report_by_set.get(score.set, {})),
+            dataset_revision=revision,
+            notes=_notes(score, facts, measured),
         )
         text = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False, allow_unicode=True)
         texts_by_name[f".eval_results/{re.sub(r'[^A-Za-z0-9._-]', '-', score.set)}.yaml"] = text
@@ -49,7 +49,7 @@ def _hub_set(name: str) -> ProblemSet | None:
     return problem_set if is_on_hub else None
 
 
-def _notes(score: Score, facts: Facts, report: dict[str, Any]) -> str:
+def _notes(score: Score, facts: Facts, measured: MeasuredSet | None) -> str:
     metric = score.metrics["pass@1"]
     sampling = facts.sampling
     notes = [f"pass@1 in percent over {score.n} samples a problem"]
@@ -59,6 +59,6 @@ def _notes(score: Score, facts: Facts, report: dict[str, Any]) -> str:
         notes.append(
             f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, up to {sampling.max_tokens} tokens"
         )
-    if isinstance(report.get("problems"), int):
-        notes.append(f"{report['problems']} problems")
+    if measured and measured.problems is not None:
+        notes.append(f"{measured.problems} problems")
     return ", ".join(notes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from distill.publishing import licences
 from distill.publishing.facts import Facts
@@ -34,7 +33,7 @@ def languages(facts: Facts) -> list[str] | None:
     return sorted(language for language in facts.rows.languages if _LANGUAGE.fullmatch(language)) or None
 
 
-def counts_text(counts: Mapping[Any, int], max_names: int = _MAX_TABLE_ROWS) -> str:
+def counts_text(counts: Mapping[str, int] | Mapping[str | None, int], max_names: int = _MAX_TABLE_ROWS) -> str:
     """Names with their counts as `math 1,200, code 300`, commonest first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
     texts = [f"{plain(name) if name else 'none given'} {count:,}" for name, count in ordered[:max_names]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 _MARKUP = re.compile(r"([\\`*_\[\]|~$])")
 _BLOCK_START = re.compile(r"^(?=[-+#=])|(?<=^\d)(?=[.)]\s)|(?<=^\d\d)(?=[.)]\s)")
@@ -13,7 +13,7 @@ _BLOCK_START = re.compile(r"^(?=[-+#=])|(?<=^\d)(?=[.)]\s)|(?<=^\d\d)(?=[.)]\s)"
 _MAX_CHARACTERS = 300
 
 
-def plain(value: Any, max_characters: int = _MAX_CHARACTERS) -> str:
+def plain(value: object, max_characters: int = _MAX_CHARACTERS) -> str:
     """One line of text that renders as itself: no markup, no HTML, no mention, no link, no hidden characters.
 
     Args:
@@ -25,13 +25,13 @@ def plain(value: Any, max_characters: int = _MAX_CHARACTERS) -> str:
     return text.replace("@", "&#64;").replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
 
 
-def code(value: Any, max_characters: int = _MAX_CHARACTERS) -> str:
+def code(value: object, max_characters: int = _MAX_CHARACTERS) -> str:
     """A code span; backticks in it become quotes."""
     text = visible(value, max_characters).replace("`", "'").replace("|", "/").replace("$", "＄")
     return f"`{text}`" if text else ""
 
 
-def visible(value: Any, max_characters: int = _MAX_CHARACTERS) -> str:
+def visible(value: object, max_characters: int = _MAX_CHARACTERS) -> str:
     """One line without control, format (bidirectional, zero-width), private or unassigned characters."""
     text = " ".join(str(value).split())
     text = "".join(letter for letter in text if unicodedata.category(letter)[0] != "C")

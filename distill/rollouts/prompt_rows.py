@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import orjson
 
@@ -12,7 +12,18 @@ from distill.types import Message, Problem
 ABILITY = "reasoning"
 
 
-def of(problem: Problem, prefill: str, pass_rate: float | None) -> dict[str, Any]:
+class ExtraInfo(TypedDict):
+    """The column `extra_info`: what rewards need of a problem that has no column of its own."""
+
+    problem_id: str
+    verifier: str
+    """JSON of `Problem.verifier`."""
+    language: str
+    prefill: str
+    pass_rate: float | None
+
+
+def of(problem: Problem, prefill: str, pass_rate: float | None) -> dict[str, object]:
     """A problem's row.
 
     Args:
@@ -34,9 +45,7 @@ def of(problem: Problem, prefill: str, pass_rate: float | None) -> dict[str, Any
     }
 
 
-def problem(
-    prompt: Sequence[Mapping[str, str]], data_source: str, ground_truth: str, extra_info: Mapping[str, Any]
-) -> Problem:
+def problem(prompt: Sequence[Mapping[str, str]], data_source: str, ground_truth: str, extra_info: ExtraInfo) -> Problem:
     """The inverse of `of`, as far as rewards need it."""
     return Problem(
         id=extra_info["problem_id"],

@@ -7,7 +7,7 @@ looks for them would ever fire. So the ids are decoded here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from distill.models.reasoning import Tags, split
 from distill.rewards import RewardContext, Rollout
@@ -46,7 +46,6 @@ def of_text(
         tokens: of the completion, its EOS included.
     """
     spans = split(text, prefill, tags)
-    span_fields: dict[str, Any] = {"reasoning_span": spans.reasoning, "answer_span": spans.answer}
     trace = Trace(
         id="",
         problem_id=problem.id,
@@ -62,6 +61,7 @@ def of_text(
         usage=Usage(prompt=0, reasoning=tokens, answer=0),  # rewards read `Rollout.tokens`
         engine="",
         segments=(),
-        **span_fields,
+        reasoning_span=spans.reasoning,
+        answer_span=spans.answer,
     )
     return Rollout(problem, trace, tokens, verifiers)

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict, Unpack
 
 from distill.rewards import Reward, RewardContext, Rollout, build
 from distill.rollouts import prompt_rows, rollout
 
+
+class RewardModel(TypedDict):
+    """The column `reward_model`: verl's name for what an answer is judged by."""
+
+    style: str
+    ground_truth: str
+    """JSON of `Problem.answer`."""
+
+
+class RewardColumns(TypedDict):
+    """The columns of prompts.parquet that rewards are made from, one value a rollout."""
+
+    data_source: Sequence[str]
+    reward_model: Sequence[RewardModel]
+    extra_info: Sequence[prompt_rows.ExtraInfo]
+    trainer_state: NotRequired[object]
+    """TRL's own, with `global_step`."""
+
+
+Turns = Sequence[Mapping[str, str]]
+"""A prompt: `role` and `content` of each turn."""
 RewardFunction = Callable[..., list[float | None]]
 
 
@@ -39,7 +60,7 @@ class RewardFunctions:
         self._rewards = rewards
         self._context = context
         self._on_batch = on_batch
-        self._current_ids: Any = None
+        self._current_ids: object = None
         """The batch that `_rollouts` are of; TRL passes one object to all rewards."""
         self._rollouts: list[Rollout] = []
         self._values: dict[str, list[float | None]] = {}
@@ -56,7 +77,10 @@ class RewardFunctions:
         reward, _ = self._rewards[name]
 
         def function(
-            prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[Sequence[int]], **columns: Any
+            prompts: Sequence[Turns],
+            completions: Sequence[object],
+            completion_ids: Sequence[Sequence[int]],
+            **columns: Unpack[RewardColumns],
         ) -> list[float | None]:
             step = int(getattr(columns.get("trainer_state"), "global_step", 0))
             self._read(prompts, completion_ids, columns)
@@ -69,7 +93,7 @@ class RewardFunctions:
         function.__name__ = name
         return function
 
-    def _read(self, prompts: Sequence[Any], completion_ids: Any, columns: dict[str, Any]) -> None:
+    def _read(self, prompts: Sequence[Turns], completion_ids: Sequence[Sequence[int]], columns: RewardColumns) -> None:
         if completion_ids is self._current_ids:
             return
         rows = zip(
@@ -99,7 +123,7 @@ def totals(values: dict[str, list[float | None]], rewards: dict[str, tuple[Rewar
 
 
 def for_trl(
-    rewards: dict[str, Any], context: RewardContext
+    rewards: dict[str, object], context: RewardContext
 ) -> tuple[list[Callable[..., list[float | None]]], list[float]]:
     """`reward_funcs` and `reward_weights` for a GRPOTrainer of one's own, on the rows of prompts.parquet."""
     functions = RewardFunctions(build(rewards, context), context)

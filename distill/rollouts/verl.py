@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from distill import filters
 from distill.errors import InputError
 from distill.models.reasoning import Tags
 from distill.verifiers import Verifiers
 
+if TYPE_CHECKING:
+    from distill.rollouts.prompt_rows import ExtraInfo
+
 
 def compute_score(
     data_source: str,
     solution_str: str,
     ground_truth: str,
-    extra_info: dict[str, Any] | None = None,
-    **_: Any,
+    extra_info: ExtraInfo | None = None,
+    **_: object,
 ) -> dict[str, float]:
     """Accuracy and format with their default weights, as verl asks for them of each row of prompts.parquet.
 

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -89,7 +89,7 @@ class Fusion:
             seconds=outcome.execution_time or 0.0,
         )
 
-    def _post(self, body: dict[str, Any], seconds: float) -> _Reply:
+    def _post(self, body: dict[str, object], seconds: float) -> _Reply:
         request = urllib.request.Request(  # noqa: S310  the pattern of `endpoint` admits http alone
             f"{self._config.endpoint.rstrip('/')}/run_code",
             data=json.dumps(body).encode(),

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
 from distill.types import Record
@@ -32,5 +30,5 @@ class Serving(Record):
     """CPUs that each replica is given on a Ray cluster without GPUs."""
     nodes: int = Field(1, ge=1)
     """Nodes of a Ray cluster to wait for before anything is placed on it."""
-    serve: dict[str, Any] = {}
+    serve: dict[str, object] = {}
     """Further arguments of `vllm serve`, by name without dashes; they go before the preset's."""

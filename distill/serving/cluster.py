@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from distill.errors import BackendError, InputError
 from distill.machine import hardware
@@ -28,6 +28,11 @@ from distill.serving import Serving
 from distill.serving.fleet import Fleet
 from distill.serving.layout import SMALL, Gpus, Layout, capacity, smallest_layout
 from distill.serving.server_process import Server, claim_port, is_cpu_build, vllm_command
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+    from ray.actor import ActorHandle
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _JOIN_TIMEOUT = 300.0  # seconds that the nodes of a cluster may take to come together
 _ASK_TIMEOUT = 60.0  # seconds for a small question to a node
@@ -109,10 +114,18 @@ def gpus() -> Gpus | None:
     )
 
 
-def _gpu_nodes() -> list[dict[str, Any]]:
+class _Node(TypedDict):
+    """What is read of Ray's description of a node."""
+
+    NodeID: str
+    Alive: bool
+    Resources: dict[str, float]
+
+
+def _gpu_nodes() -> list[_Node]:
     import ray
 
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
+    nodes: list[_Node] = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
     return sorted(nodes, key=lambda node: str(node["NodeID"]))
 
 
@@ -121,7 +134,7 @@ def _smallest_gpu() -> int:
     return min(hardware.gpu_memory().values(), default=0)
 
 
-def _pinned_to(node: str) -> Any:
+def _pinned_to(node: str) -> NodeAffinitySchedulingStrategy:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(node_id=node, soft=False)
@@ -196,8 +209,8 @@ class RayReplica:
         self._available = available
         self._log = str(logs.absolute() / (f"vllm-{index}.log" if index else "vllm.log"))
         self._port = options.port + index if options.port else None
-        self._actor: Any = None
-        self._pending_report: Any = None
+        self._actor: ActorHandle | None = None
+        self._pending_report: ObjectRef | None = None
         self._last_report: tuple[str | None, bool, str] = (None, True, "waiting for a node with free resources")
 
     def start(self) -> None:
@@ -216,7 +229,7 @@ class RayReplica:
     def _spanning(self) -> bool:
         return self._available is not None and self._layout.gpus > self._available.per_node
 
-    def _resources(self) -> dict[str, Any]:
+    def _resources(self) -> dict[str, object]:
         if self._available is None:
             return {"num_cpus": self._options.cpus, "scheduling_strategy": "SPREAD"}
         if not self._spanning:

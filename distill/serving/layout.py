@@ -55,7 +55,7 @@ class Layout(Record):
     def nodes(self, per_node: int) -> int:
         return -(-self.gpus // per_node)
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, object]:
         """What `vllm serve` needs to be told."""
         sizes = {"tensor": self.tensor, "pipeline": self.pipeline, "data": self.data}
         return {f"{name}-parallel-size": size for name, size in sizes.items() if size > 1}
@@ -79,7 +79,7 @@ def smallest_layout(model: Model, gpus: Gpus) -> Layout:
         InputError: these GPUs cannot hold the model; says how much it takes.
     """
     preset_sizes = {name: model.serve.get(f"{name}-parallel-size") for name in ("tensor", "pipeline", "data")}
-    sizes = {name: int(size) for name, size in preset_sizes.items() if size is not None}
+    sizes = {name: int(size) for name, size in preset_sizes.items() if isinstance(size, int | float | str)}
     if "tensor" in sizes or "pipeline" in sizes:
         return Layout(**sizes)
     facts = _facts(model)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from string import Formatter
-from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -73,7 +72,7 @@ class FieldMap(Record):
     r"""The gold is the last \boxed{} of the field, which holds a whole solution."""
     answer_longest: int = Field(0, ge=0)
     """With `answer_boxed`: up to so many characters, a field without a box is the gold itself; else there is none."""
-    verifier: dict[str, Any] = {"kind": "math"}
+    verifier: dict[str, object] = {"kind": "math"}
     model: str = "unknown"
     """The model that wrote the attempts; part of a trace's id."""
     sampling: Sampling = Sampling()
@@ -145,7 +144,7 @@ def find(ref: str | None, source: str = "") -> FieldMap:
     return build({"name": path.stem, **resources.load_yaml(path)}, str(path))
 
 
-def build(raw: Mapping[str, Any], where: str) -> FieldMap:
+def build(raw: Mapping[str, object], where: str) -> FieldMap:
     try:
         return FieldMap.model_validate(raw)
     except ValidationError as error:
@@ -189,7 +188,7 @@ def parse(field_map: FieldMap, row: Row) -> ParsedRow:
     )
 
 
-def _matches(value: Any, patterns: tuple[str, ...]) -> bool:
+def _matches(value: object, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(str(value), pattern) for pattern in patterns)
 
 
@@ -204,7 +203,7 @@ def _filled(template: str, row: Row) -> str:
     return template.format_map(row)
 
 
-def _required_value(row: Row, field: str) -> Any:
+def _required_value(row: Row, field: str) -> object:
     if field not in row:
         raise ValueError(f"lacks the field {field!r}")
     if row[field] is None:
@@ -219,7 +218,7 @@ def _turns(row: Row, field: str) -> tuple[Message, ...]:
     return tuple(_turn(turn) for turn in turns)
 
 
-def _turn(turn: Any) -> Message:
+def _turn(turn: object) -> Message:
     keys = ("from", "value") if isinstance(turn, dict) and "from" in turn else ("role", "content")
     if not isinstance(turn, dict) or any(not isinstance(turn.get(key), str) for key in keys):
         raise ValueError("has a turn without role and content (or from and value)")
@@ -255,12 +254,12 @@ def _replaced(text: str, replacements: Mapping[str, str]) -> str:
     return text
 
 
-def _as_list(row: Row, field: str) -> list[Any]:
+def _as_list(row: Row, field: str) -> list[object]:
     value = _required_value(row, field)
     return value if isinstance(value, list) else [value]
 
 
-def _joined(reasoning: Any, reply: Any) -> str:
+def _joined(reasoning: object, reply: object) -> str:
     """Reasoning and reply in the usual shape; without a reply the block stays open, as of any attempt that was cut."""
     if not isinstance(reasoning, str) or not reasoning.strip():
         return ""
@@ -269,7 +268,7 @@ def _joined(reasoning: Any, reply: Any) -> str:
     return f"{TAGS.open}\n{reasoning}\n{TAGS.close}\n\n{reply}"
 
 
-def _endings(field_map: FieldMap, row: Row, count: int) -> list[Any]:
+def _endings(field_map: FieldMap, row: Row, count: int) -> list[object]:
     """Why each attempt ended, as the row's own field has it; None where it does not say."""
     value = row.get(field_map.cut.field) if field_map.cut else None
     endings = value if isinstance(value, list) else [value] * count
@@ -278,7 +277,7 @@ def _endings(field_map: FieldMap, row: Row, count: int) -> list[Any]:
     return endings
 
 
-def _attempt(field_map: FieldMap, number: int, text: str, ending: Any, model: str) -> RowAttempt:
+def _attempt(field_map: FieldMap, number: int, text: str, ending: object, model: str) -> RowAttempt:
     opened = TAGS.open in text.partition(TAGS.close)[0]
     prefill = PREFILL if TAGS.close in text and not opened else ""
     if ending is None or field_map.cut is None:
@@ -306,7 +305,7 @@ def broken_off(text: str, thinks: bool) -> bool:
     return not answer_is_marked and len(line) >= _LONG_SENTENCE and bool(_UNFINISHED_END.search(line))
 
 
-def _gold(field_map: FieldMap, row: Row) -> Any:
+def _gold(field_map: FieldMap, row: Row) -> object:
     """The gold answer in the form that the verifier reads; None where the row has none."""
     if isinstance(field_map.answer, dict):
         return {name: _required_value(row, field) for name, field in field_map.answer.items()}

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -70,7 +69,7 @@ class ImportTally:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-def run(source: str, field_map: FieldMap, run_folder: Run, limit: int | None, progress: Progress) -> dict[str, Any]:
+def run(source: str, field_map: FieldMap, run_folder: Run, limit: int | None, progress: Progress) -> dict[str, object]:
     """Read a source into a run folder; returns the summary that run.json keeps under `imports`.
 
     Args:
@@ -104,7 +103,7 @@ def run(source: str, field_map: FieldMap, run_folder: Run, limit: int | None, pr
 
 def _summary(
     tally: ImportTally, field_map: FieldMap, rows: RowReader, limit: int | None, seconds: float
-) -> dict[str, Any]:
+) -> dict[str, object]:
     counts = {name: value for name, value in vars(tally).items() if name != "reasons"}
     return {
         "source": rows.source,

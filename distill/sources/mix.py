@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -24,7 +24,7 @@ from distill.sources import field_maps
 from distill.sources.field_maps import FieldMap, ParsedRow, RowAttempt
 from distill.sources.imported import trace_id
 from distill.sources.rows import RowReader
-from distill.types import Problem, Record, content_id
+from distill.types import Problem, Record, TrainingRow, content_id
 
 CountTokens = Callable[[str], int]
 ShareUnit = Literal["rows", "tokens"]
@@ -35,7 +35,7 @@ class MixSource(Record):
 
     path: str
     """A .jsonl, .jsonl.zst or .parquet, a folder of them, or a Hub dataset."""
-    map: str | dict[str, Any]
+    map: str | dict[str, object]
     """Name or .yaml of a field map, or the map itself, such as `{messages: conversations, licence: cc-by-4.0}`; in a
     map written here `thinks` is false unless it says otherwise."""
     share: float = Field(gt=0, lt=1)
@@ -189,7 +189,7 @@ class Mix:
             if draw.name not in exhausted:
                 self._drop_surplus(draw)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[TrainingRow]:
         """Second reading: the drawn rows as training rows, source by source, in the order of the source.
 
         Content decides where they belong, so shuffle them together with the reasoning rows by `trace_id`.
@@ -206,7 +206,7 @@ class Mix:
                 missing_keys.discard(key)
                 row = self._training_row(draw, parsed, attempt)
                 self._row_counts[draw.name] += 1
-                self._token_counts[draw.name] += row["tokens"]
+                self._token_counts[draw.name] += row.tokens
                 self._progress.advance()
                 yield row
             self._progress.stop()
@@ -278,21 +278,21 @@ class Mix:
             return answer
         return f"{self._tags.open}\n{reasoning}\n{self._tags.close}\n\n{answer}"
 
-    def _training_row(self, draw: _Draw, parsed: ParsedRow, attempt: RowAttempt) -> dict[str, Any]:
+    def _training_row(self, draw: _Draw, parsed: ParsedRow, attempt: RowAttempt) -> TrainingRow:
         problem = parsed.problem
         content = self._assistant_turn(draw, attempt)
         prompt_turns = [message.model_dump(include={"role", "content"}) for message in problem.messages]
-        return {
-            "messages": (*prompt_turns, {"role": "assistant", "content": content}),
-            "trace_id": trace_id(problem, attempt),
-            "problem_id": problem.id,
-            "teacher": attempt.model or None,
-            "set": draw.name,
-            "language": problem.language,
-            "licence": problem.licence,
-            "source": parsed.source or draw.field_map.dataset or draw.source.path,
-            "tokens": self._count(content),
-        }
+        return TrainingRow(
+            messages=(*prompt_turns, {"role": "assistant", "content": content}),
+            trace_id=trace_id(problem, attempt),
+            problem_id=problem.id,
+            teacher=attempt.model or None,
+            set=draw.name,
+            language=problem.language,
+            licence=problem.licence,
+            source=parsed.source or draw.field_map.dataset or draw.source.path,
+            tokens=self._count(content),
+        )
 
 
 def _misfit_reason(attempt: RowAttempt) -> str:

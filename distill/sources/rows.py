@@ -9,14 +9,17 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import orjson
 
 from distill.errors import InputError, RunError, suggest
 from distill.store import jsonl, log_parts
 
-Row = Mapping[str, Any]
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
+Row = Mapping[str, object]
 OnBad = Callable[[int, str], None]
 
 
@@ -47,7 +50,7 @@ class RowReader:
         """Commit of a Hub dataset; what is read is pinned to it."""
         self.total: int | None = None
         """Number of rows; None where it is not cheap to know."""
-        self._stream: Any = None
+        self._stream: IterableDataset | None = None
         path = Path(source)
         if source.endswith((".jsonl", ".jsonl.zst")) and not path.is_dir():
             if not path.is_file():
@@ -61,7 +64,7 @@ class RowReader:
                 f"no such source: {source}", fix="give a .jsonl, .jsonl.zst or .parquet, a folder, or a Hub id org/name"
             )
 
-    def _open(self, path: Path, config: str | None, split: str, revision: str | None) -> Any:
+    def _open(self, path: Path, config: str | None, split: str, revision: str | None) -> IterableDataset:
         try:
             import datasets
 
@@ -98,7 +101,7 @@ class RowReader:
             RunError: the source broke off; what came before it was handed out.
         """
         if self._stream is not None:
-            yield from enumerate(self._guarded(), 1)
+            yield from enumerate(self._guarded(self._stream), 1)
         elif self.source.endswith(".zst"):
             yield from self._jsonl_zst(on_bad)
         else:
@@ -119,8 +122,8 @@ class RowReader:
             elif row is not None:
                 on_bad(number, line.decode(errors="replace").rstrip("\n"))
 
-    def _guarded(self) -> Iterator[Row]:
-        stream = iter(self._stream)
+    def _guarded(self, source: IterableDataset) -> Iterator[Row]:
+        stream = iter(source)
         rows_read = 0
         while True:
             try:

@@ -28,7 +28,7 @@ from distill.run import Run, write_json
 from distill.sources.mix import DrawnSource, Mix, MixSource
 from distill.stages import StageJob, Summary, quantiles
 from distill.store import jsonl
-from distill.types import Message, Record, TrainingRow
+from distill.types import Message, Record
 
 CHUNK = 1 << 20
 """Bytes of a log that a process judges at a time."""
@@ -239,7 +239,7 @@ def _write_set(
         if config.mix:  # shares are of the whole, so the size of the rest must be known
             mix = _mix(job, tokens, context)
             mixes.append(mix)
-            yield from ((order_key(config.seed, row["trace_id"]), TrainingRow.model_validate(row)) for row in mix)
+            yield from ((order_key(config.seed, row.trace_id), row) for row in mix)
 
     path = output_run.sft / "train.parquet"
     if ledger.kept_bytes():

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from distill.run import write_json
 from distill.training.job import TrainingJob
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
 _COMPLETE_MARK = "whole.json"
+Logs = Mapping[str, float]
+"""What transformers logs of a step."""
 _METRICS = ("loss", "learning_rate", "grad_norm", "epoch", "entropy", "mean_token_accuracy", "num_tokens")
 
 
@@ -25,6 +31,22 @@ class JobFiles:
         self.outcome = folder / "outcome.json"
 
 
+class JobOutcome(TypedDict, total=False):
+    """What outcome.json says: `what`, `where` and `fix` of a job that failed, the rest of one that trained."""
+
+    status: Literal["done", "stopped", "failed"]
+    steps: int
+    first_loss: float
+    last_loss: float
+    first_reward: float | None
+    last_reward: float | None
+    train_seconds: float
+    resumed_at: int
+    what: str
+    where: str | None
+    fix: str | None
+
+
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; a crash may leave one that was not."""
     checkpoints = [path for path in folder.glob("checkpoint-*") if (path / _COMPLETE_MARK).is_file()]
@@ -36,14 +58,14 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def logged_metrics(logs: dict[str, Any]) -> dict[str, Any]:
+def logged_metrics(logs: Logs) -> dict[str, float]:
     """The part of a step's logs that goes into metrics.jsonl."""
     return {name: logs[name] for name in logs if name in _METRICS}
 
 
 def progress_reporter(
-    job: TrainingJob, stage: str, metrics_row: Callable[[dict[str, Any]], dict[str, Any]] = logged_metrics
-) -> Any:
+    job: TrainingJob, stage: str, metrics_row: Callable[[Logs], dict[str, float]] = logged_metrics
+) -> TrainerCallback:
     """A transformers callback that reports as `stage`."""
     from transformers import TrainerCallback
 
@@ -53,10 +75,19 @@ def progress_reporter(
     class ProgressReporter(TrainerCallback):  # type: ignore[misc]
         stopped = False
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_train_begin(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+        ) -> None:
             self._write_progress(state, {})
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        def on_log(
+            self,
+            args: TrainingArguments,
+            state: TrainerState,
+            control: TrainerControl,
+            logs: Logs | None = None,
+            **_: object,
+        ) -> None:
             if not logs or "loss" not in logs:
                 return
             if not math.isfinite(float(logs["loss"])):
@@ -67,19 +98,21 @@ def progress_reporter(
                     file.write(json.dumps(row) + "\n")
                 self._write_progress(state, logs)
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_step_end(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+        ) -> None:
             if on_any_rank(files.stop.exists(), args.device):
                 self.stopped = True
                 control.should_training_stop = True
                 control.should_save = True
 
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
             wait_for_all_ranks()  # the other ranks' parts are written too
             if state.is_world_process_zero:
                 step = state.global_step
                 write_json(job.checkpoint_folder / f"checkpoint-{step}" / _COMPLETE_MARK, {"step": step})
 
-        def _write_progress(self, state: Any, logs: dict[str, Any]) -> None:
+        def _write_progress(self, state: TrainerState, logs: Logs) -> None:
             if state.is_world_process_zero:
                 progress = {"step": state.global_step, "steps": state.max_steps}
                 progress |= {name: logs.get(name) for name in ("loss", "reward")}
@@ -88,7 +121,7 @@ def progress_reporter(
     return ProgressReporter()
 
 
-def on_any_rank(raised: bool, device: Any) -> bool:
+def on_any_rank(raised: bool, device: torch.device) -> bool:
     """Whether the flag is raised on any rank: all stop at the same step, or none."""
     import torch
 

@@ -13,13 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 from distill.errors import InputError, RunError, Stopped
 from distill.planning import launch
 from distill.progress import Progress
 from distill.training import build_locks
-from distill.training.callbacks import JobFiles
+from distill.training.callbacks import JobFiles, JobOutcome
 from distill.training.job import TrainingJob
 
 LOG = logging.getLogger("distill")
@@ -31,7 +31,6 @@ MASTER = "DISTILL_MASTER"
 """Environment variable: host:port where the nodes meet."""
 _POLL_SECONDS = 0.5
 """Seconds between looks at the files that the processes write."""
-Outcome = dict[str, Any]
 
 
 def node_rank(single_node_stages: Sequence[str]) -> int:
@@ -80,7 +79,7 @@ def env_number(name: str, default: int) -> int:
 
 def run(
     job: TrainingJob, train_here: Callable[[TrainingJob], None], module: str, progress: Progress, label: str
-) -> Outcome:
+) -> JobOutcome:
     """Run a job to its end, in this process when it is one, else through accelerate.
 
     SIGTERM and Ctrl-C ask for a checkpoint after the step in hand; a second Ctrl-C ends at once.
@@ -187,7 +186,7 @@ def _start(job: TrainingJob, module: str) -> None:
         raise RunError(f"the training processes ended with status {status}:\n{tail}", where=str(log))
 
 
-def _read_outcome(files: JobFiles) -> Outcome:
+def _read_outcome(files: JobFiles) -> JobOutcome:
     """What outcome.json says.
 
     Raises:
@@ -196,7 +195,7 @@ def _read_outcome(files: JobFiles) -> Outcome:
     if not files.outcome.is_file():
         log = files.outcome.with_name("launch.log")
         raise RunError("the training processes ended without an outcome", where=str(log))
-    outcome: Outcome = json.loads(files.outcome.read_bytes())
+    outcome: JobOutcome = json.loads(files.outcome.read_bytes())
     return outcome
 
 
@@ -208,7 +207,7 @@ def _signals_request_stop(files: JobFiles) -> Iterator[None]:
         return
     stop_requested = False
 
-    def request_stop(signal_number: int, frame: Any) -> None:
+    def request_stop(signal_number: int, frame: FrameType | None) -> None:
         nonlocal stop_requested
         if stop_requested and signal_number == signal.SIGINT:
             raise KeyboardInterrupt

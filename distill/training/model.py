@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from distill.training.job import Lora, TrainingJob
 
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-def model_config(job: TrainingJob) -> Any:
+
+def model_config(job: TrainingJob) -> PreTrainedConfig:
     """The base's config, with its positions stretched as the job says."""
     from transformers import AutoConfig
 
@@ -18,7 +22,7 @@ def model_config(job: TrainingJob) -> Any:
     return base_config
 
 
-def load_model(job: TrainingJob) -> Any:
+def load_model(job: TrainingJob) -> PreTrainedModel:
     """The base model as it is trained: in full precision, in bf16, or in 4 bits."""
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
@@ -50,7 +54,7 @@ def load_model(job: TrainingJob) -> Any:
     return model
 
 
-def load_tokenizer(job: TrainingJob) -> Any:
+def load_tokenizer(job: TrainingJob) -> PreTrainedTokenizerBase:
     """The base's tokenizer with the job's template, EOS, padding and length."""
     from transformers import AutoTokenizer
 
@@ -64,7 +68,7 @@ def load_tokenizer(job: TrainingJob) -> Any:
     return tokenizer
 
 
-def lora_config(lora: Lora, targets: tuple[str, ...]) -> Any:
+def lora_config(lora: Lora, targets: tuple[str, ...]) -> LoraConfig:
     """PEFT's configuration of the adapters."""
     from peft import LoraConfig
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from distill.errors import DistillError
-from distill.training.callbacks import JobFiles
+from distill.training.callbacks import JobFiles, JobOutcome
 from distill.training.job import TrainingJob
 
 J = TypeVar("J", bound=TrainingJob)
@@ -24,7 +24,7 @@ def main(path: str, job_type: type[J], train: Callable[[J], None]) -> int:
         train(job)
     except DistillError as error:
         # the process that waits for this one repeats it; every rank may fail, one file is enough
-        outcome = {"status": "failed", "what": error.message, "where": error.where, "fix": error.fix}
+        outcome: JobOutcome = {"status": "failed", "what": error.message, "where": error.where, "fix": error.fix}
         JobFiles(Path(job.folder)).outcome.write_text(json.dumps(outcome), encoding="utf-8")
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code or 1

@@ -7,11 +7,14 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from distill.training.job import TrainingJob
 from distill.training.model import model_config
 from distill.types import Record
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 LOG = logging.getLogger("distill")
 
@@ -96,7 +99,7 @@ def swap(job: TrainingJob, student: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def save(trainer: Any, job: TrainingJob) -> None:
+def save(trainer: Trainer, job: TrainingJob) -> None:
     """Save weights (or adapters), tokenizer, template and generation config into `job.trained`.
 
     Every rank takes part.

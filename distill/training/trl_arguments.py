@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from distill.machine import hardware
 from distill.training.job import TrainingJob
 
 
-def common_arguments(job: TrainingJob) -> dict[str, Any]:
+def common_arguments(job: TrainingJob) -> dict[str, object]:
     """The arguments that all of TRL's trainers are given alike."""
     import torch
 

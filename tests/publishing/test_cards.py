@@ -95,6 +95,12 @@ def test_scores_on_hub_datasets_become_eval_results(run: Run) -> None:
     assert "Measured at temperature 0.6" in (folder / "README.md").read_text()
 
 
+def test_a_report_that_is_none_is_told_with_its_remedy(run: Run) -> None:
+    write_json(run.eval / "report.json", {"sets": [{"set": "math500", "problems": "many"}]})
+    with pytest.raises(InputError, match="is not a report of sets"):
+        made(run)
+
+
 def test_a_dataset_card_tells_how_the_rows_came_about(run: Run) -> None:
     folder = made(run, dataset=True)
     card = DatasetCard.load(folder / "README.md")

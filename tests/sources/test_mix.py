@@ -16,7 +16,7 @@ from distill.models.chat import Tokenizer
 from distill.models.reasoning import Tags
 from distill.progress import LogLines
 from distill.sources.mix import Mix, MixSource
-from distill.types import Message, TrainingRow
+from distill.types import Message
 
 CHAT = {"messages": "messages", "licence": "cc-by-4.0"}
 QA = {"prompt": "{q}", "text": "a", "licence": "mit", "language": "{lang}"}
@@ -58,7 +58,7 @@ def test_shares_of_rows_hold_in_the_final_mix(chats: Callable[..., str], tmp_pat
         },
         rows=600,
     )
-    rows = [TrainingRow.model_validate(row) for row in mixed]
+    rows = list(mixed)
     total = 600 + len(rows)
     assert {name: sum(row.set == name for row in rows) for name in ("chat", "facts")} == {"chat": 250, "facts": 150}
     assert total == 1000
@@ -77,7 +77,7 @@ def test_shares_of_tokens_hold_within_one_row(tmp_path: Path) -> None:
     lengths = random.Random(3)
     path = write(tmp_path / "long.jsonl", [talk(n, "word " * lengths.randrange(1, 60)) for n in range(2000)])
     mixed = draw({"chat": MixSource(path=path, map=CHAT, share=0.2, by="tokens")}, tokens=40_000)
-    tokens = sum(row["tokens"] for row in mixed)
+    tokens = sum(row.tokens for row in mixed)
     assert 10_000 <= tokens < 10_000 + 62
     assert mixed.report()[0].reached == pytest.approx(0.2, abs=0.001)
 
@@ -88,7 +88,7 @@ def test_the_draw_depends_on_content_and_seed_only(tmp_path: Path) -> None:
     first, second = write(tmp_path / "a.jsonl", rows), write(tmp_path / "b.jsonl", shuffled)
 
     def ids(path: str, seed: int = 0) -> list[str]:
-        return [row["trace_id"] for row in draw({"chat": MixSource(path=path, map=CHAT, share=0.3)}, seed=seed)]
+        return [row.trace_id for row in draw({"chat": MixSource(path=path, map=CHAT, share=0.3)}, seed=seed)]
 
     assert sorted(ids(first)) == sorted(ids(second))
     assert len(set(ids(second))) == len(ids(second)) == 43
@@ -128,15 +128,15 @@ def test_reasoning_is_kept_or_left_empty(
     path = write(tmp_path / "one.jsonl", [talk(1, text)])
     source = MixSource(path=path, map=CHAT, share=0.5, reasoning=reasoning)
     (row,) = draw({"chat": source}, rows=1, thinks=thinks)
-    assert row["messages"][-1]["content"] == expected
-    assert row["tokens"] == words(expected)
+    assert row.messages[-1]["content"] == expected
+    assert row.tokens == words(expected)
 
 
 def test_a_student_whose_template_thinks_takes_the_rows(tiny: Path, chats: Callable[..., str]) -> None:
     tokenizer = Tokenizer(str(tiny / "base"))
     assert tokenizer.prompt((Message(role="user", content="x"),), Tags()).prefill
     for row in draw({"chat": MixSource(path=chats(50), map=CHAT, share=0.1)}):
-        messages = tuple(Message.model_validate(message) for message in row["messages"])
+        messages = tuple(Message.model_validate(message) for message in row.messages)
         example = chat.example(tokenizer, messages, Tags(), "<|im_end|>")
         learnt = tokenizer.decode([token for token, mask in zip(example.ids, example.mask, strict=True) if mask])
         assert learnt.startswith("\n</think>\n\nHi number ")
@@ -166,7 +166,7 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
 
 def test_a_limit_draws_from_the_first_rows_only(chats: Callable[..., str]) -> None:
     rows = list(draw({"chat": MixSource(path=chats(500), map=CHAT, share=0.5, limit=20)}))
-    assert {row["messages"][0]["content"] for row in rows} == {f"Hello {number}" for number in range(20)}
+    assert {row.messages[0]["content"] for row in rows} == {f"Hello {number}" for number in range(20)}
 
 
 def test_shares_that_cannot_hold_are_refused(chats: Callable[..., str], tmp_path: Path) -> None:

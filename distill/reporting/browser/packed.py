@@ -14,7 +14,6 @@ import tempfile
 import weakref
 import zlib
 from collections.abc import Iterator
-from typing import Any
 
 import orjson
 
@@ -44,7 +43,7 @@ class Packed:
         self._file = tempfile.TemporaryFile("w+", encoding="ascii", newline="")  # noqa: SIM115 - closed with the object
         weakref.finalize(self, self._file.close)
 
-    def add(self, texts: list[str], extras: list[Any]) -> None:
+    def add(self, texts: list[str], extras: list[object]) -> None:
         line = orjson.dumps(texts) + b"\t" + orjson.dumps(extras)
         if self._pending_lines and self._pending_bytes + len(line) > self._max_chunk_bytes:
             self._flush()

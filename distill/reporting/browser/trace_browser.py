@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import orjson
 from markupsafe import Markup
@@ -22,7 +21,14 @@ from distill.problems import sets
 from distill.progress import Progress
 from distill.reporting.browser.group_sizes import MIN_PER_GROUP
 from distill.reporting.browser.packed import Packed, script_element
-from distill.reporting.browser.trace_sample import EXAMPLES_PER_REASON, Catalogue, Excerpt, Group, reasons_against
+from distill.reporting.browser.trace_sample import (
+    EXAMPLES_PER_REASON,
+    Catalogue,
+    Excerpt,
+    Group,
+    VerdictRow,
+    reasons_against,
+)
 from distill.run import Run
 from distill.store import jsonl
 from distill.types import Message, Problem, Trace
@@ -86,12 +92,12 @@ class _Index:
 
     def __init__(self) -> None:
         self.private_count = 0
-        self.columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+        self.columns: dict[str, list[object]] = {name: [] for name in _COLUMNS}
         self.names: dict[str, dict[str, int]] = {name: {} for name in _NAMED_COLUMNS}
         self._questions: list[str] = []
         """As much of each problem as the list shows, in the order of the problems' numbers."""
 
-    def add(self, excerpt: Excerpt) -> tuple[list[str], list[Any]]:
+    def add(self, excerpt: Excerpt) -> tuple[list[str], list[object]]:
         """Note a trace for the list, and return its texts and the rest of it.
 
         The texts are the problem's turns, gold answer, final answer and the completion's four parts; the rest: roles
@@ -101,7 +107,7 @@ class _Index:
         problem = None
         if excerpt.problem_location:
             problem = Problem.model_validate_json(_line_at(excerpt.problem_location))
-        verdicts = []
+        verdicts: list[VerdictRow] = []
         if excerpt.verdicts:
             verdicts = [orjson.loads(line) for _, line in jsonl.lines(excerpt.verdicts)]
         hidden = problem is not None and is_private(problem)
@@ -134,12 +140,12 @@ class _Index:
         question: str,
         set_name: str,
         final: str | None,
-        verdicts: list[dict[str, Any]],
+        verdicts: Sequence[VerdictRow],
     ) -> None:
         problem_number = self._number("problem", trace.problem_id)
         if problem_number == len(self._questions):
             self._questions.append(_shortened(question))
-        row: dict[str, Any] = {
+        row: dict[str, object] = {
             "id": trace.id,
             "run": excerpt.run,
             "decision": self._number("decision", excerpt.decision),
@@ -161,7 +167,7 @@ class _Index:
         numbers = self.names[kind]
         return numbers.setdefault(name, len(numbers))
 
-    def packed(self, labels: Sequence[str], catalogue: Catalogue, starts: list[int]) -> dict[str, Any]:
+    def packed(self, labels: Sequence[str], catalogue: Catalogue, starts: list[int]) -> dict[str, object]:
         """What the script finds in the element `traces-index`."""
         totals = Counter[str]()
         for counts in catalogue.reason_counts:
@@ -176,7 +182,7 @@ class _Index:
         }
 
 
-def _script_element(id: str, content: dict[str, Any]) -> Markup:
+def _script_element(id: str, content: dict[str, object]) -> Markup:
     return Markup(script_element(id, orjson.dumps(content)))  # noqa: S704 - base64
 
 
@@ -204,7 +210,7 @@ def _line_at(location: tuple[Path, int]) -> bytes:
     return jsonl.line_at(str(location[0]), location[1])
 
 
-def _answer_text(answer: Any) -> str | None:
+def _answer_text(answer: object) -> str | None:
     if answer is None or isinstance(answer, str):
         return answer
     return orjson.dumps(answer).decode()

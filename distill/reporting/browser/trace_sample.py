@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import orjson
 
@@ -173,18 +173,20 @@ class Catalogue:
         reported_mb = 0
         for start, end, rows in _verdicts_by_trace(verdict_log):
             verdict_by_check = {row["check"]: row for row in rows}
-            decision_row = verdict_by_check.pop("decision", {})
+            decision_row = verdict_by_check.pop("decision", None)
             trace_id = rows[0]["trace_id"]
             decision = "unjudged"
+            group_reason = ""
             if decision_row:
                 decision = _DECISIONS[decision_row["passed"]]
+                group_reason = decision_row["reason"]
             reason_names = self._reason_names(run_number, list(reasons_against(rows)))
             for name in reason_names:
                 self._count_reason(run_number, name, trace_id)
-            group_reason = decision_row.get("reason", "")
             if group_reason and group_reason not in reason_names:
                 group_reason = _OTHER_REASONS
-            is_correct = verdict_by_check.get("correct", {}).get("passed")
+            correct_row = verdict_by_check.get("correct")
+            is_correct = correct_row["passed"] if correct_row else None
             self._db.execute(update, (decision, group_reason, is_correct, start, end, run_number, trace_id))
             if (end >> 20) > reported_mb:
                 progress.advance((end >> 20) - reported_mb)
@@ -264,7 +266,16 @@ def _optional_bool(value: int | None) -> bool | None:
     return None if value is None else bool(value)
 
 
-def reasons_against(verdict_rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+class VerdictRow(TypedDict):
+    """A row of verdicts.jsonl, as far as it is read."""
+
+    trace_id: str
+    check: str
+    passed: bool | None
+    reason: str
+
+
+def reasons_against(verdict_rows: Sequence[VerdictRow]) -> Iterator[str]:
     """Why a trace was not simply kept: `check:reason` of each check that did not pass it, and what selection says."""
     for row in verdict_rows:
         if row["check"] != "decision" and row["passed"] is not True:
@@ -279,9 +290,9 @@ def _source_runs(run: Run) -> list[Run]:
     return [Run(Path(folder)) for folder in folders] or [run]
 
 
-def _verdicts_by_trace(path: Path) -> Iterator[tuple[int, int, list[dict[str, Any]]]]:
+def _verdicts_by_trace(path: Path) -> Iterator[tuple[int, int, list[VerdictRow]]]:
     """(start, end, rows) of verdicts that stand together because they are of one trace; offsets are bytes."""
-    rows: list[dict[str, Any]] = []
+    rows: list[VerdictRow] = []
     first_offset = 0
     last_offset = 0
     for start, end, row in _read_rows(path, "trace_id", "check", "passed", "reason"):
@@ -296,7 +307,7 @@ def _verdicts_by_trace(path: Path) -> Iterator[tuple[int, int, list[dict[str, An
         yield first_offset, last_offset, rows
 
 
-def _read_rows(path: Path, *fields: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
+def _read_rows(path: Path, *fields: str) -> Iterator[tuple[int, int, Any]]:
     """(start, end, row) of each line of a log; offsets are bytes.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from distill.reporting.charts.numbers import is_drawable
 from distill.reporting.charts.plots import Curve
@@ -64,7 +63,7 @@ def read(run: Run) -> Curves:
     return curves
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and is_drawable(value)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from distill.errors import InputError
 from distill.evaluation.report import SetReport
@@ -20,6 +20,8 @@ from distill.run import Run
 from distill.sampling.price import Price
 from distill.store import jsonl
 from distill.types import Score
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,8 @@ def gather(run: Run, label: str, progress: Progress) -> ReportedRun:
         attempts=token_use.read(present_sources, data, progress) if present_sources else None,
         rates=rates.read(data),
         curves=curves.read(run),
-        scores=_validated(tuple[Score, ...], _read_json(run.scores, list), run.scores),
-        eval_reports=_validated(tuple[SetReport, ...], eval_sets, run.eval / "report.json"),
+        scores=_validated(TypeAdapter(tuple[Score, ...]), _read_json(run.scores, list), run.scores),
+        eval_reports=_validated(TypeAdapter(tuple[SetReport, ...]), eval_sets, run.eval / "report.json"),
         cancelled_requests=_count_rows(data.censored),
         missing_notes=_missing_notes(run, present_sources, sources),
     )
@@ -123,7 +125,7 @@ def _count_rows(path: Path) -> int:
     return sum(1 for _ in jsonl.rows(path))
 
 
-def _read_json(path: Path, expected_type: type) -> Any:
+def _read_json(path: Path, expected_type: type[T]) -> T:
     if not path.is_file():
         return expected_type()
     try:
@@ -135,9 +137,9 @@ def _read_json(path: Path, expected_type: type) -> Any:
     return loaded
 
 
-def _validated(expected_type: Any, value: Any, path: Path) -> Any:
+def _validated(expected_type: TypeAdapter[T], value: object, path: Path) -> T:
     try:
-        return TypeAdapter[BaseModel](expected_type).validate_python(value, strict=False)
+        return expected_type.validate_python(value, strict=False)
     except ValidationError as error:
         first = error.errors()[0]
         field_path = ".".join(map(str, first["loc"]))

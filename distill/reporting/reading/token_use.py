@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import orjson
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Ints = NDArray[np.int64]
+    Ids = NDArray[np.uint64]
+    Codes = NDArray[np.int8]
 
 _CHUNK_BYTES = 8 << 20
 _NO_VERDICT, _REJECTED, _PASSED, _UNDECIDABLE, _NOT_CHOSEN = range(5)
@@ -128,7 +130,7 @@ def _read_lines(log: Path, progress: Progress) -> Iterator[bytes]:
         progress.stop()
 
 
-def _read_rows(log: Path, progress: Progress) -> Iterator[dict[str, Any]]:
+def _read_rows(log: Path, progress: Progress) -> Iterator[Any]:
     return (orjson.loads(line) for line in _read_lines(log, progress))
 
 
@@ -151,17 +153,36 @@ class _VerdictTable:
         self._ids.append(_id_hash(id))
         self._verdicts.append(verdict)
 
-    def for_ids(self, ids: Any) -> Any:
+    def for_ids(self, ids: Ids) -> Codes:
         """[N] verdicts on the traces of these ids."""
         import numpy as np
 
         if not self._ids:
-            return np.full(len(ids), _NO_VERDICT)
+            return np.full(len(ids), _NO_VERDICT, dtype=np.int8)
         last_rows = _last_positions(np.array(self._ids, dtype=np.uint64))
         known_ids = np.array(self._ids, dtype=np.uint64)[last_rows]
-        verdicts = np.array(self._verdicts)[last_rows]
+        verdicts = np.array(self._verdicts, dtype=np.int8)[last_rows]
         positions = np.minimum(np.searchsorted(known_ids, ids), len(known_ids) - 1)
         return np.where(known_ids[positions] == ids, verdicts[positions], _NO_VERDICT)
+
+
+class _UsageRow(TypedDict):
+    prompt: int
+    reasoning: int
+    answer: int
+
+
+class _SegmentRow(TypedDict):
+    tokens: int
+
+
+class _TraceNumbers(TypedDict):
+    """What is read of a trace."""
+
+    id: str
+    finish: str
+    usage: _UsageRow
+    segments: list[_SegmentRow]
 
 
 class _TraceTable:
@@ -174,7 +195,7 @@ class _TraceTable:
         self._answer = array("I")
         self._prompt = array("Q")
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: _TraceNumbers) -> None:
         usage = row["usage"]
         self._ids.append(_id_hash(row["id"]))
         self._finishes.append({"length": 1, "repetition": 2}.get(row["finish"], 0))
@@ -214,7 +235,7 @@ class _TraceTable:
         return Attempts(outcome, decision, *token_columns)
 
 
-def _last_positions(ids: Any) -> Any:
+def _last_positions(ids: Ids) -> NDArray[np.intp]:
     """Where the last row of each id stands, in the order of the ids."""
     import numpy as np
 
@@ -222,4 +243,5 @@ def _last_positions(ids: Any) -> Any:
     if not len(ids):
         return order
     ordered = ids[order]
-    return order[np.append(ordered[1:] != ordered[:-1], True)]
+    last_positions: NDArray[np.intp] = order[np.append(ordered[1:] != ordered[:-1], True)]
+    return last_positions

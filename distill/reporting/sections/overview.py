@@ -16,7 +16,7 @@ from distill.types import Metric, content_id
 _ROLES = ("teacher", "base", "sft", "grpo")
 
 
-def model_name(ref: Any) -> str:
+def model_name(ref: object) -> str:
     """A model as the recipe names it, without the folders of this machine."""
     text = str(ref or NONE)
     if text.startswith(("/", ".", "~")) or text.endswith(".yaml"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from distill.reporting.charts.numbers import exact, percent, short
 from distill.reporting.charts.plots import bar_chart, histogram
@@ -12,6 +12,9 @@ from distill.reporting.reading.gather import ReportedRun
 from distill.reporting.reading.rates import BINS, PassRates
 from distill.reporting.reading.token_use import DECISIONS, OUTCOMES
 from distill.reporting.sections.blocks import Section, TableBlock, labelled_texts, run_title
+
+if TYPE_CHECKING:
+    from distill.reporting.reading.token_use import Ints
 
 _BIN_COUNT = 24
 _BINNED_SHARE = 0.995
@@ -59,7 +62,7 @@ def _row_label(label: str, outcome: str, several: bool) -> str:
     return f"{label} · {outcome}" if several else outcome
 
 
-def _quantile_cells(tokens: Any) -> list[str]:
+def _quantile_cells(tokens: Ints) -> list[str]:
     """How many traces, three quantiles of their tokens, and the most."""
     import numpy as np
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import types
-from typing import IO, Any
+from typing import IO
 
 
 def main(path: str) -> None:
@@ -61,7 +61,7 @@ def _run_as_main(path: str) -> None:
 
 def _await_result(
     child: int, stdout: IO[bytes], stderr: IO[bytes], time_limit: float, output_limit: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     started = time.monotonic()
     exit_code = None
     while exit_code is None and (seconds_left := started + time_limit - time.monotonic()) > 0:

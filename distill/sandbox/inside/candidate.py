@@ -11,9 +11,17 @@ import json
 import os
 import sys
 import types
-from typing import Any
+from typing import TypedDict
 
 from distill.sandbox.inside import wire
+
+
+class ProgramCall(TypedDict):
+    """A call of one of the program's functions, its arguments as `wire` encodes them."""
+
+    call: str
+    args: object
+    kwargs: object
 
 
 def main(path: str) -> None:
@@ -36,7 +44,7 @@ def main(path: str) -> None:
         wire.write_line(replies_fd, json.dumps(reply).encode())
 
 
-def _load(path: str, module: types.ModuleType) -> dict[str, Any] | None:
+def _load(path: str, module: types.ModuleType) -> dict[str, object] | None:
     """Run the program's text; returns the reply to every request if it cannot be run."""
     with open(path, encoding="utf-8") as file:
         text = file.read()
@@ -51,7 +59,7 @@ def _load(path: str, module: types.ModuleType) -> dict[str, Any] | None:
     return None
 
 
-def _get(module: types.ModuleType, name: str) -> dict[str, Any]:
+def _get(module: types.ModuleType, name: str) -> dict[str, object]:
     if name not in module.__dict__:
         return {"missing": name}
     value = module.__dict__[name]
@@ -62,7 +70,7 @@ def _get(module: types.ModuleType, name: str) -> dict[str, Any]:
     return {"value": wire.encode(value)}
 
 
-def _call(module: types.ModuleType, request: dict[str, Any]) -> dict[str, Any]:
+def _call(module: types.ModuleType, request: ProgramCall) -> dict[str, object]:
     args = wire.decode(request["args"])
     kwargs = wire.decode(request["kwargs"])
     try:

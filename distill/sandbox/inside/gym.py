@@ -15,8 +15,11 @@ import os
 import re
 import resource
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TypedDict
 
+Scorer = Callable[[object, dict[str, object]], float]
+"""(answer, entry of the task) to a score."""
 _EVALUATES = re.compile(r"(?<![\w.])eval\(")
 _PARSES = re.compile(r"(?:\bsympy\.|\bsp\.|(?<![\w.]))(?:parse_expr|sympify)\(")
 _OWN_PARSER = "def parse_expr("
@@ -25,6 +28,15 @@ _REACHES = re.compile(r"__|['\"\\@`]|\.\s*[A-Za-z_]")
 _HARMLESS = {"sqrt", "cbrt", "root", "Rational", "Integer", "Float", "abs", "min", "max", "Min", "Max", "round", "pow"}
 _TUPLES = {"arc_agi", "rearc"}
 """Tasks that compare with tuples, which JSON has turned into lists."""
+
+
+class ScoringRequest(TypedDict):
+    """One line in: an answer to an entry of a task, and the seconds of CPU time that its scorer may take."""
+
+    task: str
+    entry: dict[str, object]
+    answer: str
+    seconds: int
 
 
 def why_refused(source: str, answer: str) -> str:
@@ -51,7 +63,7 @@ def _is_mathematics(name: str) -> bool:
     return symbol is None or isinstance(symbol, sympy.FunctionClass | sympy.Basic)
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: object) -> object:
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -59,10 +71,10 @@ def _tuples(value: Any) -> Any:
     return value
 
 
-def _score(scorer: Any, request: dict[str, Any]) -> dict[str, Any]:
+def _score(scorer: Scorer, request: ScoringRequest) -> dict[str, object]:
     entry = request["entry"]
     if request["task"] in _TUPLES:
-        entry = _tuples(entry)
+        entry = {key: _tuples(item) for key, item in entry.items()}
     try:
         return {"score": float(scorer(request["answer"], entry))}
     except Exception as error:  # noqa: BLE001  a named boundary: scorers raise nearly anything on odd answers
@@ -74,7 +86,7 @@ def _score(scorer: Any, request: dict[str, Any]) -> dict[str, Any]:
     return {"unreadable": message}  # it can score the gold, so it is the answer that it could not read
 
 
-def _forked(replies_fd: int, scorer: Any, request: dict[str, Any]) -> None:
+def _forked(replies_fd: int, scorer: Scorer, request: ScoringRequest) -> None:
     child = os.fork()
     if child == 0:
         try:
@@ -94,11 +106,11 @@ def main() -> None:
     os.dup2(null_fd, 1)
     import reasoning_gym
 
-    scorers: dict[str, tuple[Any, str]] = {}
+    scorers: dict[str, tuple[Scorer, str]] = {}
     for request_line in sys.stdin:
-        request = json.loads(request_line)
+        request: ScoringRequest = json.loads(request_line)
         task = request["task"]
-        reply: dict[str, Any] = {}
+        reply: dict[str, object] = {}
         try:
             if task not in scorers:
                 scorer = reasoning_gym.get_score_answer_fn(task)

@@ -10,9 +10,19 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TypedDict
 
 _NEWUSER = 0x10000000
+
+
+class ProbeSettings(TypedDict):
+    """Where a way out would lead, and the limits that hold: memory and disk in bytes."""
+
+    port: int
+    secret: str
+    memory: int
+    processes: int
+    disk: int
 
 
 def reaches_network(port: int) -> bool:
@@ -68,7 +78,7 @@ def makes_namespace() -> bool:
 
 
 def main() -> None:
-    settings: dict[str, Any] = json.loads(sys.stdin.read())
+    settings: ProbeSettings = json.loads(sys.stdin.read())
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     escapes: dict[str, Callable[[], bool]] = {
         "reach the network": lambda: reaches_network(settings["port"]),

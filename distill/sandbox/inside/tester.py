@@ -11,9 +11,28 @@ import builtins
 import json
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TypedDict
 
 from distill.sandbox.inside import wire
+
+
+class ExamJob(TypedDict):
+    """A set of tests; `prompt` is code that they may use, `entry_point` the function for their `check`, or empty."""
+
+    tests: str
+    prompt: str
+    entry_point: str
+
+
+class ExamReport(TypedDict):
+    """What a set of tests came to: `right` of `total` asserts held; `reason` is a short code, empty when passed."""
+
+    passed: bool
+    right: int
+    total: int
+    reason: str
+    detail: str
 
 
 class Gone(BaseException):
@@ -38,11 +57,11 @@ class Exam:
         self.reason = ""
         self.detail = ""
 
-    def run(self, job: dict[str, Any]) -> dict[str, Any]:
+    def run(self, job: ExamJob) -> ExamReport:
         tree = ast.parse(job["tests"])
         assert_count = sum(isinstance(node, ast.Assert) for node in ast.walk(tree))
         counting = Counting()
-        namespace: dict[str, Any] = {"__name__": "tests", "__tally__": self._tally}
+        namespace: dict[str, object] = {"__name__": "tests", "__tally__": self._tally}
         entry = job["entry_point"]
         try:
             exec(job["prompt"], namespace)  # noqa: S102  the gold's own code, in a sandbox
@@ -51,8 +70,9 @@ class Exam:
                 names.add(entry)
             self._bind(names, entry, namespace)
             exec(compile(ast.fix_missing_locations(counting.visit(tree)), "tests.py", "exec"), namespace)  # noqa: S102
-            if entry and callable(namespace.get("check")):
-                namespace["check"](namespace[entry])
+            check = namespace.get("check")
+            if entry and callable(check):
+                check(namespace[entry])
             self.finished = True
         except Gone:
             self._blame("gone", "")
@@ -72,7 +92,7 @@ class Exam:
             "detail": self.detail[:200],
         }
 
-    def _bind(self, names: set[str], entry: str, namespace: dict[str, Any]) -> None:
+    def _bind(self, names: set[str], entry: str, namespace: dict[str, object]) -> None:
         for name in sorted(names):
             reply = self._ask({"get": name})
             if "function" in reply or "class" in reply:
@@ -82,8 +102,8 @@ class Exam:
             elif name == entry:
                 raise NameError(f"the program does not define {name}")
 
-    def _stub(self, name: str, makes_objects: bool) -> Any:
-        def call(*args: Any, **kwargs: Any) -> Any:
+    def _stub(self, name: str, makes_objects: bool) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
             request = {"call": name, "args": wire.encode(args), "kwargs": wire.encode(kwargs)}
             if _holds_opaque(request["args"]) or _holds_opaque(request["kwargs"]):
                 raise Unsupported(f"{name} is called with more than plain data")
@@ -103,7 +123,7 @@ class Exam:
         call.__name__ = name
         return call
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, object]) -> dict[str, object]:
         wire.write_line(self._calls_fd, b">" + json.dumps(request).encode())
         line = wire.read_line(self._replies_fd)
         if not line.strip():
@@ -161,7 +181,7 @@ class Counting(ast.NodeTransformer):
         return ast.Try([ast.If(node.test, tally("True"), tally("False"))], [handler], [], [])
 
 
-def _undefined_names(tree: ast.Module, namespace: dict[str, Any]) -> set[str]:
+def _undefined_names(tree: ast.Module, namespace: dict[str, object]) -> set[str]:
     """Names that the tests use and nobody defines: the program's, never a builtin's."""
     used: set[str] = set()
     defined = set(namespace) | set(vars(builtins))
@@ -180,7 +200,7 @@ def _undefined_names(tree: ast.Module, namespace: dict[str, Any]) -> set[str]:
     return used - defined
 
 
-def _holds_opaque(encoded: Any) -> bool:
+def _holds_opaque(encoded: object) -> bool:
     return isinstance(encoded, list) and (encoded[:1] == ["o"] or any(map(_holds_opaque, encoded[1:])))
 
 

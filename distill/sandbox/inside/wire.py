@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 _DICT_TYPES = (dict, collections.Counter, collections.OrderedDict, collections.defaultdict)
-_SEQUENCE_TAGS: dict[Any, str] = {list: "l", tuple: "t", set: "s", frozenset: "f"}
+_SEQUENCE_TAGS: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "f"}
 _LAZY_TYPES = (types.GeneratorType, map, filter, zip, enumerate, reversed)
 _LONG_INTEGER = 1 << 64
 _MAX_DRAWN = 100_000
@@ -31,16 +31,16 @@ class Opaque:
         return f"<{self.kind}>"
 
 
-def encode(value: Any) -> Any:
+def encode(value: Any) -> object:
     """JSON for a value: numbers, strings, None and booleans as they are, the rest as [tag, …].
 
     Raises:
         RecursionError: it is nested too deeply, or contains itself.
     """
-    value_type: Any = type(value)
+    value_type: type = type(value)
     if value is None or value_type in (bool, float, str):
         return value
-    encoded: list[Any] = ["o", value_type.__name__]
+    encoded: list[object] = ["o", value_type.__name__]
     if value_type is int:  # a long one as hex: JSON's decimals are slow and limited in length
         if abs(value) < _LONG_INTEGER:
             return value
@@ -62,7 +62,7 @@ def encode(value: Any) -> Any:
     return encoded
 
 
-def decode(encoded: Any) -> Any:
+def decode(encoded: object) -> Any:
     """The value that `encode` was given.
 
     Raises:
@@ -75,7 +75,7 @@ def decode(encoded: Any) -> Any:
     return encoded
 
 
-_BUILDERS: dict[str, Callable[..., Any]] = {
+_BUILDERS: dict[str, Callable[..., object]] = {
     "l": lambda *items: [*map(decode, items)],
     "t": lambda *items: tuple(map(decode, items)),
     "s": lambda *items: set(map(decode, items)),
@@ -90,7 +90,7 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def restore(argument: Any, left_value: Any) -> None:
+def restore(argument: object, left_value: object) -> None:
     """Make a mutable argument equal to what the program left of it, in place, as a call in one process would."""
     if type(argument) is list and type(left_value) is list:
         if len(argument) == len(left_value):
@@ -101,7 +101,7 @@ def restore(argument: Any, left_value: Any) -> None:
             for item, left_item in zip(argument, left_value, strict=False)
         ]
         argument[:] = [*items, *left_value[len(argument) :]]
-    elif type(argument) in (dict, set) and type(left_value) is type(argument):
+    elif (type(argument) is dict and type(left_value) is dict) or (type(argument) is set and type(left_value) is set):
         argument.clear()
         argument.update(left_value)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from distill.training.grpo import prompts
 from distill.training.grpo.guards import GuardLimits
 from distill.types import Record
 
+TrlArgument = bool | int | float | str
 _TRL_NAMES = (
     "num_generations",
     "max_completion_length",
@@ -100,7 +101,7 @@ class Config(settings.Config):
     """GPUs that share one row: one, since TRL's GRPOTrainer splits none."""
 
 
-def arguments(config: Config) -> dict[str, Any]:
+def arguments(config: Config) -> dict[str, TrlArgument]:
     """TRL's own arguments, as GRPOConfig takes them."""
     dumped = config.model_dump(include=set(_TRL_NAMES))
     trl_arguments = {name: value for name, value in dumped.items() if value is not None}

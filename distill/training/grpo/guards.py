@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from pydantic import Field
 
@@ -33,15 +32,15 @@ class Watch:
 
     def __init__(self, limits: GuardLimits) -> None:
         self._limits = limits
-        self._rows: deque[Mapping[str, Any]] = deque(maxlen=limits.window)
+        self._rows: deque[Mapping[str, object]] = deque(maxlen=limits.window)
         self._first_length: float | None = None
 
-    def replay(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def replay(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Take the rows of an earlier start of the same job: windows go on over them."""
         for row in rows:
             self.observe(row)
 
-    def observe(self, row: Mapping[str, Any]) -> str:
+    def observe(self, row: Mapping[str, object]) -> str:
         """Take one step's row; why to stop, or empty while all is well."""
         self._rows.append(row)
         if len(self._rows) < self._limits.window:
@@ -59,7 +58,7 @@ class Watch:
         return next(filter(None, complaints), "")
 
     def _mean(self, name: str) -> float | None:
-        values = [row[name] for row in self._rows if row.get(name) is not None]
+        values = [value for row in self._rows if isinstance(value := row.get(name), int | float)]
         return sum(values) / len(values) if values else None
 
     def _no_variance(self) -> str:

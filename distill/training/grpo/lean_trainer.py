@@ -10,15 +10,20 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from distill.models import kv_cache
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import GenerationConfig, PreTrainedModel
+    from trl import GRPOTrainer
 
 _UPDATE_ROWS = 16
 """Rows of like length that are computed together."""
 
 
-def trainer_class() -> Any:
+def trainer_class() -> type[GRPOTrainer]:
     """A subclass of GRPOTrainer; where vLLM samples, it is the same."""
     import torch
     from torch.nn.functional import pad
@@ -26,9 +31,12 @@ def trainer_class() -> Any:
     from trl.models.utils import unwrap_model_for_generation
 
     class LengthGroupedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
-        def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
+        def _generate_single_turn(
+            self, prompt_ids: list[list[int]], *args: object, **kwargs: object
+        ) -> tuple[list[list[int]], object]:
             if self.use_vllm:
-                return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+                sampled: tuple[list[list[int]], object] = super()._generate_single_turn(prompt_ids, *args, **kwargs)
+                return sampled
             unwrapped = unwrap_model_for_generation(
                 self.model_wrapped,
                 self.accelerator,
@@ -41,11 +49,17 @@ def trainer_class() -> Any:
             return completions, None
 
         def _get_per_token_logps_and_entropies(
-            self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *args: Any, **kwargs: Any
-        ) -> Any:
+            self,
+            model: PreTrainedModel,
+            input_ids: torch.Tensor,
+            attention_mask: torch.Tensor,
+            logits_to_keep: int,
+            *args: object,
+            **kwargs: object,
+        ) -> tuple[torch.Tensor | None, ...]:
             compute = super()._get_per_token_logps_and_entropies
             order = attention_mask.sum(dim=1).argsort()
-            padded_parts: list[tuple[Any, ...]] = []
+            padded_parts: list[tuple[torch.Tensor | None, ...]] = []
             for rows in order.split(_UPDATE_ROWS):  # ranks have equally many rows, so they make equally many calls
                 used_columns = attention_mask[rows].any(dim=0).nonzero()
                 begin = int(used_columns[0])
@@ -65,7 +79,7 @@ def trainer_class() -> Any:
 
 
 @contextlib.contextmanager
-def _without_autocast(model: Any) -> Iterator[None]:
+def _without_autocast(model: PreTrainedModel) -> Iterator[None]:
     """Switch accelerate's autocast off on a CPU, where it would convert all weights again for each token."""
     if model.device.type != "cpu" or not hasattr(model, "_original_forward"):
         yield
@@ -78,7 +92,9 @@ def _without_autocast(model: Any) -> Iterator[None]:
         model.forward = forward
 
 
-def sample(model: Any, prompts: Sequence[Sequence[int]], max_tokens: int, config: Any) -> list[list[int]]:
+def sample(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_tokens: int, config: GenerationConfig
+) -> list[list[int]]:
     """One completion for each prompt, of up to `max_tokens` tokens, with its EOS; one without was cut.
 
     Args:
@@ -125,13 +141,13 @@ def sample(model: Any, prompts: Sequence[Sequence[int]], max_tokens: int, config
 class _StopAtHalf:
     """Stopping criterion: a row ends with EOS, and all of them once half have."""
 
-    def __init__(self, eos: Sequence[int], ids: Any) -> None:
+    def __init__(self, eos: Sequence[int], ids: torch.Tensor) -> None:
         import torch
 
         self._eos_ids = torch.tensor(eos, device=ids.device)
         self._ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
-    def __call__(self, ids: Any, scores: Any, **_: Any) -> Any:
+    def __call__(self, ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
         import torch
 
         self._ended |= torch.isin(ids[:, -1], self._eos_ids)

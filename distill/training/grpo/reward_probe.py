@@ -155,6 +155,7 @@ def known_answer(problem: Problem, verifiers: Verifiers) -> str | None:
     if problem.answer is None:
         return None
     if problem.verifier.get("kind") == "countdown":
+        assert isinstance(problem.answer, dict), "the verifier is given both"
         return _countdown_solution(problem.answer["numbers"], problem.answer["target"])
     gold = problem.answer[0] if isinstance(problem.answer, list) else problem.answer
     examples = verifier.examples(gold)

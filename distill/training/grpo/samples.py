@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from distill.rollouts.trl import Batch
 
@@ -43,7 +42,7 @@ def notable(batch: Batch) -> dict[int, list[str]]:
     return reasons_of
 
 
-def _row(batch: Batch, index: int, reasons: list[str]) -> dict[str, Any]:
+def _row(batch: Batch, index: int, reasons: list[str]) -> dict[str, object]:
     rollout = batch.rollouts[index]
     return {
         "step": batch.step,

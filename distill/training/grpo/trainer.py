@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import Field
 
@@ -14,16 +15,18 @@ from distill.errors import RunError
 from distill.models.chat import Tokenizer
 from distill.models.reasoning import Tags
 from distill.rewards import ChosenRewards, RewardContext
-from distill.rollouts.trl import RewardFunctions
+from distill.rollouts.trl import Batch, RewardFunctions
 from distill.run import write_json
 from distill.training import callbacks, model, saving, trl_arguments
 from distill.training.grpo import lean_trainer, prompts, samples
+from distill.training.grpo.config import TrlArgument
 from distill.training.grpo.guards import GuardLimits, Watch
 from distill.training.job import TrainingJob
 from distill.types import Message
 
 if TYPE_CHECKING:
-    from trl import GRPOConfig
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+    from trl import GRPOConfig, GRPOTrainer
 
 _RENAMED_METRICS = {
     "completions/mean_length": "completion_length",
@@ -42,7 +45,7 @@ class GrpoJob(TrainingJob):
     tags: Tags
     order: prompts.PromptOrder
     steps: int
-    arguments: dict[str, Any]
+    arguments: dict[str, TrlArgument]
     """TRL's own, by their names in GRPOConfig."""
     limits: GuardLimits = GuardLimits()
     samples: str
@@ -53,6 +56,13 @@ class GrpoJob(TrainingJob):
         """What only watches may change between a stop and the next start."""
         plain = self.model_copy(update={"limits": GuardLimits(), "samples": "", "samples_every": 1})
         return super(GrpoJob, plain).fingerprint(rows)
+
+
+class GuardCallback(Protocol):
+    """A transformers callback that ends the training where a guard says so."""
+
+    reason: str
+    """Why it did; empty while all is well."""
 
 
 def train(job: GrpoJob) -> None:
@@ -91,7 +101,7 @@ def train(job: GrpoJob) -> None:
     if not stopped:
         saving.save(grpo_trainer, job)
     mean_rewards = [entry["reward"] for entry in history if entry["reward"] is not None]
-    outcome = {
+    outcome: callbacks.JobOutcome = {
         "status": "stopped" if stopped else "done",
         "steps": steps,
         "first_reward": _mean(mean_rewards[:10]),
@@ -103,7 +113,7 @@ def train(job: GrpoJob) -> None:
         write_json(files.outcome, outcome)
 
 
-def build(job: GrpoJob) -> Any:
+def build(job: GrpoJob) -> GRPOTrainer:
     """The trainer, ready to train; no callback of ours yet."""
     import datasets
     from transformers import PrinterCallback
@@ -155,12 +165,12 @@ def reward_context(job: GrpoJob) -> RewardContext:
         tokenizer=Tokenizer(job.model, job.revision, job.template),
         eos=job.eos,
         tags=job.tags,
-        group_size=job.arguments["num_generations"],
-        max_tokens=job.arguments["max_completion_length"],
+        group_size=int(job.arguments["num_generations"]),
+        max_tokens=int(job.arguments["max_completion_length"]),
     )
 
 
-def metrics_row(logs: dict[str, Any]) -> dict[str, Any]:
+def metrics_row(logs: callbacks.Logs) -> dict[str, float]:
     """The part of TRL's logs that goes into metrics.jsonl, under the names it has there."""
     metrics = {name: logs[name] for name in _KEPT_METRICS if name in logs}
     metrics |= {ours: logs[theirs] for theirs, ours in _RENAMED_METRICS.items() if theirs in logs}
@@ -168,20 +178,27 @@ def metrics_row(logs: dict[str, Any]) -> dict[str, Any]:
     return metrics | {name.removesuffix("/mean"): value for name, value in means.items()}
 
 
-def _samples_writer(job: GrpoJob, arguments: GRPOConfig) -> Any:
+def _samples_writer(job: GrpoJob, arguments: GRPOConfig) -> Callable[[Batch], None] | None:
     """What puts completions aside to be read, on the first rank; None on the others."""
     if arguments.process_index != 0:
         return None
     return samples.writer(Path(job.samples), job.samples_every)
 
 
-def _guard(watch: Watch) -> Any:
+def _guard(watch: Watch) -> GuardCallback:
     from transformers import TrainerCallback
 
     class Guard(TrainerCallback):  # type: ignore[misc]
         reason = ""
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        def on_log(
+            self,
+            args: TrainingArguments,
+            state: TrainerState,
+            control: TrainerControl,
+            logs: callbacks.Logs | None = None,
+            **_: object,
+        ) -> None:
             if not logs or "reward" not in logs:
                 return
             self.reason = self.reason or watch.observe(metrics_row(logs))
@@ -192,7 +209,7 @@ def _guard(watch: Watch) -> Any:
     return Guard()
 
 
-def _earlier_rows(metrics: Path, steps: int) -> list[dict[str, Any]]:
+def _earlier_rows(metrics: Path, steps: int) -> list[dict[str, object]]:
     """The rows of this stage up to the step `steps`; of a step that was repeated after a kill, the last."""
     if not steps or not metrics.is_file():
         return []
@@ -203,7 +220,7 @@ def _earlier_rows(metrics: Path, steps: int) -> list[dict[str, Any]]:
     return [row_of_step[step] for step in sorted(row_of_step)]
 
 
-def _check_prompts(grpo_trainer: Any, job: GrpoJob) -> None:
+def _check_prompts(grpo_trainer: GRPOTrainer, job: GrpoJob) -> None:
     """Stop where TRL, which renders prompts with transformers, shows others than `models.chat` renders for inference.
 
     Raises:

@@ -10,13 +10,12 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from distill.errors import RunError
 from distill.models.chat import Tokenizer
 from distill.models.presets import Student
 from distill.training.sft import row_faults, rows
-from distill.training.sft.renderer import IGNORED, Renderer, labels_of
+from distill.training.sft.renderer import IGNORED, Renderer, SetRow, labels_of
 from distill.training.sft.row_faults import text_of
 from distill.types import Record
 
@@ -111,7 +110,7 @@ def check(
     )
 
 
-def sample(path: Path, limit: int | None, max_length: int | None, seed: int) -> Iterator[dict[str, Any]]:
+def sample(path: Path, limit: int | None, max_length: int | None, seed: int) -> Iterator[SetRow]:
     """Rows of a set: the first ones, those with the longest replies below `max_length` tokens and random ones."""
     import pyarrow
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from distill.errors import InputError
 from distill.models import chat
@@ -13,6 +13,14 @@ from distill.types import Message
 
 IGNORED = -100
 """The label of a token that no loss is taken of; torch's `ignore_index`."""
+
+
+class SetRow(TypedDict):
+    """The columns that are read of a set's row."""
+
+    trace_id: str
+    set: str | None
+    messages: list[dict[str, str]] | None
 
 
 class RenderedRow(NamedTuple):

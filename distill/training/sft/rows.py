@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -23,8 +23,11 @@ from distill.models.chat import Example, Tokenizer
 from distill.models.presets import Student
 from distill.progress import Progress
 from distill.run import stamp
-from distill.training.sft.renderer import IGNORED, RenderedRow, Renderer
+from distill.training.sft.renderer import IGNORED, RenderedRow, Renderer, SetRow
 from distill.types import Message, Record, content_id
+
+if TYPE_CHECKING:
+    from pyarrow import Schema, Table, parquet
 
 COLUMNS = ("trace_id", "set", "messages")
 """Columns that are read of a set."""
@@ -170,7 +173,7 @@ def rows_of_length(path: Path, sizes: Collection[int]) -> Iterator[tuple[list[in
                 yield row["input_ids"], row["labels"]
 
 
-def open_parquet(path: Path, columns: Sequence[str] = COLUMNS) -> Any:
+def open_parquet(path: Path, columns: Sequence[str] = COLUMNS) -> parquet.ParquetFile:
     """A parquet file, to be read piece by piece.
 
     Raises:
@@ -197,7 +200,7 @@ def open_parquet(path: Path, columns: Sequence[str] = COLUMNS) -> Any:
     return source
 
 
-def messages(row: dict[str, Any], where: Path) -> list[Message]:
+def messages(row: SetRow, where: Path) -> list[Message]:
     """The turns of a set's row.
 
     Raises:
@@ -213,7 +216,7 @@ def messages(row: dict[str, Any], where: Path) -> list[Message]:
     return turns
 
 
-def _read(source: Any, path: Path, total: int) -> Iterator[list[dict[str, Any]]]:
+def _read(source: parquet.ParquetFile, path: Path, total: int) -> Iterator[list[SetRow]]:
     """The first `total` rows of a set, in batches.
 
     Raises:
@@ -234,7 +237,7 @@ def _read(source: Any, path: Path, total: int) -> Iterator[list[dict[str, Any]]]
         ) from error
 
 
-def _table(examples: list[tuple[str, Example]], schema: Any) -> Any:
+def _table(examples: list[tuple[str, Example]], schema: Schema) -> Table:
     """Examples with their ids as an Arrow table."""
     import numpy as np
     import pyarrow
@@ -267,7 +270,7 @@ class _Tally:
         self._loss_tokens = 0
         self._longest = 0
 
-    def add(self, batch: list[dict[str, Any]], rendered: list[RenderedRow]) -> list[tuple[str, Example]]:
+    def add(self, batch: list[SetRow], rendered: list[RenderedRow]) -> list[tuple[str, Example]]:
         """Count a batch; the examples of it to write, with their ids."""
         fitting = []
         for row, (example, reason, explanation) in zip(batch, rendered, strict=True):
@@ -304,9 +307,7 @@ class _Tally:
             loss_tokens=self._loss_tokens,
             longest=self._longest,
             dropped=self._dropped_by_set.total(),
-            dropped_by_set={
-                name: (self._dropped_by_set[name], total) for name, total in sorted(self._rows_by_set.items())
-            },
+            dropped_by_set={name: (self._dropped_by_set[name], of) for name, of in sorted(self._rows_by_set.items())},
             unfit=dict(sorted(self._unfit.items())),
             histogram=dict(sorted(bins.items())),
             keep_at={limit: sum(length <= limit for length in sorted_lengths) / count for limit in limits},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distill.errors import RunError
 from distill.run import write_json
@@ -18,7 +18,7 @@ from distill.training.trl_arguments import common_arguments
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from trl import SFTConfig
+    from trl import SFTConfig, SFTTrainer
 
 
 def train(job: TrainingJob) -> None:
@@ -42,7 +42,7 @@ def train(job: TrainingJob) -> None:
         location = f"step {bad_steps[0]}" if bad_steps else "no step at all"
         raise RunError(f"the loss is not finite at {location}", fix="lower sft.learning_rate, or raise sft.warmup")
     stopped = reporter.stopped and trainer.state.global_step < trainer.state.max_steps
-    outcome = {
+    outcome: callbacks.JobOutcome = {
         "status": "stopped" if stopped else "done",
         "steps": trainer.state.global_step,
         "first_loss": losses[0],
@@ -56,7 +56,7 @@ def train(job: TrainingJob) -> None:
         write_json(files.outcome, outcome)
 
 
-def build(job: TrainingJob) -> Any:
+def build(job: TrainingJob) -> SFTTrainer:
     """The trainer, ready to train; no callback of ours yet."""
     import datasets
     from transformers import PrinterCallback
@@ -78,7 +78,7 @@ def build(job: TrainingJob) -> Any:
         peft_config = lora_config(job.lora, job.lora_targets)
 
     class OrderedSFTTrainer(SFTTrainer):  # type: ignore[misc]
-        def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
+        def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Order:
             if job.batching == "packed":
                 return Order([1] * len(self.train_dataset), 1, job.seed)
             return Order(lengths, group, job.seed)
@@ -111,7 +111,7 @@ def config(job: TrainingJob) -> SFTConfig:
     )
 
 
-def _first_batch(trainer: Any) -> dict[str, list[list[int]]]:
+def _first_batch(trainer: SFTTrainer) -> dict[str, list[list[int]]]:
     """Token ids, labels and, when packed, positions of one micro batch as the model will get it."""
     sampler = iter(trainer._get_train_sampler())
     chosen = [next(sampler) for _ in range(min(trainer.args.per_device_train_batch_size, len(trainer.train_dataset)))]
