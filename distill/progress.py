@@ -41,6 +41,22 @@ class Progress(Protocol):
     def stop(self) -> None: ...
 
 
+class Silent:
+    """Implements Progress where nobody asked to see it."""
+
+    def start(self, label: str, total: int, done: int = 0, unit: str = "") -> None:
+        pass
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        pass
+
+    def show_facts(self, facts: Mapping[str, str]) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
 class LogLines:
     """Writes a log line at the start, every ten seconds and at the end, with rate and ETA."""
 

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import orjson
 
 from distill.errors import InputError, writing
 from distill.store import jsonl
+from distill.types import Score
 
 _PACKAGES = (
     "distill",
@@ -29,21 +31,34 @@ _PACKAGES = (
 )
 
 
-class Run:
-    """A run folder. Constructing it touches nothing on disk."""
+Row = dict[str, object]
+"""A row of a table, column to value."""
 
-    def __init__(self, folder: Path) -> None:
+
+class Run:
+    """A run folder. Constructing it touches nothing on disk.
+
+    What a run has come to is read as plain rows, which pandas and datasets take as they are:
+
+        run = Run("runs/tiny")
+        pandas.DataFrame(run.scores()).pivot_table("value", "role", "metric")
+        pandas.DataFrame(run.verdicts()).groupby(["check", "reason"]).size()
+        datasets.Dataset.from_generator(run.traces)
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
         self.folder = folder
         self.json = folder / "run.json"
         self.problems = folder / "problems.jsonl"
         self.rejected = folder / "problems.rejected.jsonl"
-        self.traces = folder / "traces.jsonl"
+        self.traces_file = folder / "traces.jsonl"
         self.failures = folder / "failures.jsonl"
         self.grades = folder / "grades.jsonl"
         self.rates = folder / "pass_rates.jsonl"
         self.censored = folder / "censored.jsonl"
         self.replies = folder / "replies.jsonl"
-        self.verdicts = folder / "verdicts.jsonl"
+        self.verdicts_file = folder / "verdicts.jsonl"
         self.funnel = folder / "funnel.json"
         self.ledger = folder / "filter.sqlite"
         self.sft = folder / "sft"
@@ -51,10 +66,62 @@ class Run:
         self.grpo = folder / "grpo"
         """The student after GRPO, with the prompts that it learnt from and completions to read."""
         self.eval = folder / "eval"
-        self.scores = folder / "scores.json"
+        self.scores_file = folder / "scores.json"
         self.metrics = folder / "metrics.jsonl"
         self.report = folder / "report.html"
         self.log = folder / "log.txt"
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # datasets keeps what a generator gave under the hash of its pickle: rows that came later must change that
+        members = [*jsonl.parts(self.traces_file), *jsonl.parts(self.verdicts_file)]
+        stats = [(member.name, member.stat()) for member in members]
+        return _run_of, (str(self.folder), [(name, status.st_size, status.st_mtime_ns) for name, status in stats])
+
+    def traces(self) -> Iterator[Row]:
+        """Read the traces one by one, each a row of a Trace's fields and then `reasoning` and `answer` as text.
+
+        Of a trace that was continued only the last row counts. Memory holds the ids, never the texts.
+
+        Raises:
+            InputError: no traces were made here, or a line of the log is none.
+        """
+        log = self.traces_file
+        _require(jsonl.exists(log), log, "generate")
+        last_offsets = {head.id: head.offset for head in jsonl.heads(log)}
+        for line in jsonl.lines_at((str(log), offset) for offset in sorted(last_offsets.values())):
+            row = orjson.loads(line)
+            completion = row["completion"]
+            for part in ("reasoning", "answer"):
+                span = row[f"{part}_span"]
+                row[part] = completion[slice(*span)] if span else None
+            yield row
+
+    def verdicts(self) -> Iterator[Row]:
+        """Read the verdicts one by one: a row for each check on each trace, and one for its `decision`.
+
+        Raises:
+            InputError: the traces were not filtered here.
+        """
+        _require(self.verdicts_file.is_file(), self.verdicts_file, "filter")
+        for _, row in jsonl.rows(self.verdicts_file):
+            yield row
+
+    def scores(self) -> list[Row]:
+        """Read the scores as a long table: a row for each metric of each model on each problem set.
+
+        Raises:
+            InputError: nothing was evaluated here, or scores.json was edited.
+        """
+        _require(self.scores_file.is_file(), self.scores_file, "eval")
+        scores = [Score.model_validate(entry) for entry in orjson.loads(self.scores_file.read_bytes())]
+        return [
+            {**score.model_dump(exclude={"metrics"}), "metric": name, **metric.model_dump()}
+            for score in scores
+            for name, metric in score.metrics.items()
+        ]
 
     def state(self) -> dict[str, Any]:
         """Content of run.json; empty for a new folder."""
@@ -111,6 +178,15 @@ class Run:
         """Append rows to metrics.jsonl."""
         with writing(self.metrics), self.metrics.open("ab") as file:
             file.write(b"".join(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n" for row in rows))
+
+
+def _run_of(folder: str, _: object) -> Run:
+    return Run(folder)
+
+
+def _require(exists: bool, path: Path, stage: str) -> None:
+    if not exists:
+        raise InputError("is not there yet", where=str(path), fix=f"run `distill {stage}` first, or name another run")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -224,6 +224,8 @@ class Metric(Record):
 
 
 class Score(Record):
+    """What one model reached on one problem set, metric by metric."""
+
     model: str
     role: Literal["teacher", "base", "sft", "grpo"]
     set: str

@@ -31,6 +31,7 @@ LAYERS = [
     {"recipe"},
     {"pipeline"},
     {"study", "doctor"},
+    {"api"},
 ]
 GROUND = LAYERS[0]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -64,6 +64,21 @@ def verify(path: Path, kind: str = "math", workers: int | None = None) -> Iterat
         yield judged
     if judged is None:
         raise InputError("holds no rows", where=str(path), fix='give lines such as {"gold": "1/2", "pred": "0.5"}')
+
+
+def outcomes(rows: Iterable[Mapping[str, object]], kind: str = "math", workers: int = 1) -> Iterator[Outcome]:
+    """Outcomes on rows that are in memory, in their order; as `verify` on their JSON lines.
+
+    Args:
+        kind: of the rows that name none.
+        workers: processes; one is this process.
+    """
+    _verifier(kind)
+    # what JSON does not have, such as a fraction or a number of numpy's, is judged as it is written
+    lines = ((number, json.dumps({**row}, default=str).encode()) for number, row in enumerate(rows, 1))
+    for judged in _all_judged(_chunks(lines), kind, workers):
+        fields = json.loads(judged.verdict_line)
+        yield Outcome(**{name: fields[name] for name in Outcome.model_fields})
 
 
 class Summary:

@@ -108,9 +108,9 @@ class Facts:
         data_stages = self.data_run.state().get("stages", {})
         trace_stamp = data_stages.get("generate", {}).get("outputs", {}).get("traces.jsonl")
         stamps = {
-            "traces": stamp(self.data_run.traces, trace_stamp),
+            "traces": stamp(self.data_run.traces_file, trace_stamp),
             "set": stamp(self.data_run.sft / "train.parquet"),
-            "scores": stamp(self.run.scores),
+            "scores": stamp(self.run.scores_file),
         }
         hash_by_part = {name: str(file_stamp["hash"]) if file_stamp else None for name, file_stamp in stamps.items()}
         return {"recipe": content_id(self.recipe), **hash_by_part}
@@ -135,7 +135,7 @@ def gather(run: Run) -> Facts:
         role = "grpo"
     elif _holds_model(run.folder / "student"):
         role = "sft"
-    scores = _read_scores(run.scores)
+    scores = _read_scores(run.scores_file)
     measured_sets = _read_measured_sets(run.eval / "report.json")
     sampling, measured = _measured_sampling(recipe, measured_sets, role)
     stages = {**data.state().get("stages", {}), **state.get("stages", {})}

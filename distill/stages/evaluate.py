@@ -80,7 +80,7 @@ def inputs(job: StageJob[Config]) -> dict[str, Path]:
 
 
 def outputs(run: Run) -> list[Path]:
-    return [run.scores, run.eval]
+    return [run.scores_file, run.eval]
 
 
 def facts(job: StageJob[Config]) -> dict[str, str]:
@@ -117,7 +117,7 @@ def run(job: StageJob[Config]) -> Summary:
 
 
 def _write(run: Run, results: _Results) -> None:
-    write_json(run.scores, [score.model_dump(mode="json") for score in results.scores])
+    write_json(run.scores_file, [score.model_dump(mode="json") for score in results.scores])
     set_reports = [set_report.model_dump(mode="json") for set_report in results.reports]
     write_json(run.eval / "report.json", {"about": report.ABOUT, "sets": set_reports})
 
