@@ -128,13 +128,3 @@ class Funnel:
         """Traces, how many are in the set, and how many each check rejects."""
         rejects = {name: counts[name] for name in self._reasons if counts[name]}
         return {"traces": counts["traces"], "kept": counts["kept"], "rejects": rejects}
-
-
-def commonest_reject(summary: dict[str, Any]) -> str:
-    """The commonest reason for rejecting, as `check:reason`."""
-    counts = {
-        f"{check['check']}:{reason}": count for check in summary["checks"] for reason, count in check["reasons"].items()
-    }
-    if not counts:
-        return "nothing to judge"
-    return max(counts, key=lambda reason: counts[reason])

@@ -20,6 +20,7 @@ from distill.filtering.ledger import CheckedTrace
 from distill.filtering.packing import PackedOutcome, outcome_masks, pack_features, pack_outcome
 from distill.filtering.problems import ProblemIndex
 from distill.filters import Context, Filter, SetFilter
+from distill.freshness import settings_of
 from distill.store import jsonl
 from distill.text.tokens import tokens
 from distill.types import Outcome, Problem, Trace, content_id
@@ -107,9 +108,7 @@ def fingerprints(checks: Mapping[str, dict[str, Any]], context: Context) -> dict
             basis = module.basis(config, context)
         elif kind.endswith(".py"):
             basis = verifiers.basis(context.verifier_kinds)
-        by_check[name] = content_id(
-            version, kind, code, config.model_dump(mode="json"), context.tags.model_dump(), basis
-        )
+        by_check[name] = content_id(version, kind, code, settings_of(config), context.tags.model_dump(), basis)
     return by_check
 
 

@@ -16,7 +16,7 @@ from distill.reporting.reading import curves, rates, token_use
 from distill.reporting.reading.curves import Curves
 from distill.reporting.reading.rates import PassRates
 from distill.reporting.reading.token_use import Attempts
-from distill.run import Run
+from distill.run import Run, StageEntry
 from distill.sampling.price import Price
 from distill.store import jsonl
 from distill.types import Score
@@ -32,7 +32,7 @@ class ReportedRun:
     data_run: Run
     """The run whose set was trained on; often the run itself."""
     recipe: dict[str, Any]
-    stages: dict[str, dict[str, Any]]
+    stages: dict[str, StageEntry]
     """What run.json tells of each stage: `seconds`, `summary`, `fingerprint`, …"""
     versions: dict[str, str]
     changed_at: float
