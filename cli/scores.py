@@ -17,7 +17,7 @@ _LIGHTEVAL = "lighteval:"
 
 def scores(console: Console, run: Run) -> None:
     """Show what scores.json and eval/report.json say."""
-    rows = orjson.loads(run.scores.read_bytes())
+    rows = orjson.loads(run.scores_file.read_bytes())
     own_rows = [row for row in rows if not row["set"].startswith(_LIGHTEVAL)]
     path = run.eval / "report.json"
     reports = {}

@@ -28,7 +28,7 @@ def show(folder: Path, id: str) -> None:
     """
     run = Run(folder)
     console = Console()
-    if not jsonl.exists(run.traces) and not run.funnel.exists():
+    if not jsonl.exists(run.traces_file) and not run.funnel.exists():
         raise InputError(
             "holds no traces", where=str(folder), fix="name a run folder with --run; `distill ls runs` lists them"
         )
@@ -38,7 +38,7 @@ def show(folder: Path, id: str) -> None:
     if id in examples:
         return _examples(console, run, set(examples[id]))
     generations = sorted(path for path in run.eval.glob("*.jsonl") if not path.name.endswith("failures.jsonl"))
-    logs = [run.traces, *generations]
+    logs = [run.traces_file, *generations]
     problems = _problems(run)
     for log in filter(jsonl.exists, logs):
         heads = _last(log, lambda head: head.id.startswith(id))
@@ -76,7 +76,7 @@ def _examples(console: Console, run: Run, ids: set[str]) -> None:
     verdicts = _verdicts(run, ids)
     for source in (Run(Path(folder)) for folder in folders):
         problems = _problems(source)
-        for head in _last(source.traces, lambda head: head.id in ids).values():
+        for head in _last(source.traces_file, lambda head: head.id in ids).values():
             _trace(console, _read(head), problems, [verdict for verdict in verdicts if verdict.trace_id == head.id])
 
 
@@ -107,7 +107,7 @@ def _problem(console: Console, run: Run, problem: Problem) -> None:
     console.rule(f"problem {problem.id} of {problem.set}", align="left")
     _turns(console, problem)
     console.print(Text(f"gold answer: {problem.answer}"))
-    heads = _last(run.traces, lambda trace_head: trace_head.problem_id == problem.id)
+    heads = _last(run.traces_file, lambda trace_head: trace_head.problem_id == problem.id)
     decisions = {verdict.trace_id: verdict for verdict in _verdicts(run, set(heads)) if verdict.check == "decision"}
     table = Table("trace", "sample", "finish", "tokens", "decision")
     for trace_id, head in heads.items():
@@ -126,9 +126,9 @@ def _turns(console: Console, problem: Problem) -> None:
 
 
 def _verdicts(run: Run, ids: set[str]) -> list[Verdict]:
-    if not run.verdicts.exists():
+    if not run.verdicts_file.exists():
         return []
-    return [Verdict.model_validate(row) for _, row in jsonl.rows(run.verdicts) if row["trace_id"] in ids]
+    return [Verdict.model_validate(row) for _, row in jsonl.rows(run.verdicts_file) if row["trace_id"] in ids]
 
 
 def plain(text: str) -> str:

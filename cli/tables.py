@@ -130,8 +130,8 @@ def plan(console: Console, run: Run, recipe: Recipe, stages: tuple[StageName, ..
 
 def rejected_trace_id(run: Run) -> str:
     """Id prefix of some rejected trace, for the hint at the end."""
-    if run.verdicts.exists():
-        for _, row in jsonl.rows(run.verdicts):
+    if run.verdicts_file.exists():
+        for _, row in jsonl.rows(run.verdicts_file):
             if row["check"] == "decision" and not row["passed"]:
                 return str(row["trace_id"])[:8]
     return "ID"

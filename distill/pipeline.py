@@ -73,8 +73,8 @@ def with_grpo_eval(run: Run, recipe: Recipe, stages: tuple[StageName, ...]) -> t
         roles |= {*recipe.eval.models}
     else:
         stages = (*stages, "eval")
-        if run.scores.is_file():
-            roles |= {row["role"] for row in orjson.loads(run.scores.read_bytes())}
+        if run.scores_file.is_file():
+            roles |= {row["role"] for row in orjson.loads(run.scores_file.read_bytes())}
     models = tuple(role for role in typing.get_args(evaluate.Role) if role in roles)
     return recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"models": models})}), stages
 

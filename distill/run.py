@@ -71,18 +71,19 @@ class RunState(TypedDict, total=False):
 class Run:
     """A run folder. Constructing it touches nothing on disk."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
         self.folder = folder
         self.json = folder / "run.json"
         self.problems = folder / "problems.jsonl"
         self.rejected = folder / "problems.rejected.jsonl"
-        self.traces = folder / "traces.jsonl"
+        self.traces_file = folder / "traces.jsonl"
         self.failures = folder / "failures.jsonl"
         self.grades = folder / "grades.jsonl"
         self.rates = folder / "pass_rates.jsonl"
         self.censored = folder / "censored.jsonl"
         self.replies = folder / "replies.jsonl"
-        self.verdicts = folder / "verdicts.jsonl"
+        self.verdicts_file = folder / "verdicts.jsonl"
         self.funnel = folder / "funnel.json"
         self.ledger = folder / "filter.sqlite"
         self.sft = folder / "sft"
@@ -90,7 +91,7 @@ class Run:
         self.grpo = folder / "grpo"
         """The student after GRPO, with the prompts that it learnt from and completions to read."""
         self.eval = folder / "eval"
-        self.scores = folder / "scores.json"
+        self.scores_file = folder / "scores.json"
         self.metrics = folder / "metrics.jsonl"
         self.report = folder / "report.html"
         self.log = folder / "log.txt"

@@ -32,7 +32,7 @@ def go(run: Run, recipe: dict[str, Any], *changes: str, stages: tuple[StageName,
 
 
 def ids(run: Run) -> list[str]:
-    return [str(row["id"]) for _, row in jsonl.rows(run.traces)]
+    return [str(row["id"]) for _, row in jsonl.rows(run.traces_file)]
 
 
 def test_unchanged_stages_are_skipped_and_a_threshold_never_samples_again(
@@ -56,7 +56,7 @@ def test_a_touched_copy_is_fresh_and_an_edited_output_is_not(tmp_path: Path, scr
     go(run, recipe)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     assert go(Run(tmp_path / "b"), recipe) == [False, False]
-    run.verdicts.write_text("")
+    run.verdicts_file.write_text("")
     assert go(run, recipe) == [False, True]
 
 
@@ -156,7 +156,7 @@ def test_eval_scores_from_the_scripted_backend(tmp_path: Path, scripted_recipe: 
     recipe["eval"] = {"limit": 8, "samples": 4, "models": ["teacher", "base"], "backend": backend}
     run = Run(tmp_path)
     assert go(run, recipe, stages=("eval",)) == [True]
-    rows = json.loads(run.scores.read_text())
+    rows = json.loads(run.scores_file.read_text())
     assert [(row["role"], row["set"], row["n"]) for row in rows] == [
         ("teacher", "countdown-tiny", 4),
         ("base", "countdown-tiny", 4),

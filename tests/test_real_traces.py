@@ -49,7 +49,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     filters = {kind: plugins.build("filters", {"kind": kind}, context) for kind in KINDS}
     outcomes = {
         trace.source_id: {kind: check(problems[trace.problem_id], trace) for kind, check in filters.items()}
-        for trace in jsonl.read(run.traces, Trace)
+        for trace in jsonl.read(run.traces_file, Trace)
     }
     return [(row, outcomes[row["id"]]) for _, row in jsonl.rows(source)]
 
@@ -122,5 +122,5 @@ def test_none_of_the_labels_reaches_the_run(judged: Judged, tmp_path: Path) -> N
         (folder / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
         run = Run(folder / "run")
         imported.run(str(folder / "x.jsonl"), field_maps.find("real-traces"), run, None, LogLines())
-        contents.append(run.problems.read_bytes() + run.traces.read_bytes())
+        contents.append(run.problems.read_bytes() + run.traces_file.read_bytes())
     assert contents[0] == contents[1]

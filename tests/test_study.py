@@ -210,7 +210,7 @@ def test_grpo_is_followed_by_an_eval_before_and_after(tmp_path: Path) -> None:
     run, tiny = Run(tmp_path), recipes.load("tiny")
     recipe, stages = pipeline.with_grpo_eval(run, tiny, ("grpo",))
     assert (stages, recipe.eval.models) == (("grpo", "eval"), ("sft", "grpo"))
-    run.scores.write_text('[{"role": "teacher"}, {"role": "sft"}]')
+    run.scores_file.write_text('[{"role": "teacher"}, {"role": "sft"}]')
     assert pipeline.with_grpo_eval(run, tiny, ("grpo",))[0].eval.models == ("teacher", "sft", "grpo")
     zero, stages = pipeline.with_grpo_eval(run, recipes.load("r1-zero"), ("grpo", "eval"))
     assert (stages, zero.eval.models) == (("grpo", "eval"), ("base", "grpo"))

@@ -90,9 +90,9 @@ class Facts:
         data_stages = self.data_run.state().get("stages", {})
         trace_stamp = data_stages.get("generate", {}).get("outputs", {}).get("traces.jsonl")
         stamps = {
-            "traces": stamp(self.data_run.traces, trace_stamp),
+            "traces": stamp(self.data_run.traces_file, trace_stamp),
             "set": stamp(self.data_run.sft / "train.parquet"),
-            "scores": stamp(self.run.scores),
+            "scores": stamp(self.run.scores_file),
         }
         hash_by_part = {name: str(file_stamp["hash"]) if file_stamp else None for name, file_stamp in stamps.items()}
         return {"recipe": content_id(self.recipe), **hash_by_part}
@@ -117,7 +117,7 @@ def gather(run: Run) -> Facts:
         role = "grpo"
     elif _holds_model(run.folder / "student"):
         role = "sft"
-    scores = _read_scores(run.scores)
+    scores = _read_scores(run.scores_file)
     report = _read_json(run.eval / "report.json")
     sampling, measured = _measured_sampling(recipe, report, role)
     stages = {**data.state().get("stages", {}), **state.get("stages", {})}

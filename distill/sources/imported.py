@@ -87,7 +87,7 @@ def run(source: str, field_map: FieldMap, run_folder: Run, limit: int | None, pr
     total = rows.total if limit is None else min(limit, rows.total or limit)
     with (
         jsonl.Log(run_folder.problems) as problems,
-        jsonl.Log(run_folder.traces) as traces,
+        jsonl.Log(run_folder.traces_file) as traces,
         jsonl.Log(run_folder.folder / REJECTED) as rejected,
     ):
         importing = _Import(rows, field_map, problems, traces, rejected)

@@ -99,7 +99,7 @@ class EvalStage(Stage[Config]):
         return paths
 
     def outputs(self, run: Run) -> list[Path]:
-        return [run.scores, run.eval]
+        return [run.scores_file, run.eval]
 
     def facts(self, job: StageJob[Config]) -> dict[str, str]:
         """The verifiers' fingerprint: a changed verifier makes scores stale, and the attempts are judged again."""
@@ -138,7 +138,7 @@ STAGE = EvalStage()
 
 
 def _write(run: Run, results: _Results) -> None:
-    write_json(run.scores, [score.model_dump(mode="json") for score in results.scores])
+    write_json(run.scores_file, [score.model_dump(mode="json") for score in results.scores])
     set_reports = [set_report.model_dump(mode="json") for set_report in results.reports]
     write_json(run.eval / "report.json", {"about": report.ABOUT, "sets": set_reports})
 

@@ -123,10 +123,10 @@ class FilterStage(Stage[Config]):
     families = {"checks": "filters"}
 
     def inputs(self, job: StageJob[Config]) -> dict[str, Path]:
-        return {str(path): path for run in sources(job) for path in (run.problems, run.traces, run.rates)}
+        return {str(path): path for run in sources(job) for path in (run.problems, run.traces_file, run.rates)}
 
     def outputs(self, run: Run) -> list[Path]:
-        return [run.verdicts, run.sft]
+        return [run.verdicts_file, run.sft]
 
     def facts(self, job: StageJob[Config]) -> dict[str, str]:
         """Fingerprints of code and files that outcomes depend on besides settings, as a user's own filter."""
@@ -193,7 +193,7 @@ def _filter(job: StageJob[Config], output_run: Run) -> FilterSummary:
                 ledger.settle(name, check.settle(ledger.candidates(name, problems)))
         ledger.keep(select(ledger, problems, config.select, config.seed, config.unfiltered))
         outcome_counts = funnel.Funnel(list(checks), config.examples)
-        jsonl.write(output_run.verdicts, _verdicts(ledger, outcome_counts, config.unfiltered))
+        jsonl.write(output_run.verdicts_file, _verdicts(ledger, outcome_counts, config.unfiltered))
         tokens, mix_reports = _write_set(job, output_run, ledger, training.rows(ledger, problems, context), context)
         repeats = ledger.repeats
     for path in (index, interrupted):
@@ -219,7 +219,7 @@ def _commonest_reject(summary: FilterSummary) -> str:
 
 def _check(checks: Mapping[str, dict[str, Any]], runs: list[Run]) -> None:
     for run in runs:
-        for path in (run.traces, run.problems):
+        for path in (run.traces_file, run.problems):
             if not jsonl.exists(path):
                 raise InputError(
                     "there are no traces to filter",
@@ -241,7 +241,9 @@ def _judge(job: StageJob[Config], setup: CheckerSetup, ledger: Ledger) -> tuple[
     """Fill the ledger; returns how many traces lack their problem and of how many every outcome was known."""
     config = job.config
     shares = [
-        LogSlice(number, chunk) for number, run in enumerate(sources(job)) for chunk in jsonl.chunks(run.traces, CHUNK)
+        LogSlice(number, chunk)
+        for number, run in enumerate(sources(job))
+        for chunk in jsonl.chunks(run.traces_file, CHUNK)
     ]
     size = sum(share.chunk.end - share.chunk.start for share in shares)
     job.progress.start("filter", math.ceil(size / 2**20), unit="MB")

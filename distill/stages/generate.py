@@ -130,7 +130,7 @@ class GenerateStage(Stage[Config]):
         return {str(path): path for path in sets.local_files(problem_set(job.config, job.teacher), "train")}
 
     def outputs(self, run: Run) -> list[Path]:
-        return [run.problems, run.traces]
+        return [run.problems, run.traces_file]
 
     def run(self, job: StageJob[Config]) -> GenerateSummary:
         """Sample what is missing from the run's log.
@@ -234,7 +234,7 @@ def _prepared(job: StageJob[Config]) -> tuple[SamplingJob, Logs, list[sets.Rejec
     jsonl.write(run_folder.problems, loaded)
     jsonl.write(run_folder.rejected, rejected)
     logs = Logs(
-        run_folder.traces,
+        run_folder.traces_file,
         run_folder.failures,
         run_folder.grades,
         run_folder.rates,
@@ -285,12 +285,12 @@ def _same_source(run_folder: Run, task: SamplingJob) -> None:
         "seed": task.seed,
     }
     earlier = run_folder.state().get("source")
-    if earlier and earlier != source and jsonl.size(run_folder.traces):
+    if earlier and earlier != source and jsonl.size(run_folder.traces_file):
         changed_keys = [key for key in source if earlier.get(key) != source[key]]
         changed = "; ".join(f"{key}: {earlier.get(key)} → {source[key]}" for key in changed_keys)
         raise InputError(
             f"its traces were sampled differently ({changed})",
-            where=str(run_folder.traces),
+            where=str(run_folder.traces_file),
             fix="change that back, or give another folder with --run (filter can read both: --traces A --traces B)",
         )
     run_folder.update(source=source)

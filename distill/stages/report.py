@@ -72,7 +72,7 @@ def _check(runs: Sequence[Run]) -> None:
 def _next(run: Run) -> str:
     """The command that adds most to the page, or what follows it."""
     where = f"--run {run.folder}"
-    for path, command in ((run.funnel, "filter"), (run.student, "sft"), (run.scores, "eval")):
+    for path, command in ((run.funnel, "filter"), (run.student, "sft"), (run.scores_file, "eval")):
         if not path.exists():
             return f"distill {command} {where}"
     return f"distill publish {where} --to ./published --dry-run"

@@ -74,7 +74,7 @@ def build(folder: Path, count: int) -> Run:
     run = Run(folder)
     seen: set[str] = set()
     with jsonl.Log(run.problems) as problems:
-        jsonl.write(run.traces, (made for asked, made in copies(count) if _noted(asked, seen, problems)))
+        jsonl.write(run.traces_file, (made for asked, made in copies(count) if _noted(asked, seen, problems)))
     return run
 
 

@@ -89,7 +89,7 @@ def build(folder: Path, count: int) -> Run:
     problems: dict[str, Problem] = {}
 
     def traces() -> Iterator[Trace]:
-        with jsonl.Log(run.verdicts) as ledger:
+        with jsonl.Log(run.verdicts_file) as ledger:
             for number, (problem, trace) in enumerate(long(count)):
                 problems[problem.id] = problem
                 said = {
@@ -100,7 +100,7 @@ def build(folder: Path, count: int) -> Run:
                     ledger.append(verdict)
                 yield trace
 
-    jsonl.write(run.traces, traces())
+    jsonl.write(run.traces_file, traces())
     jsonl.write(run.problems, problems.values())
     write_json(run.json, {"recipe": {"name": "bench"}})
     return run
@@ -116,7 +116,7 @@ def arm(folder: Path) -> None:
 
 
 def naive(run: Run, path: Path) -> None:
-    rows = [{"title": row["id"], "text": row["completion"]} for _, row in jsonl.rows(run.traces)]
+    rows = [{"title": row["id"], "text": row["completion"]} for _, row in jsonl.rows(run.traces_file)]
     with path.open("w", encoding="utf-8") as file:
         head, tail = NAIVE.split("TRACES")
         file.writelines([head, json.dumps(rows, ensure_ascii=False).replace("<", "\\u003c"), tail])

@@ -10,7 +10,7 @@ from tests.reporting.worlds import make_run
 
 def test_it_says_where_the_page_is_and_what_comes_next(run_here: Run, tmp_path: Path) -> None:
     made = make_run(tmp_path / "runs" / "tiny")
-    made.scores.unlink()
+    made.scores_file.unlink()
     done = run_here("report", "tiny")
     assert done.exit_code == 0, done.output
     assert "runs/tiny/report.html: " in done.output

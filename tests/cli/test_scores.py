@@ -42,7 +42,7 @@ def test_scores_differences_budgets_and_lightevals_numbers(tmp_path: Path) -> No
         "n": 1,
         "metrics": {"acc": metric(0.5, 0.4, 0.6)},
     }
-    write_json(run.scores, [row("base", 0.2), row("sft", 0.6), theirs])
+    write_json(run.scores_file, [row("base", 0.2), row("sft", 0.6), theirs])
     gap = {"metric": "pass@1", "first": "sft", "second": "base", "problems": 200, "value": 0.4, "low": 0.3, "high": 0.5}
     curve = [{"at": at, "metrics": {"pass@1": metric(at / 640)}} for at in (64, 90, 128, 181, 256)]
     one = {
@@ -66,5 +66,5 @@ def test_scores_differences_budgets_and_lightevals_numbers(tmp_path: Path) -> No
 
 
 def test_scores_of_an_older_run_have_no_report(tmp_path: Path) -> None:
-    write_json(Run(tmp_path).scores, [row("base", 0.2)])
+    write_json(Run(tmp_path).scores_file, [row("base", 0.2)])
     assert "20.0 [15.0, 25.0]" in shown(Run(tmp_path))

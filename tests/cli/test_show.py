@@ -18,7 +18,7 @@ def test_a_continued_trace_is_shown_once_as_it_ended(tmp_path: Path, capsys: pyt
     jsonl.write(run.problems, [problem])
     cut = make_trace("Try 3 * 7", id="aa11", finish="length")
     ended = make_trace(GOOD, id="aa11").model_copy(update={"usage": Usage(prompt=10, reasoning=700, answer=77)})
-    with jsonl.Log(run.traces, seal=100) as log:
+    with jsonl.Log(run.traces_file, seal=100) as log:
         for trace in (cut, make_trace(GOOD, id="bb22", sample=1), ended):
             log.append(trace)
     show(tmp_path, "aa")
@@ -37,10 +37,10 @@ def test_an_imported_trace_has_no_token_counts_and_a_reason_stands_once(
     run = Run(tmp_path)
     jsonl.write(run.problems, [make_problem()])
     trace = make_trace(GOOD, id="cc33").model_copy(update={"usage": Usage(prompt=0, reasoning=0, answer=0)})
-    jsonl.write(run.traces, [trace])
+    jsonl.write(run.traces_file, [trace])
     why = "language:foreign_script"
     verdict = Verdict(trace_id="cc33", check="decision", passed=False, reason=why, detail=why)
-    jsonl.write(run.verdicts, [verdict])
+    jsonl.write(run.verdicts_file, [verdict])
     show(tmp_path, "cc33")
     shown = capsys.readouterr().out
     assert "stop; tokens: not counted" in shown

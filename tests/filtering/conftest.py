@@ -37,7 +37,7 @@ def build_run(folder: Path, problems: int = 5, samples: int = 8, seed: int = 0) 
             )
             id = content_id(problem.id, sample, seed)
             traces.append(make_trace(body, id=id, problem_id=problem.id, sample=sample, finish=finish))
-    jsonl.write(run.traces, traces)
+    jsonl.write(run.traces_file, traces)
     return run
 
 

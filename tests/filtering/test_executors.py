@@ -40,7 +40,7 @@ def build(config, context):
 
 def results(folder: Path) -> tuple[bytes, bytes, bytes]:
     run = Run(folder)
-    return run.verdicts.read_bytes(), (run.sft / "train.parquet").read_bytes(), run.funnel.read_bytes()
+    return run.verdicts_file.read_bytes(), (run.sft / "train.parquet").read_bytes(), run.funnel.read_bytes()
 
 
 @pytest.fixture
@@ -91,12 +91,12 @@ def test_a_trace_that_kills_its_worker_is_lost_alone(
         Path(f"{plugin}.go").touch()
     summary = filter.STAGE.run(job(tmp_path / "run", traces=[str(traces.folder)], checks=checks, processes=2))
     assert summary.traces == 40
-    verdicts = list(jsonl.read(Run(tmp_path / "run").verdicts, Verdict))
+    verdicts = list(jsonl.read(Run(tmp_path / "run").verdicts_file, Verdict))
     died = {verdict.trace_id for verdict in verdicts if verdict.reason == "worker_died"}
     assert len(died) == 1
     without = filter.STAGE.run(job(tmp_path / "plain", traces=[str(traces.folder)]))
     alive = [v for v in verdicts if v.trace_id not in died and v.check != "killer"]
-    plain = [v for v in jsonl.read(Run(tmp_path / "plain").verdicts, Verdict) if v.trace_id not in died]
+    plain = [v for v in jsonl.read(Run(tmp_path / "plain").verdicts_file, Verdict) if v.trace_id not in died]
     assert alive == plain
     assert summary.kept >= without.kept - 1
 
@@ -141,4 +141,4 @@ def test_ray_does_not_change_a_byte(tmp_path: Path) -> None:
     filter.STAGE.run(job(tmp_path / "here", processes=2, **given))
     filter.STAGE.run(job(tmp_path / "ray", on="ray", **given))
     assert results(tmp_path / "here") == results(tmp_path / "ray")
-    assert b"worker_died" in Run(tmp_path / "ray").verdicts.read_bytes()
+    assert b"worker_died" in Run(tmp_path / "ray").verdicts_file.read_bytes()

@@ -55,14 +55,14 @@ def test_a_changed_threshold_asks_no_other_check_again(traces: Run, counter: Cou
     checks = {**CHECKS, "counting": {"kind": str(counter.plugin)}}
     filter.STAGE.run(job(traces.folder, checks=checks))
     assert counter.looked() == 40
-    before = traces.verdicts.read_bytes()
+    before = traces.verdicts_file.read_bytes()
     changed = {**checks, "length": {"max_tokens": 60}}
     summary = filter.STAGE.run(job(traces.folder, checks=changed))
     assert counter.looked() == 0
     assert summary.checks[3].rejects > 0
     again = filter.STAGE.run(job(traces.folder, checks=checks))
     assert (counter.looked(), again.reused) == (0, 0), "length itself was asked again"
-    assert traces.verdicts.read_bytes() == before
+    assert traces.verdicts_file.read_bytes() == before
     assert filter.STAGE.run(job(traces.folder, checks=checks)).reused == 40
 
 
@@ -76,7 +76,7 @@ def test_its_own_settings_its_code_a_new_trace_and_a_new_gold_count(traces: Run,
     assert go() == 40
     assert go(limit=500) == 40
     problems = list(jsonl.read(traces.problems, Problem))
-    with jsonl.Log(traces.traces) as log:
+    with jsonl.Log(traces.traces_file) as log:
         log.append(make_trace(GOOD, problem_id=problems[0].id, sample=99))
     assert go(limit=500) == 1
     problems[0] = problems[0].model_copy(update={"answer": {"target": 30, "numbers": [3, 7, 8]}})
@@ -125,11 +125,11 @@ def test_an_interrupted_run_is_gone_on_with(traces: Run, counter: Counter, monke
 
 def test_a_broken_ledger_is_no_obstacle(traces: Run) -> None:
     filter.STAGE.run(job(traces.folder))
-    before = traces.verdicts.read_bytes()
+    before = traces.verdicts_file.read_bytes()
     traces.ledger.write_bytes(b"not a database" * 100)
     assert not is_usable(traces.ledger)
     filter.STAGE.run(job(traces.folder))
-    assert traces.verdicts.read_bytes() == before
+    assert traces.verdicts_file.read_bytes() == before
 
 
 def test_preview_changes_nothing(traces: Run) -> None:
@@ -142,26 +142,26 @@ def test_preview_changes_nothing(traces: Run) -> None:
 
 def test_traces_are_read_from_where_they_lie(traces: Run) -> None:
     filter.STAGE.run(job(traces.folder))
-    stored = {trace.id: trace for trace in jsonl.read(traces.traces, Trace)}
+    stored = {trace.id: trace for trace in jsonl.read(traces.traces_file, Trace)}
     rows = sqlite3.connect(traces.ledger).execute("SELECT id, path, at FROM traces").fetchall()
     assert len(rows) == 40
     for id, path, at in rows:
         assert Trace.model_validate_json(jsonl.line_at(path, at)) == stored[id]
-    assert {v.trace_id for v in jsonl.read(traces.verdicts, Verdict)} == set(stored)
+    assert {v.trace_id for v in jsonl.read(traces.verdicts_file, Verdict)} == set(stored)
 
 
 @pytest.mark.slow
 def test_the_last_row_of_a_trace_counts_and_keeps_its_number(traces: Run) -> None:
     before = filter.STAGE.run(job(traces.folder))
-    stored = list(jsonl.read(traces.traces, Trace))
+    stored = list(jsonl.read(traces.traces_file, Trace))
     cut = next(trace for trace in stored if trace.finish == "length")
     continued = cut.model_copy(update={"completion": GOOD, "finish": "stop", "answer_span": (0, len(GOOD))})
-    with jsonl.Log(traces.traces, seal=1000) as log:
+    with jsonl.Log(traces.traces_file, seal=1000) as log:
         at = log.append(continued)
     after = filter.STAGE.run(job(traces.folder))
     assert (after.traces, after.repeats) == (40, before.repeats + 1)
     rows = sqlite3.connect(traces.ledger).execute("SELECT number, id, at FROM traces ORDER BY number").fetchall()
     assert [row[1] for row in rows] == [trace.id for trace in stored]
     assert rows[stored.index(cut)][2] == at
-    said = {v.check: v for v in jsonl.read(traces.verdicts, Verdict) if v.trace_id == cut.id}
+    said = {v.check: v for v in jsonl.read(traces.verdicts_file, Verdict) if v.trace_id == cut.id}
     assert said["finish"].passed

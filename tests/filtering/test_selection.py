@@ -22,7 +22,7 @@ def chosen(run: Run, **config: Any) -> list[Trace]:
     config.setdefault("checks", {"correct": {}})
     filter.STAGE.run(job(run.folder, **config))
     rows = datasets.load_dataset("parquet", data_files=str(run.sft / "train.parquet"), split="train")
-    stored = {trace.id: trace for trace in jsonl.read(run.traces, Trace)}
+    stored = {trace.id: trace for trace in jsonl.read(run.traces_file, Trace)}
     return [stored[row["trace_id"]] for row in rows]
 
 
@@ -38,7 +38,7 @@ def lengths(tmp_path: Path) -> Run:
         "r s t u " * 8,
         "v w " * 8,
     ]
-    jsonl.write(run.traces, [make_trace(body + GOOD, sample=n) for n, body in enumerate(bodies)])
+    jsonl.write(run.traces_file, [make_trace(body + GOOD, sample=n) for n, body in enumerate(bodies)])
     return run
 
 
@@ -63,7 +63,7 @@ def test_difficulty_leans_to_hard_problems(tmp_path: Path) -> None:
         for problem, share in ((easy, 90), (hard, 30))
         for sample, body in enumerate([GOOD] * share + [wrong] * (100 - share))
     ]
-    jsonl.write(run.traces, traces)
+    jsonl.write(run.traces_file, traces)
     plain = Counter(trace.problem_id for trace in chosen(run, select={"rows": 30}))
     leaning = Counter(trace.problem_id for trace in chosen(run, select={"rows": 30, "difficulty": 1.0}))
     assert plain.total() == leaning.total() == 30
@@ -73,8 +73,8 @@ def test_difficulty_leans_to_hard_problems(tmp_path: Path) -> None:
 
 def test_the_set_is_in_an_order_of_its_content(lengths: Run) -> None:
     first = [trace.id for trace in chosen(lengths)]
-    stored = list(jsonl.read(lengths.traces, Trace))
-    jsonl.write(lengths.traces, reversed(stored))
+    stored = list(jsonl.read(lengths.traces_file, Trace))
+    jsonl.write(lengths.traces_file, reversed(stored))
     assert [trace.id for trace in chosen(lengths)] == first
     assert [trace.id for trace in chosen(lengths, seed=1)] != first
 
@@ -103,7 +103,7 @@ def test_retention_by_set_and_length_and_examples(tmp_path: Path) -> None:
     problems = [make_problem("one"), make_problem("two").model_copy(update={"set": "other"})]
     jsonl.write(run.problems, problems)
     bodies = [GOOD, "x " * 600 + GOOD, GOOD.replace("+ 8", "- 8")]
-    jsonl.write(run.traces, [make_trace(f"{p.id} {b}", problem_id=p.id) for p in problems for b in bodies])
+    jsonl.write(run.traces_file, [make_trace(f"{p.id} {b}", problem_id=p.id) for p in problems for b in bodies])
     summary = filter.STAGE.run(job(tmp_path, checks={"correct": {}}, examples=1))
     half = filter.GroupCounts(traces=3, kept=2, rejects={"correct": 1})
     assert summary.by_set == {"test": half, "other": half}

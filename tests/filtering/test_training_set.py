@@ -22,7 +22,7 @@ def run(tmp_path: Path) -> Run:
     problems = [make_problem(), make_problem("Again: make 29 of 3, 7, 8.", licence="cc-by-4.0")]
     jsonl.write(run.problems, problems)
     traces = [make_trace(GOOD, problem_id=problem.id, id=f"t{n}", model="sage") for n, problem in enumerate(problems)]
-    jsonl.write(run.traces, traces)
+    jsonl.write(run.traces_file, traces)
     general = tmp_path / "general.jsonl"
     general.write_text("".join(f'{{"q": "Hello {n}", "a": "Good day {n}."}}\n' for n in range(50)))
     mix = {"general": {"path": str(general), "map": {"prompt": "{q}", "text": "a", "model": "someone"}, "share": 0.5}}

@@ -177,7 +177,7 @@ def test_search_finds_literally_and_a_new_one_ends_the_old(plain: tuple[Path, Ru
 
 def test_links_choose_filters_and_traces(plain: tuple[Path, Run], open_page: Open) -> None:
     path, run = plain
-    rows = run.traces.read_text().splitlines()
+    rows = run.traces_file.read_text().splitlines()
     last = rows[-1].split('"id":"')[1][:20]
     problem = make_problem("What is $\\frac{7}{2}$ and 7?").id
     seen = open_page(path, hash="#reason=length:too_long")

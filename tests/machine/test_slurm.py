@@ -108,7 +108,7 @@ def test_a_stopped_stage_goes_back_into_the_queue_and_a_finished_one_does_not(
     folder.start(recipe.model_dump(mode="json"))
     text = script("generate", folder.folder, Slurm(renewals=1))
     with run(text, tmp_path) as shell:
-        while not folder.traces.exists() or folder.traces.stat().st_size < 1000:
+        while not folder.traces_file.exists() or folder.traces_file.stat().st_size < 1000:
             assert shell.poll() is None
         shell.send_signal(signal.SIGTERM)
         shell.communicate(timeout=30)
@@ -118,7 +118,7 @@ def test_a_stopped_stage_goes_back_into_the_queue_and_a_finished_one_does_not(
         shell.communicate(timeout=60)
     assert shell.returncode == 0
     assert asked(tmp_path) == "requeue 4711\n"
-    assert folder.traces.read_bytes().count(b"\n") == 200
+    assert folder.traces_file.read_bytes().count(b"\n") == 200
 
 
 @pytest.mark.slow

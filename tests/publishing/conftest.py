@@ -30,11 +30,11 @@ def make_run(folder: Path, tiny: Path, **changes: Any) -> Run:
     (made.student / "training_args.bin").write_bytes(b"pickle")
     rows = [(f"What is {n} * 2?", reply(f"{n} * 2 = {2 * n}", f"<answer>{2 * n}</answer>")) for n in range(6)]
     set_licence(write_set(made.sft / "train.parquet", rows), "apache-2.0")
-    made.traces.write_bytes(b'{"id": "a"}\n')
+    made.traces_file.write_bytes(b'{"id": "a"}\n')
     checks = [{"check": "correct", "rejects": 2, "only": 2, "left": 6, "reasons": {"wrong_value": 2}}]
     write_json(made.funnel, {"traces": 8, "checks": checks, "undecidable": 0, "accepted": 6, "kept": 6, "mix": []})
     scores = [score("teacher", 0.8), score("base", 0.1), score("sft", 0.5)]
-    write_json(made.scores, scores)
+    write_json(made.scores_file, scores)
     setup = {"method": "full", "strategy": "single", "processes": 1, "nodes": 1, "cpu": True, "max_length": 512}
     sft = {"rows": 6, "steps": 3, "setup": setup, "tokens": 60, "loss_tokens": 40, "first_loss": 2.5, "last_loss": 0.5}
     recipe = {"name": "tiny", "teacher": "tiny", "student": "tiny", "sft": {"batch_size": 4}, **changes}

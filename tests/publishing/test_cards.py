@@ -59,7 +59,7 @@ def test_the_provenance_ties_recipe_traces_checkpoint_and_scores(run: Run) -> No
     assert f"`{told['provenance']}`" in (folder / "README.md").read_text()
     assert set(told["files"]) == {p.relative_to(folder).as_posix() for p in folder.rglob("*")} - {"distill.json"}
     seen = {told["provenance"]}
-    for change in (run.traces, run.scores, run.student / "config.json"):
+    for change in (run.traces_file, run.scores_file, run.student / "config.json"):
         change.write_bytes(change.read_bytes() + b"\n")
         seen.add(orjson.loads((made(run) / "distill.json").read_bytes())["provenance"])
     assert len(seen) == 4
@@ -75,12 +75,12 @@ def test_git_and_the_manifest_call_files_by_the_same_name(run: Run) -> None:
 
 
 def test_a_run_that_was_not_measured_says_so(run: Run) -> None:
-    run.scores.unlink()
+    run.scores_file.unlink()
     assert "It was not measured" in ModelCard.load(made(run) / "README.md").text
 
 
 def test_scores_on_hub_datasets_become_eval_results(run: Run) -> None:
-    write_json(run.scores, [score("teacher", 0.9, "math500"), score("sft", 0.5, "math500"), score("sft", 0.4)])
+    write_json(run.scores_file, [score("teacher", 0.9, "math500"), score("sft", 0.5, "math500"), score("sft", 0.4)])
     sampling = {"temperature": 0.6, "top_p": 0.95, "top_k": None, "max_tokens": 32768}
     models = [{"role": "sft", "sampling": sampling}]
     report = {"sets": [{"set": "math500", "commit": "a" * 40, "problems": 500, "models": models}]}
@@ -122,7 +122,7 @@ def test_hostile_names_stay_text_in_markdown_and_yaml(run: Run) -> None:
     set_licence(run.sft / "train.parquet", HOSTILE, teacher=HOSTILE)
     checks = [{"check": HOSTILE, "rejects": 1, "only": 1, "left": 6, "reasons": {HOSTILE: 1}}]
     write_json(run.funnel, {"traces": 8, "checks": checks, "undecidable": 0, "accepted": 6, "kept": 6, "mix": []})
-    write_json(run.scores, [score("sft", 0.5, HOSTILE)])
+    write_json(run.scores_file, [score("sft", 0.5, HOSTILE)])
     for dataset in (False, True):
         folder = made(run, dataset=dataset)
         card = (DatasetCard if dataset else ModelCard).load(folder / "README.md")

@@ -264,5 +264,5 @@ def test_two_runs_have_two_provenances(run: Run, hub: Hub, tmp_path: Path, tiny:
     assert publish.prepare(run, Config(to=TO)).provenance == first
     other = make_run(tmp_path / "other", tiny)
     assert publish.prepare(other, Config(to=TO)).provenance == first, "where a run lies does not matter"
-    write_json(other.scores, [])
+    write_json(other.scores_file, [])
     assert publish.prepare(other, Config(to=TO)).provenance != first

@@ -39,8 +39,8 @@ def write_run(
     run = Run(folder)
     pairs = list(judged)
     jsonl.write(run.problems, problems)
-    jsonl.write(run.traces, [trace for trace, _ in pairs])
-    jsonl.write(run.verdicts, [row for trace, said in pairs if said is not None for row in verdicts(trace, said)])
+    jsonl.write(run.traces_file, [trace for trace, _ in pairs])
+    jsonl.write(run.verdicts_file, [row for trace, said in pairs if said is not None for row in verdicts(trace, said)])
     write_json(run.json, {"recipe": {"name": "test", **recipe}})
     return run
 

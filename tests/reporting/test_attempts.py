@@ -47,7 +47,7 @@ def test_a_trace_that_was_continued_counts_once_and_as_its_last_row(tmp_path: Pa
 
 def test_before_the_filter_the_grades_count_and_the_last_one(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    jsonl.write(run.traces, [trace(n, 10, 5) for n in range(4)])
+    jsonl.write(run.traces_file, [trace(n, 10, 5) for n in range(4)])
     told = [("t0", False), ("t1", None), ("t2", False), ("t0", True)]
     jsonl.write(run.grades, [{"trace_id": id, "passed": passed, "reason": ""} for id, passed in told])
     assert counted(read([run], run, LogLines())) == {
@@ -60,10 +60,10 @@ def test_before_the_filter_the_grades_count_and_the_last_one(tmp_path: Path) -> 
 
 def test_accepted_and_not_drawn_is_neither_kept_nor_rejected(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    jsonl.write(run.traces, [trace(n, 10, 5) for n in range(2)])
+    jsonl.write(run.traces_file, [trace(n, 10, 5) for n in range(2)])
     words = [("correct", True, ""), ("decision", False, "not_selected")]
     jsonl.write(
-        run.verdicts,
+        run.verdicts_file,
         [{"trace_id": "t0", "check": check, "passed": passed, "reason": why} for check, passed, why in words],
     )
     found = counted(read([run], run, LogLines()))
@@ -72,28 +72,28 @@ def test_accepted_and_not_drawn_is_neither_kept_nor_rejected(tmp_path: Path) -> 
 
 def test_a_text_that_quotes_the_ledger_is_not_read_as_it(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    jsonl.write(run.traces, [trace(0, 10, 5)])
+    jsonl.write(run.traces_file, [trace(0, 10, 5)])
     quoted = {"trace_id": "t0", "check": "format", "passed": False, "reason": "x", "detail": '"check":"correct"'}
-    jsonl.write(run.verdicts, [quoted])
+    jsonl.write(run.verdicts_file, [quoted])
     assert counted(read([run], run, LogLines())) == {("not judged", "not filtered"): (1, 15)}
 
 
 def test_a_broken_row_names_its_file(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    run.traces.write_bytes(b'{"id": "a"}\n')
+    run.traces_file.write_bytes(b'{"id": "a"}\n')
     with pytest.raises(InputError, match=r"traces\.jsonl.*usage"):
         read([run], run, LogLines())
-    run.traces.write_bytes(b'{"id": "a"\n')
+    run.traces_file.write_bytes(b'{"id": "a"\n')
     with pytest.raises(InputError, match=r"traces\.jsonl"):
         read([run], run, LogLines())
-    run.traces.unlink()
+    run.traces_file.unlink()
     assert len(read([run], run, LogLines())) == 0
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     run = Run(tmp_path)
     line = trace(0, 10, 5).model_dump_json().replace("That is 29.", "That is 29. " * 2_000).encode()
-    with run.traces.open("wb") as file:
+    with run.traces_file.open("wb") as file:
         for number in range(2_000):
             file.write(line.replace(b'"t0"', b'"t%d"' % number) + b"\n")
     tracemalloc.start()
@@ -101,5 +101,5 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(found) == 2_000
-    assert run.traces.stat().st_size > 40e6
+    assert run.traces_file.stat().st_size > 40e6
     assert most < 4e6

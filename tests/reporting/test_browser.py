@@ -58,7 +58,7 @@ def test_all_traces_are_there_where_they_are_few(tmp_path: Path) -> None:
     run = many(300, tmp_path)
     page = made(run)
     index, rows = unpack(page)
-    logged = [row["id"] for _, row in jsonl.rows(run.traces)]
+    logged = [row["id"] for _, row in jsonl.rows(run.traces_file)]
     assert index["columns"]["id"] == logged
     assert index["total"] == len(rows) == 300
     assert "All 300 traces" in page.html
@@ -149,7 +149,7 @@ def test_of_an_id_the_last_row_counts(tmp_path: Path) -> None:
 def test_before_the_filter_has_run_the_grades_say_what_is_correct(tmp_path: Path) -> None:
     traces = [make_trace(str(n)) for n in range(3)]
     run = write_run(tmp_path, [make_problem()], [(trace, None) for trace in traces])
-    run.verdicts.unlink()
+    run.verdicts_file.unlink()
     run.grades.write_bytes(b"".join(
         orjson.dumps({"trace_id": trace.id, "passed": passed}) + b"\n"
         for trace, passed in zip(traces, (True, False, None), strict=True)
@@ -167,7 +167,7 @@ def test_a_filter_of_other_runs_shows_their_traces_with_its_own_verdicts(tmp_pat
     write_run(own.folder, [], [(trace, {"length": "too_long"}) for trace in traces], filter={
         "traces": [str(pool.folder), str(tmp_path / "gone")]
     })  # fmt: skip
-    for path in (own.traces, own.problems):
+    for path in (own.traces_file, own.problems):
         path.unlink()
     page = pack_browser([pool, own], 100, LogLines())
     index, rows = unpack(page)
@@ -187,8 +187,8 @@ def test_of_a_private_set_neither_question_nor_text_is_shown(tmp_path: Path, how
         problem = problem.model_copy(update={"set": "gpqa-diamond"})
     trace = make_trace(f"{secret}</think><answer>{secret} answer</answer>", problem_id=problem.id)
     run = write_run(tmp_path, [problem], [(trace, {"correct": "wrong_answer"})])
-    told = run.verdicts.read_bytes().replace(b'"detail":""', f'"detail":"{secret} detail"'.encode())
-    run.verdicts.write_bytes(told)
+    told = run.verdicts_file.read_bytes().replace(b'"detail":""', f'"detail":"{secret} detail"'.encode())
+    run.verdicts_file.write_bytes(told)
     page = made(run)
     index, rows = unpack(page)
     assert secret not in orjson.dumps([index, rows]).decode()
@@ -199,13 +199,13 @@ def test_of_a_private_set_neither_question_nor_text_is_shown(tmp_path: Path, how
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_logs(tmp_path: Path) -> None:
-    line = (many(1, tmp_path / "one").traces).read_bytes()
+    line = (many(1, tmp_path / "one").traces_file).read_bytes()
     id = orjson.loads(line)["id"].encode()
     peaks = []
     for count in (2_000, 20_000):
         run = Run(tmp_path / str(count))
         run.folder.mkdir()
-        with run.traces.open("wb") as traces, run.verdicts.open("wb") as verdicts:
+        with run.traces_file.open("wb") as traces, run.verdicts_file.open("wb") as verdicts:
             for number in range(count):
                 own = b"%020x" % (number * 2654435761 % 2**32)
                 traces.write(line.replace(id, own))
@@ -220,7 +220,7 @@ def test_memory_does_not_grow_with_the_logs(tmp_path: Path) -> None:
 
 def test_a_broken_verdict_is_named_by_its_place(tmp_path: Path) -> None:
     run = many(3, tmp_path)
-    with run.verdicts.open("ab") as file:
+    with run.verdicts_file.open("ab") as file:
         file.write(b"[1]\n")
     with pytest.raises(InputError, match="no row of this log"):
         made(run)

@@ -123,7 +123,7 @@ def test_a_reason_is_a_name_and_no_address(tmp_path: Path) -> None:
 
 def test_traces_of_other_runs_are_told_where_they_were_filtered(tmp_path: Path) -> None:
     first, second = make_run(tmp_path / "a"), make_run(tmp_path / "b")
-    second.traces.unlink()
+    second.traces_file.unlink()
     state = second.state()
     state["recipe"]["filter"] = {"traces": [str(first.folder), str(tmp_path / "gone")]}
     write_json(second.json, state)
@@ -164,14 +164,22 @@ def test_what_is_missing_is_left_out_with_a_word_of_why(tmp_path: Path) -> None:
     for command in ("generate", "filter", "sft", "eval", "grpo"):
         assert f"distill {command} --run" in text
     assert "<figure>" not in text
-    write_json(run.scores, [{"nonsense": 1}])
+    write_json(run.scores_file, [{"nonsense": 1}])
     with pytest.raises(InputError, match=r"(?s)scores\.json.*distill eval"):
         gathered(run)
 
 
 def test_imported_traces_alone_are_enough(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a")
-    for path in (run.json, run.funnel, run.verdicts, run.rates, run.metrics, run.scores, run.eval / "report.json"):
+    for path in (
+        run.json,
+        run.funnel,
+        run.verdicts_file,
+        run.rates,
+        run.metrics,
+        run.scores_file,
+        run.eval / "report.json",
+    ):
         path.unlink()
     text = text_of(gathered(run))
     assert "not judged" in text

@@ -27,7 +27,7 @@ def trace(number: int, reasoning: int, answer: int, finish: str = "stop", **fiel
 def write_filtered(run: Run, traces: list[Trace], right: set[str], reason: str = "wrong_value") -> None:
     """Traces with their verdicts by one check, `correct`, and the funnel of it."""
     jsonl.write(run.problems, [make_problem()])
-    jsonl.write(run.traces, traces)
+    jsonl.write(run.traces_file, traces)
     funnel, rows = Funnel(["correct"], 5), []
     for one in {one.id: one for one in traces}.values():
         passed = one.id in right
@@ -35,7 +35,7 @@ def write_filtered(run: Run, traces: list[Trace], right: set[str], reason: str =
         entry = LedgerEntry(0, one.id, one.problem_id, 0, "test", len(one.completion), {"correct": word}, passed)
         funnel.add(entry)
         rows += [{"trace_id": one.id, "check": "correct", **word._asdict()}, decide(entry).model_dump()]
-    jsonl.write(run.verdicts, rows)
+    jsonl.write(run.verdicts_file, rows)
     write_json(run.funnel, funnel.summary())
 
 
@@ -70,7 +70,7 @@ def write_scores(run: Run, values: dict[str, float]) -> None:
         models=tuple(models),
         differences=tuple(gaps),
     )
-    write_json(run.scores, [score.model_dump(mode="json") for score in scores])
+    write_json(run.scores_file, [score.model_dump(mode="json") for score in scores])
     write_json(run.eval / "report.json", {"about": {}, "sets": [report.model_dump(mode="json")]})
 
 

@@ -184,8 +184,8 @@ def test_a_pilot_is_kept_and_the_stage_is_not_done(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     found = pipeline.forecast(run, made, 30, LogLines())
     assert found
-    kept = [trace.id for trace in jsonl.read(run.traces, Trace)]
-    assert {trace.problem_id for trace in jsonl.read(run.traces, Trace)} == {
+    kept = [trace.id for trace in jsonl.read(run.traces_file, Trace)]
+    assert {trace.problem_id for trace in jsonl.read(run.traces_file, Trace)} == {
         problem.id for problem in draw_pilot(list(sets.load(str(source), "train")), 30)
     }
     assert run.stage("generate") == {}
@@ -199,7 +199,7 @@ def test_a_pilot_is_kept_and_the_stage_is_not_done(tmp_path: Path) -> None:
 
     [done] = pipeline.run_stages(run, made, ("generate",), LogLines())
     assert not done.fresh
-    ids = [trace.id for trace in jsonl.read(run.traces, Trace)]
+    ids = [trace.id for trace in jsonl.read(run.traces_file, Trace)]
     assert ids[: len(kept)] == kept
     assert len(ids) == len(set(ids)) == len(kept) + done.summary.sampled_now
     rates = list(jsonl.read(run.rates, ProblemPassRate))

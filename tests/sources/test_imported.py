@@ -123,7 +123,7 @@ def load(source: str, map_: Any, run: Run, limit: int | None = None) -> dict[str
 
 
 def traces(run: Run) -> list[Trace]:
-    return list(jsonl.read(run.traces, Trace))
+    return list(jsonl.read(run.traces_file, Trace))
 
 
 def golds(run: Run) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def test_importing_again_adds_nothing_and_more_rows_append(tmp_path: Path) -> No
     bad = {"q": "no attempt", "gold": "1"}
     first = as_jsonl(tmp_path / "first.jsonl", *rows[:4], bad)
     assert load(first, simple(), run)["traces"] == 4
-    content = {path.name: path.read_bytes() for path in (run.problems, run.traces, run.folder / imported.REJECTED)}
+    content = {path.name: path.read_bytes() for path in (run.problems, run.traces_file, run.folder / imported.REJECTED)}
     again = load(first, simple(), run)
     assert (again["traces"], again["problems"], again["found"], again["rejected"]) == (0, 0, 4, 1)
     assert content == {name: (run.folder / name).read_bytes() for name in content}
@@ -235,11 +235,11 @@ def test_a_cut_import_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         imported.run(source, simple(), run, None, Stopped())
-    with run.traces.open("ab") as file:
+    with run.traces_file.open("ab") as file:
         file.write(b'{"schema_version":1,"id":"torn')  # as power loss leaves it
     summary = load(source, simple(), run)
     assert (summary["found"], summary["traces"]) == (8, 12)
-    assert run.traces.read_bytes() == whole.traces.read_bytes()
+    assert run.traces_file.read_bytes() == whole.traces_file.read_bytes()
     assert run.problems.read_bytes() == whole.problems.read_bytes()
 
 
@@ -484,7 +484,7 @@ def test_one_log_has_one_writer(tmp_path: Path) -> None:
         "with jsonl.Log(Path(sys.argv[1])):\n    print('open', flush=True)\n    sys.stdin.read()\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", program, str(run.traces)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, str(run.traces_file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout
         assert other.stdout.readline() == "open\n"

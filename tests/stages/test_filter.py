@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     run = Run(tmp_path)
     jsonl.write(run.problems, [make_problem(), other])
     jsonl.write(
-        run.traces,
+        run.traces_file,
         [
             make_trace(GOOD, sample=0),
             make_trace(WRONG, sample=1),
@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 def verdicts(folder: Path) -> dict[str, list[Verdict]]:
     found: dict[str, list[Verdict]] = {}
-    for verdict in jsonl.read(Run(folder).verdicts, Verdict):
+    for verdict in jsonl.read(Run(folder).verdicts_file, Verdict):
         found.setdefault(verdict.check, []).append(verdict)
     return found
 

@@ -23,7 +23,7 @@ def test_what_judge_and_vote_say_is_in_the_ledger_and_decides_the_set(tmp_path: 
         for problem, said in answers
         for sample, answer in enumerate(said)
     ]
-    jsonl.write(run.traces, traces)
+    jsonl.write(run.traces_file, traces)
     server = Server(compares)
     with server.running() as url:
         settings = {"judge": {"endpoint": url, "model": "j"}, "vote": {"votes": 3}}
@@ -31,7 +31,7 @@ def test_what_judge_and_vote_say_is_in_the_ledger_and_decides_the_set(tmp_path: 
         summary = filter.STAGE.run(job)
         assert filter.STAGE.run(job).kept == summary.kept
     assert len(server.prompts) == 2, "the second run asks nothing"
-    rows = [row for row in jsonl.read(run.verdicts, Verdict) if row.check == "correct"]
+    rows = [row for row in jsonl.read(run.verdicts_file, Verdict) if row.check == "correct"]
     found = {row.trace_id: row for row in rows}
     assert [found[trace.id].passed for trace in traces] == [True, True, False, True, True, False, True]
     details = [found[trace.id].detail for trace in traces]

@@ -115,8 +115,8 @@ class Catalogue:
             self.reason_counts.append(Counter())
             if jsonl.exists(run.grades):  # what sampling went by; the filter's verdict counts more
                 self._record_grades(run_number, run.grades)
-            if jsonl.exists(run.verdicts):
-                self._record_verdicts(run_number, run.verdicts, progress)
+            if jsonl.exists(run.verdicts_file):
+                self._record_verdicts(run_number, run.verdicts_file, progress)
         self._db.commit()
         self.trace_count = self._db.execute("SELECT count(*) FROM traces").fetchone()[0]
 
@@ -125,7 +125,7 @@ class Catalogue:
         for number, known_run in enumerate(self._sources):
             if known_run.folder.resolve() == run.folder.resolve():
                 return number
-        if not jsonl.exists(run.traces):
+        if not jsonl.exists(run.traces_file):
             self.missing_folders.append(run.folder)
             return None
         number = len(self._sources)
@@ -141,7 +141,7 @@ class Catalogue:
         family_query = "coalesce((SELECT family FROM problems WHERE source=? AND id=?), '')"
         insert = f"INSERT OR REPLACE INTO traces(run, id, source, at, problem, family) VALUES(?,?,?,?,?,{family_query})"
         for source_number in source_numbers:
-            log = self._sources[source_number].traces
+            log = self._sources[source_number].traces_file
             progress.start(f"traces of {self._sources[source_number].folder.name}", jsonl.size(log) >> 20, unit="MB")
             reported_mb = 0
             for head in jsonl.heads(log):
@@ -247,14 +247,14 @@ class Catalogue:
             source_run = self._sources[source]
             verdicts = None
             if start is not None:
-                verdicts = Chunk(str(self.runs[run].verdicts), start, end)
+                verdicts = Chunk(str(self.runs[run].verdicts_file), start, end)
             yield Excerpt(
                 run=run,
                 id=id,
                 decision=decision,
                 reason=reason,
                 correct=_optional_bool(correct),
-                trace_location=(source_run.traces, trace_offset),
+                trace_location=(source_run.traces_file, trace_offset),
                 problem_location=None if problem_offset is None else (source_run.problems, problem_offset),
                 verdicts=verdicts,
             )

@@ -70,7 +70,7 @@ def gather(run: Run, label: str, progress: Progress) -> ReportedRun:
         InputError: there is nothing of a run here, or one of its files cannot be understood.
     """
     state = run.state()
-    if not state.get("recipe") and not any(map(jsonl.exists, (run.traces, run.scores, run.funnel))):
+    if not state.get("recipe") and not any(map(jsonl.exists, (run.traces_file, run.scores_file, run.funnel))):
         raise InputError(
             "holds no run", where=str(run.folder), fix="give the folder of a run with --run (`distill ls runs`)"
         )
@@ -78,7 +78,7 @@ def gather(run: Run, label: str, progress: Progress) -> ReportedRun:
     data_folder = (recipe.get("sft") or {}).get("data")
     data = Run(Path(data_folder)) if data_folder else run
     sources = [Run(Path(folder)) for folder in (recipe.get("filter") or {}).get("traces") or ()] or [data]
-    present_sources = [source for source in sources if jsonl.exists(source.traces)]
+    present_sources = [source for source in sources if jsonl.exists(source.traces_file)]
     eval_sets = _read_json(run.eval / "report.json", dict).get("sets", [])
     return ReportedRun(
         label=label,
@@ -92,7 +92,7 @@ def gather(run: Run, label: str, progress: Progress) -> ReportedRun:
         attempts=token_use.read(present_sources, data, progress) if present_sources else None,
         rates=rates.read(data),
         curves=curves.read(run),
-        scores=_validated(tuple[Score, ...], _read_json(run.scores, list), run.scores),
+        scores=_validated(tuple[Score, ...], _read_json(run.scores_file, list), run.scores_file),
         eval_reports=_validated(tuple[SetReport, ...], eval_sets, run.eval / "report.json"),
         cancelled_requests=_count_rows(data.censored),
         missing_notes=_missing_notes(run, present_sources, sources),

@@ -69,16 +69,16 @@ def read(sources: Sequence[Run], judged_run: Run, progress: Progress) -> Attempt
     correctness = _VerdictTable()
     decisions = _VerdictTable()
     traces = _TraceTable()
-    with _row_errors(judged_run.verdicts):
-        _read_verdicts(judged_run.verdicts, correctness, decisions, progress)
+    with _row_errors(judged_run.verdicts_file):
+        _read_verdicts(judged_run.verdicts_file, correctness, decisions, progress)
     if not correctness:
         for run in sources:
             with _row_errors(run.grades):
                 for row in _read_rows(run.grades, progress):
                     correctness.add(row["trace_id"], _verdict_code(row["passed"]))
     for run in sources:
-        with _row_errors(run.traces):
-            for row in _read_rows(run.traces, progress):
+        with _row_errors(run.traces_file):
+            for row in _read_rows(run.traces_file, progress):
                 traces.add(row)
     return traces.joined(correctness, decisions)
 
