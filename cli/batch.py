@@ -53,6 +53,7 @@ def execute(
     options: dict[str, Any],
     dry_run: bool,
     submit: bool,
+    redo: bool = False,
 ) -> None:
     """Scripts for one stage, or for all of the recipe's when `stage` is None, from the first that is not done."""
     recipe, run = resolve(ref, folder, overrides, options)
@@ -60,7 +61,7 @@ def execute(
         raise InputError(f"the recipe {recipe.name} is a study, which runs here", where="--on slurm")
     recipe, planned = pipeline.with_grpo_eval(run, recipe, (stage,) if stage else recipe.stages)
     stages = list(planned)
-    while stages and is_fresh(run, recipe, stages[0]):
+    while stages and not redo and is_fresh(run, recipe, stages[0]):
         _say(f"{stages.pop(0)}: unchanged, no job")
     scripts = [_make_script(run, recipe, name) for name in stages]
     for script in scripts:
@@ -69,6 +70,8 @@ def execute(
             _say(summary, script.text)
         else:
             _write(run, recipe, script)
+            if redo:
+                run.forget(script.stage)  # else its job would find it unchanged
             _say(summary)
     if scripts and submit and not dry_run:
         _submit(run, scripts)
@@ -116,7 +119,7 @@ def _submit_commands(scripts: list[Script]) -> list[str]:
 
 
 def _write(run: Run, recipe: Recipe, script: Script) -> None:
-    run.start(recipe.model_dump(mode="json"))  # the jobs take their recipe from the run folder
+    pipeline.start(run, recipe)  # the jobs take their recipe from the run folder
     with writing(script.path):
         script.path.parent.mkdir(parents=True, exist_ok=True)
         script.path.write_text(script.text, encoding="utf-8")

@@ -54,4 +54,5 @@ OnOption = Annotated[
     ),
 ]
 SubmitOption = Annotated[bool, typer.Option("--submit", help="With --on slurm: also submit.")]
+RedoOption = Annotated[bool, typer.Option("--redo", help="Do again what is finished and unchanged.")]
 HereOption = Annotated[bool, typer.Option("--here", hidden=True)]

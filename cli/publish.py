@@ -36,13 +36,10 @@ def execute(folder: Path | None, options: dict[str, Any], changes: list[str], dr
     LOG.setLevel(logging.INFO)
     LOG.handlers = [logging.StreamHandler()]
     receipt = publish.run(run, config, lambda step: LOG.info("publish: %s", step))
-    if not receipt["changed"]:
-        held = f"{receipt['url']} already holds {receipt['provenance']}"
-        console.print(f"nothing to do: {held}", highlight=False, markup=False)
-        return
-    verification = receipt["verified"] or "read back, equal; not loaded"
-    console.print(f"published {receipt['files']} files: {receipt['url']}", highlight=False, markup=False)
-    console.print(f"provenance {receipt['provenance']}; {verification}", highlight=False, markup=False)
+    console.print(receipt.line(), highlight=False, markup=False)
+    if receipt.changed:
+        verification = receipt.verified or "read back, equal; not loaded"
+        console.print(f"provenance {receipt.provenance}; {verification}", highlight=False, markup=False)
 
 
 def show(console: Console, prepared: Publication, config: Config) -> None:

@@ -35,18 +35,5 @@ def execute(ref: str | None, folders: Sequence[Path], page_path: Path | None, ch
     LOG.handlers = [logging.StreamHandler()]
     result = report.run([Run(folder) for folder in folders], config, progress)
     console = Console()
-    console.print(
-        f"{result['file']}: {_size(result['bytes'])}; open it in any browser",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
-    for reason in result["left_out"]:
-        console.print(f"left out: {reason}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"next: {result['next']}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _size(byte_count: int) -> str:
-    if byte_count >= 1e6:
-        return f"{byte_count / 1e6:,.1f} MB"
-    return f"{byte_count / 1e3:,.0f} kB"
+    for line in (result.line(), *(f"left out: {reason}" for reason in result.left_out), f"next: {result.next}"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

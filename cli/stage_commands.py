@@ -19,6 +19,7 @@ from .options import (
     OnOption,
     ProblemsOption,
     RecipeArg,
+    RedoOption,
     RunOption,
     SetOption,
     StudentOption,
@@ -42,11 +43,12 @@ def run_command(
     student: StudentOption = None,
     on: OnOption = None,
     submit: SubmitOption = False,
+    redo: RedoOption = False,
     dry_run: DryOption = False,
 ) -> None:
     """All stages of a recipe, one after the other; what is unchanged is skipped, what was cut off goes on."""
     option_changes = {"generate.limit": limit, "eval.limit": limit, "teacher": teacher, "student": student}
-    _run_stages(None, recipe, run, set_, option_changes, dry_run, launcher=on, submit=submit)
+    _run_stages(None, recipe, run, set_, option_changes, dry_run, launcher=on, submit=submit, redo=redo)
 
 
 def generate(
@@ -104,6 +106,7 @@ def filter_command(
         ),
     ] = None,
     submit: SubmitOption = False,
+    redo: RedoOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the funnel and change nothing.")] = False,
     here: HereOption = False,
 ) -> None:
@@ -111,7 +114,7 @@ def filter_command(
     option_changes = {"filter.traces": traces or None, "student": student, "filter.limit": limit}
     if on != "slurm":
         option_changes["filter.on"] = on
-    _run_stages("filter", recipe, run, set_, option_changes, dry_run, here, launcher=on, submit=submit)
+    _run_stages("filter", recipe, run, set_, option_changes, dry_run, here, launcher=on, submit=submit, redo=redo)
 
 
 def sft(
@@ -126,12 +129,13 @@ def sft(
     limit: LimitOption = None,
     on: OnOption = None,
     submit: SubmitOption = False,
+    redo: RedoOption = False,
     dry_run: DryOption = False,
     here: HereOption = False,
 ) -> None:
     """Fine-tune the student on the kept traces."""
     option_changes = {"student": student, "sft.data": data, "sft.limit": limit}
-    _run_stages("sft", recipe, run, set_, option_changes, dry_run, here, launcher=on, submit=submit)
+    _run_stages("sft", recipe, run, set_, option_changes, dry_run, here, launcher=on, submit=submit, redo=redo)
 
 
 def grpo(
@@ -147,12 +151,13 @@ def grpo(
     limit: LimitOption = None,
     on: OnOption = None,
     submit: SubmitOption = False,
+    redo: RedoOption = False,
     dry_run: DryOption = False,
     here: HereOption = False,
 ) -> None:
     """Let the fine-tuned student learn from rewards on its own completions."""
     option_changes = {"grpo.problems": problems, "student": student, "grpo.data": data, "grpo.limit": limit}
-    _run_stages("grpo", recipe, run, set_, option_changes, dry_run, here, launcher=on, submit=submit)
+    _run_stages("grpo", recipe, run, set_, option_changes, dry_run, here, launcher=on, submit=submit, redo=redo)
 
 
 def eval_command(
@@ -168,6 +173,7 @@ def eval_command(
     ] = False,
     on: OnOption = None,
     submit: SubmitOption = False,
+    redo: RedoOption = False,
     dry_run: DryOption = False,
     here: HereOption = False,
 ) -> None:
@@ -179,7 +185,7 @@ def eval_command(
         "eval.rescore": None if here else rescore,  # a launched command does as it was told, and no later one does
         **_endpoint_settings("eval", endpoint),
     }
-    _run_stages("eval", recipe, run, set_, option_changes, dry_run, here, launcher=on, submit=submit)
+    _run_stages("eval", recipe, run, set_, option_changes, dry_run, here, launcher=on, submit=submit, redo=redo)
 
 
 def _endpoint_settings(stage: str, endpoints: list[str] | None) -> dict[str, Any]:
@@ -199,6 +205,7 @@ def _run_stages(
     pilot: int | None = None,
     launcher: str | None = None,
     submit: bool = False,
+    redo: bool = False,
 ) -> None:
     given_options = {name: value for name, value in option_changes.items() if value is not None}
 
@@ -207,10 +214,10 @@ def _run_stages(
             from . import batch
 
             if batch.wants_batch_jobs(stage, launcher, submit, pilot):
-                batch.execute(stage, recipe, run, changes or [], given_options, dry_run, submit)
+                batch.execute(stage, recipe, run, changes or [], given_options, dry_run, submit, redo)
                 return
         from .stages import execute
 
-        execute(stage, recipe, run, changes or [], given_options, dry_run, force_here, pilot)
+        execute(stage, recipe, run, changes or [], given_options, dry_run, force_here, pilot, redo)
 
     guarded(act)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,9 @@ from distill.progress import LOG, LogLines, Progress, log_to
 from distill.recipe import Recipe, StageName
 from distill.run import Run
 from distill.stages import publish
+from distill.stages.filter import FilterSummary
+from distill.stages.grpo import GrpoPreview
+from distill.stages.sft import SftPreview
 
 from . import study, tables, training
 from .progress import Bar
@@ -27,14 +29,9 @@ NEXT_COMMAND: dict[StageName, str] = {
     "filter": "distill sft",
     "sft": "distill eval",
 }
-PREVIEWS: dict[StageName | None, Callable[[Console, dict[str, Any]], None]] = {
-    "filter": tables.funnel,
-    "sft": training.preview,
-    "grpo": training.preview_grpo,
-}
 
 
-def execute(
+def execute(  # noqa: PLR0913, PLR0917 - as many as the commands have in common
     stage: StageName | None,
     ref: str | None,
     folder: Path | None,
@@ -43,6 +40,7 @@ def execute(
     dry_run: bool,
     force_here: bool,
     pilot: int | None = None,
+    redo: bool = False,
 ) -> None:
     """One stage, or all of the recipe's when `stage` is None; with `pilot` only a forecast of generate."""
     recipe, run = resolve(ref, folder, changes, option_changes)
@@ -52,18 +50,13 @@ def execute(
     console = Console()
     progress: Progress = Bar(Console(stderr=True)) if Console(stderr=True).is_terminal else LogLines()
     if recipe.study:
-        if stage:
-            raise InputError(
-                f"the recipe {recipe.name} is a study, which has its stages run itself",
-                where=f"distill {stage}",
-                fix=f"distill run {ref or recipe.name}",
-            )
+        _check_study_command(recipe, run, ref, stage, redo)
         if not dry_run:
             log_messages_to(run)
         study.execute(recipe, run.folder, progress, dry_run)
         return
     if dry_run:
-        tables.plan(console, run, recipe, stages)
+        tables.plan(console, run, recipe, stages, redo)
         if stage:
             _print_preview(console, run, recipe, stage, progress)
         return
@@ -78,15 +71,39 @@ def execute(
         if prediction:
             tables.forecast(console, prediction)
         return
-    for done_stage in pipeline.run_stages(run, recipe, stages, progress, force_here=force_here):
+    for done_stage in pipeline.run_stages(run, recipe, stages, progress, force_here=force_here, redo=redo):
         tables.stage(console, done_stage, run)
     _print_next_step(console, stage, recipe, run)
 
 
+def _check_study_command(recipe: Recipe, run: Run, ref: str | None, stage: StageName | None, redo: bool) -> None:
+    """Refuse what goes for one run only.
+
+    Raises:
+        InputError: a stage of a study, or all that is finished again.
+    """
+    if stage:
+        raise InputError(
+            f"the recipe {recipe.name} is a study, which has its stages run itself",
+            where=f"distill {stage}",
+            fix=f"distill run {ref or recipe.name}",
+        )
+    if redo:
+        raise InputError(
+            "a study's runs are done again one by one",
+            where="--redo",
+            fix=f"distill sft --run {run.folder / 'ARM-SEED'} --redo, then the study again",
+        )
+
+
 def _print_preview(console: Console, run: Run, recipe: Recipe, stage: StageName, progress: Progress) -> None:
     preview = pipeline.preview(run, recipe, stage, progress)
-    if preview is not None:
-        PREVIEWS[stage](console, preview)
+    if isinstance(preview, FilterSummary):
+        tables.funnel(console, preview)
+    elif isinstance(preview, SftPreview):
+        training.preview(console, preview)
+    elif isinstance(preview, GrpoPreview):
+        training.preview_grpo(console, preview)
 
 
 def _run_of_similar_name(run: Run, stage: StageName | None) -> Path | None:
@@ -118,7 +135,7 @@ def resolve(
         run = Run(folder or Path("runs") / recipe_name)
         stored = run.state().get("recipe")
         if stored:
-            return recipes.build(stored, changes, option_changes, where=str(run.json)), run
+            return recipes.build(dict(stored), changes, option_changes, where=str(run.json)), run
         recipe = recipes.load(recipe_name, changes, option_changes)
         return recipe, run
     recipe = recipes.load(ref, changes, option_changes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import orjson
 from rich.console import Console
@@ -16,6 +16,7 @@ from distill.progress import LogLines, duration
 from distill.recipe import Recipe, StageName
 from distill.run import Run
 from distill.sampling.forecast import Forecast
+from distill.stages.filter import FilterSummary, GroupCounts
 from distill.store import jsonl
 
 from .scores import scores
@@ -24,55 +25,11 @@ from .scores import scores
 def stage(console: Console, done: StageResult, run: Run) -> None:
     """Show one line on a stage, and its table where it has one."""
     status = "unchanged" if done.fresh else f"done in {duration(done.seconds)}"
-    console.print(f"[bold]{done.stage}[/bold] {status}: {_line(done)}", highlight=False)
-    if done.stage == "filter":
+    console.print(f"[bold]{done.stage}[/bold] {status}: {done.summary.line()}", highlight=False)
+    if isinstance(done.summary, FilterSummary):
         funnel(console, done.summary)
     if done.stage == "eval":
         scores(console, run)
-
-
-def _line(done: StageResult) -> str:
-    summary = done.summary
-    if done.stage == "generate":
-        return _generate_line(summary)
-    if done.stage == "filter":
-        text = f"{summary['kept']:,} of {summary['traces']:,} traces kept"
-        if summary["reused"]:
-            text += f" ({summary['reused']:,} judged before)"
-        return f"{text}, {summary['tokens']['total']:,} student tokens"
-    if done.stage == "sft":
-        return _sft_line(summary)
-    if done.stage == "grpo":
-        reward = f"mean reward {summary['first_reward']:.3f} → {summary['last_reward']:.3f}"
-        return f"{summary['prompts']['rows']:,} prompts, {summary['steps']:,} steps, {reward}"
-    text = f"{summary['problems']:,} problems"
-    if summary.get("missing"):
-        text += f"; {summary['missing']:,} samples missing, see eval/*.failures.jsonl"
-    return text
-
-
-def _generate_line(summary: dict[str, Any]) -> str:
-    text = f"{summary['traces']:,} traces of {summary['problems']:,} problems ({summary['sampled_now']:,} new"
-    if summary.get("tokens_per_second"):
-        text += f", {summary['tokens']:,} tokens at {summary['tokens_per_second']:,.0f}/s"
-    text += ")"
-    if summary["failed"]:
-        text += f"; {summary['failed']:,} requests refused, see failures.jsonl"
-    if summary["rejected_problems"]:
-        first_rejected = summary["first_rejected"][0]
-        text += f"; {summary['rejected_problems']:,} problem rows set aside in problems.rejected.jsonl"
-        text += f" (first: line {first_rejected['line']}, {first_rejected['reason']})"
-    return text
-
-
-def _sft_line(summary: dict[str, Any]) -> str:
-    text = f"{summary['rows']:,} rows"
-    if summary["dropped_too_long"]:
-        text += f", {summary['dropped_too_long']:,} too long and left out"
-    text += f", {summary['steps']:,} steps, loss {summary['first_loss']:.3f} → {summary['last_loss']:.3f}"
-    if summary["stops"]:
-        text += f", {summary['stops']['ended']} of {summary['stops']['asked']} replies stop"
-    return text
 
 
 def forecast(console: Console, estimate: Forecast) -> None:
@@ -110,29 +67,29 @@ def forecast(console: Console, estimate: Forecast) -> None:
         console.print(note, highlight=False, markup=False)
 
 
-def funnel(console: Console, summary: dict[str, Any]) -> None:
-    table = Table(title=f"filter: {summary['traces']:,} traces", title_justify="left")
+def funnel(console: Console, summary: FilterSummary) -> None:
+    table = Table(title=f"filter: {summary.traces:,} traces", title_justify="left")
     table.add_column("check")
     for heading in ("rejects", "only it", "left"):
         table.add_column(heading, justify="right")
     table.add_column("reasons")
-    for row in summary["checks"]:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in row["reasons"].items())
-        table.add_row(row["check"], f"{row['rejects']:,}", f"{row['only']:,}", f"{row['left']:,}", reasons)
-    table.add_row("undecidable", f"{summary['undecidable']:,}", "", "", "", end_section=True)
-    table.add_row("[bold]kept[/bold]", "", "", f"[bold]{summary['kept']:,}[/bold]", "")
+    for row in summary.checks:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in row.reasons.items())
+        table.add_row(row.check, f"{row.rejects:,}", f"{row.only:,}", f"{row.left:,}", reasons)
+    table.add_row("undecidable", f"{summary.undecidable:,}", "", "", "", end_section=True)
+    table.add_row("[bold]kept[/bold]", "", "", f"[bold]{summary.kept:,}[/bold]", "")
     console.print(table)
-    for source in summary["mix"]:
-        amount = f"{source['rows']:,} rows, {source['tokens']:,} tokens, {source['reached']:.1%}"
-        text = f"mixed in {source['name']}: {amount}"
-        if source["short"]:
-            text += f" of {source['share']:.1%} asked for: the source has no more"
+    for source in summary.mix:
+        amount = f"{source.rows:,} rows, {source.tokens:,} tokens, {source.reached:.1%}"
+        text = f"mixed in {source.name}: {amount}"
+        if source.short:
+            text += f" of {source.share:.1%} asked for: the source has no more"
         console.print(text, highlight=False, markup=False)
-    _retention(console, "set", summary["by_set"])
-    _retention(console, "characters", summary["by_length"])
+    _retention(console, "set", summary.by_set)
+    _retention(console, "characters", summary.by_length)
 
 
-def _retention(console: Console, group_by: str, shares: dict[str, dict[str, Any]]) -> None:
+def _retention(console: Console, group_by: str, shares: Mapping[str, GroupCounts]) -> None:
     """Show how much is kept of each group, and which check costs it most; nothing for a single group."""
     if len(shares) < 2:
         return
@@ -141,15 +98,15 @@ def _retention(console: Console, group_by: str, shares: dict[str, dict[str, Any]
         table.add_column(heading, justify="right")
     table.add_column("most often rejected by")
     for name, counts in shares.items():
-        rejects = counts["rejects"]
+        rejects = counts.rejects
         main_check = max(rejects, key=rejects.__getitem__, default="")
         main_rejection = f"{main_check} {rejects[main_check]:,}" if main_check else ""
-        kept_share = f"{counts['kept'] / counts['traces']:.1%}"
-        table.add_row(Text(name), f"{counts['traces']:,}", f"{counts['kept']:,}", kept_share, main_rejection)
+        kept_share = f"{counts.kept / counts.traces:.1%}"
+        table.add_row(Text(name), f"{counts.traces:,}", f"{counts.kept:,}", kept_share, main_rejection)
     console.print(table)
 
 
-def plan(console: Console, run: Run, recipe: Recipe, stages: tuple[StageName, ...]) -> None:
+def plan(console: Console, run: Run, recipe: Recipe, stages: tuple[StageName, ...], redo: bool = False) -> None:
     """Show what the command would do, without doing it."""
     teacher = presets.teacher(recipe.teacher)
     student = presets.student(recipe.student)
@@ -159,10 +116,13 @@ def plan(console: Console, run: Run, recipe: Recipe, stages: tuple[StageName, ..
         highlight=False,
         markup=False,
     )
-    stale = False
+    stale = redo
     for name in stages:
-        stale = stale or not pipeline.is_fresh(pipeline.job(run, recipe, name, LogLines()), name)
+        reasons = pipeline.reasons_to_run(pipeline.job(run, recipe, name, LogLines()), name)
+        stale = stale or bool(reasons)
         console.print(f"  {name}: {'would run' if stale else 'unchanged, would be skipped'}", highlight=False)
+        if reasons and run.stage(name):
+            console.print(f"    {'; '.join(reasons)}", highlight=False, markup=False)
         settings = getattr(recipe, name).model_dump(mode="json", exclude_defaults=True)
         if settings:
             console.print(f"    {orjson.dumps(settings).decode()}", highlight=False, markup=False)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from distill.stages.grpo import GrpoPreview
+from distill.stages.sft import SftPreview
 from distill.training.sft import lengths
 
 from . import audit
 
 
-def preview(console: Console, prepared: dict[str, Any]) -> None:
-    audit.show(prepared["audit"], console)
-    dataset = prepared["built"]
-    job = prepared["job"]
+def preview(console: Console, prepared: SftPreview) -> None:
+    audit.show(prepared.audit, console)
+    dataset = prepared.built
+    job = prepared.job
     setup = job.setup
     schedule = job.schedule
     console.print(lengths.table(dataset, setup.max_length), highlight=False, markup=False)
@@ -36,20 +37,20 @@ def preview(console: Console, prepared: dict[str, Any]) -> None:
         "files": job.folder,
     }
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, str(value))
     console.print(table)
     console.print("would start:", highlight=False)
-    console.print(shlex.join(prepared["command"]), highlight=False, markup=False, soft_wrap=True)
+    console.print(shlex.join(prepared.command), highlight=False, markup=False, soft_wrap=True)
 
 
-def preview_grpo(console: Console, prepared: dict[str, Any]) -> None:
-    prompts = prepared["prompts"]
-    job = prepared["job"]
+def preview_grpo(console: Console, prepared: GrpoPreview) -> None:
+    prompts = prepared.prompts
+    job = prepared.job
     setup = job.setup
     arguments = job.arguments
     table = Table(title=f"GRPO of {job.model}", title_justify="left", show_header=False)
-    group_size = arguments["num_generations"]
-    rows = {
+    group_size = int(arguments["num_generations"])
+    rows: dict[str, object] = {
         "prompts": f"{prompts.rows:,} of up to {prompts.longest:,} tokens; left out: {prompts.outside:,} by pass rate,"
         f" {prompts.too_long:,} as too long",
         "steps": f"{job.steps:,} of {setup.batch // group_size} prompts × {group_size} completions "
@@ -60,10 +61,10 @@ def preview_grpo(console: Console, prepared: dict[str, Any]) -> None:
         "strategy": f"{setup.method}, {setup.strategy}, {setup.processes} processes",
         "files": job.folder,
     }
-    for name, values in prepared["rewards"].items():
+    for name, values in prepared.rewards.items():
         rows[f"reward {name}"] = "gave " + ", ".join(f"{value:.3g}" for value in values) + " to synthetic completions"
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, str(value))
     console.print(table)
     console.print("would start:", highlight=False)
-    console.print(shlex.join(prepared["command"]), highlight=False, markup=False, soft_wrap=True)
+    console.print(shlex.join(prepared.command), highlight=False, markup=False, soft_wrap=True)

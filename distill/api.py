@@ -134,7 +134,7 @@ def publish(run: Run, to: str, changes: Changes | None = None, *, progress: bool
     config = _publish_config(to, changes or {})
     with _messages(run, progress):
         receipt = publishing.run(run, config, lambda step: LOG.info("publish: %s", step))
-    return str(receipt["url"])
+    return receipt.url
 
 
 def verify(
@@ -214,7 +214,7 @@ def _resolve(source: Recipe | Run, folder: str | Path | None, changes: Changes |
         stored_recipe = source.state().get("recipe")
         if not stored_recipe:
             raise InputError("holds no recipe yet", where=str(source.folder), fix="give a recipe, and this as folder")
-        recipe = recipes.build(stored_recipe, option_changes=changes, where=str(source.json))
+        recipe = recipes.build(dict(stored_recipe), option_changes=changes, where=str(source.json))
         return recipe, Run(folder or source.folder)
     if not isinstance(source, Recipe):
         raise InputError(

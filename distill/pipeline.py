@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import subprocess
 import time
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import orjson
 
+from distill import freshness
 from distill import recipe as recipes
-from distill.errors import RunError
+from distill.errors import InputError, RunError
+from distill.freshness import Settings
 from distill.models import presets
-from distill.progress import Progress, duration
+from distill.progress import LogLines, Progress, duration
 from distill.recipe import Launcher, Recipe, StageName
-from distill.run import Run, stamp
+from distill.run import Run, StageEntry, Stamp, stamp
 from distill.sampling.forecast import Forecast
-from distill.stages import StageJob, Summary, evaluate, filter, generate, grpo, sft
+from distill.stages import Stage, StageJob, StageSummary, evaluate, filter, generate, grpo, sft
 from distill.training import launch
 from distill.types import content_id
 
 LOG = logging.getLogger("distill")
 
-MODULES: dict[StageName, ModuleType] = {
-    "generate": generate,
-    "filter": filter,
-    "sft": sft,
-    "grpo": grpo,
-    "eval": evaluate,
+STAGES: Mapping[StageName, Stage[Any]] = {
+    "generate": generate.STAGE,
+    "filter": filter.STAGE,
+    "sft": sft.STAGE,
+    "grpo": grpo.STAGE,
+    "eval": evaluate.STAGE,
 }
+"""All stages in their order. Each is given its own Config, which only the stage itself knows."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class StageResult:
     fresh: bool
     """Nothing had changed, so nothing was done."""
     seconds: float
-    summary: Summary
+    summary: StageSummary
 
 
 def job(run: Run, recipe: Recipe, stage: StageName, progress: Progress) -> StageJob[Any]:
@@ -77,26 +80,77 @@ def with_grpo_eval(run: Run, recipe: Recipe, stages: tuple[StageName, ...]) -> t
 
 
 def is_fresh(stage_job: StageJob[Any], stage: StageName) -> bool:
-    """Whether a stage has finished with this config on these inputs and its outputs are as it left them."""
-    record = stage_job.run.stage(stage)
-    if not record or record["fingerprint"] != _fingerprint(stage_job, stage, record.get("inputs", {})):
-        return False
-    stamps = record["outputs"]
-    for path in MODULES[stage].outputs(stage_job.run):
-        current = stamp(path, stamps.get(path.name))
-        if current is None or current["hash"] != stamps[path.name]["hash"]:
-            return False
-    return True
+    """Whether a stage has finished with these settings on these inputs and its outputs are as it left them."""
+    return not reasons_to_run(stage_job, stage)
 
 
-def preview(run: Run, recipe: Recipe, stage: StageName, progress: Progress) -> Summary | None:
+def reasons_to_run(stage_job: StageJob[Any], stage: StageName) -> list[str]:
+    """Why a stage is to be run, as `learning_rate 1e-05 → 2e-05`; nothing where it is fresh.
+
+    That another version finished it is no reason, nor are facts that an earlier version kept no record of.
+    """
+    entry = stage_job.run.stage(stage)
+    if not entry:
+        return ["it has not finished"]
+    settings = _settings_then(stage_job.run, stage)
+    if settings is None:
+        return ["the settings of its last run cannot be read"]
+    reasons = freshness.changed_settings(settings, STAGES[stage].settings(stage_job))
+    reasons += freshness.changed_inputs(entry["inputs"], _stamps(stage_job, stage, entry["inputs"]))
+    if not reasons and "facts" in entry:
+        reasons += freshness.changed_facts(entry["facts"], STAGES[stage].facts(stage_job))
+    return reasons + _changed_outputs(stage_job, stage, entry["outputs"])
+
+
+def _changed_outputs(stage_job: StageJob[Any], stage: StageName, stamps: Mapping[str, Stamp | None]) -> list[str]:
+    reasons = []
+    for path in STAGES[stage].outputs(stage_job.run):
+        earlier = stamps.get(path.name)
+        current = stamp(path, earlier)
+        if current is None:
+            reasons.append(f"{path} is gone")
+        elif earlier is None or current["hash"] != earlier["hash"]:
+            reasons.append(f"{path} is not as it left it")
+    return reasons
+
+
+def _settings_then(run: Run, stage: StageName) -> Settings | None:
+    """The settings that a stage finished with; an earlier version kept them only as the run's recipe.
+
+    Returns:
+        None where that recipe is not understood.
+    """
+    entry = run.stage(stage)
+    if "settings" in entry:
+        return entry["settings"]
+    try:
+        recipe = recipes.build(dict(run.state().get("recipe", {})), where=str(run.json))
+        return STAGES[stage].settings(job(run, recipe, stage, LogLines()))
+    except InputError:
+        return None
+
+
+def start(run: Run, recipe: Recipe) -> None:
+    """Record the recipe that is about to run; what finished stages were made of no longer stands in it.
+
+    Raises:
+        InputError: the folder belongs to another recipe.
+    """
+    for stage in recipes.ALL_STAGES:
+        entry = run.stage(stage)
+        settings = _settings_then(run, stage) if entry else None
+        if settings is not None and "settings" not in entry:
+            run.finish(stage, {**entry, "settings": settings})
+    run.start(recipe.model_dump(mode="json"))
+
+
+def preview(run: Run, recipe: Recipe, stage: StageName, progress: Progress) -> StageSummary | None:
     """A summary of what a stage would do, without doing it; None where there is no more to say than its settings.
 
     filter judges all traces, sft renders and audits its rows and decides how to train, grpo chooses its prompts and
     tries its rewards; nothing in the run folder changes.
     """
-    stage_preview = getattr(MODULES[stage], "preview", None)
-    return stage_preview(job(run, recipe, stage, progress)) if stage_preview else None
+    return STAGES[stage].preview(job(run, recipe, stage, progress))
 
 
 def forecast(run: Run, recipe: Recipe, count: int, progress: Progress, force_here: bool = False) -> Forecast | None:
@@ -105,7 +159,7 @@ def forecast(run: Run, recipe: Recipe, count: int, progress: Progress, force_her
     Args:
         force_here: ignore the recipe's launcher. Without it, None where there is one: the launched command tells.
     """
-    run.start(recipe.model_dump(mode="json"))
+    start(run, recipe)
     launcher = None if force_here else recipe.launchers.get("generate")
     if launcher:
         _launch(launcher, "generate", run, ("--forecast", str(count)))
@@ -113,82 +167,95 @@ def forecast(run: Run, recipe: Recipe, count: int, progress: Progress, force_her
     return generate.forecast(job(run, recipe, "generate", progress), count)
 
 
-def _stamps(stage_job: StageJob[Any], stage: StageName, earlier: dict[str, Any]) -> dict[str, Any]:
-    return {name: stamp(path, earlier.get(name)) for name, path in MODULES[stage].inputs(stage_job).items()}
-
-
-def _fingerprint(stage_job: StageJob[Any], stage: StageName, earlier: dict[str, Any]) -> str:
-    """Hash of the stage's config, the models' facts and the content of its inputs, wherever they lie."""
-    stamps = _stamps(stage_job, stage, earlier)
-    contents = [stamps[name] and stamps[name]["hash"] for name in sorted(stamps)]
-    config = stage_job.config.model_dump(mode="json")
-    stage_facts = getattr(MODULES[stage], "facts", lambda _: None)(stage_job)
-    return content_id(stage, config, _preset_facts(stage_job), contents, stage_facts)
-
-
-def _preset_facts(stage_job: StageJob[Any]) -> list[dict[str, Any]]:
-    """The facts of both presets without the folders of their files: a moved checkout is not a change."""
-    return [
-        preset.model_dump(mode="json", exclude={"model", "description", "hardware"})
-        | {"weights": presets.weights_fingerprint_of(preset)}
-        for preset in (stage_job.teacher, stage_job.student)
-    ]
+def _stamps(stage_job: StageJob[Any], stage: StageName, earlier: Mapping[str, Stamp | None]) -> dict[str, Stamp | None]:
+    return {name: stamp(path, earlier.get(name)) for name, path in STAGES[stage].inputs(stage_job).items()}
 
 
 def run_stages(
-    run: Run, recipe: Recipe, stages: tuple[StageName, ...], progress: Progress, force_here: bool = False
+    run: Run,
+    recipe: Recipe,
+    stages: tuple[StageName, ...],
+    progress: Progress,
+    force_here: bool = False,
+    redo: bool = False,
 ) -> Iterator[StageResult]:
     """Run stages in order, skipping the fresh; yields as each ends.
 
     Args:
         force_here: ignore the recipe's launchers (this process is the launched one).
+        redo: skip none.
 
     Raises:
         InputError: several processes were started where one does the work.
         DistillError: from a stage; what earlier stages did stays.
     """
-    if launch.node_rank([stage for stage in stages if not hasattr(MODULES[stage], "follow")]):
+    if launch.node_rank([stage for stage in stages if not STAGES[stage].on_several_nodes]):
         # a further node of a job: the first one decides, and keeps run.json
         for stage in stages:
-            MODULES[stage].follow(job(run, recipe, stage, progress))
+            STAGES[stage].follow(job(run, recipe, stage, progress))
         return
-    run.start(recipe.model_dump(mode="json"))
+    start(run, recipe)
     for stage in stages:
         stage_job = job(run, recipe, stage, progress)
         started_at = time.monotonic()
-        record = run.stage(stage)
-        if is_fresh(stage_job, stage):
-            LOG.info("%s: unchanged, nothing to do", stage)
-            yield StageResult(stage, True, 0.0, record["summary"])
+        reasons = ["--redo"] if redo else reasons_to_run(stage_job, stage)
+        entry = run.stage(stage)
+        if not reasons:
+            LOG.info("%s: unchanged, nothing to do%s", stage, _finished_by(entry))
+            yield StageResult(stage, True, 0.0, _summary_of(stage, entry))
             continue
         run.forget(stage)
         launcher = None if force_here else recipe.launchers.get(stage)
         if launcher:
             _launch(launcher, stage, run)
-            summary = run.stage(stage).get("summary", {})
+            summary = _summary_of(stage, run.stage(stage))
         else:
-            LOG.info("%s: starts", stage)
-            summary = _run_here(stage_job, stage, started_at, MODULES[stage].run)
+            LOG.info("%s: starts%s", stage, f" again: {'; '.join(reasons)}" if entry else "")
+            summary = _run_here(stage_job, stage, started_at)
         yield StageResult(stage, False, time.monotonic() - started_at, summary)
 
 
-def _run_here(
-    stage_job: StageJob[Any], stage: StageName, started_at: float, run_stage: Callable[[StageJob[Any]], Summary]
-) -> Summary:
-    # inputs are stamped before the work: a file that changes meanwhile makes the stage stale, not wrongly fresh
-    input_stamps = _stamps(stage_job, stage, {})
-    fingerprint = _fingerprint(stage_job, stage, input_stamps)
-    summary = run_stage(stage_job)
-    seconds = round(time.monotonic() - started_at, 1)
-    outputs = {path.name: stamp(path) for path in MODULES[stage].outputs(stage_job.run)}
-    record = {
-        "fingerprint": fingerprint,
-        "inputs": input_stamps,
-        "outputs": outputs,
-        "seconds": seconds,
-        "summary": summary,
+def _finished_by(entry: StageEntry) -> str:
+    """A remark on a stage that another version finished; empty for one of this version."""
+    version = entry.get("distill", "an earlier version")
+    if version == importlib.metadata.version("distill"):
+        return ""
+    return f"; finished by distill {version}, --redo does it again"
+
+
+def _summary_of(stage: StageName, entry: StageEntry) -> StageSummary:
+    """The summary that run.json keeps of a finished stage.
+
+    Raises:
+        RunError: a launched command has left none.
+    """
+    if not entry:
+        raise RunError("its launcher has ended, and it is not finished", where=f"launchers.{stage}")
+    return STAGES[stage].summary.model_validate(entry["summary"])
+
+
+def _run_here(stage_job: StageJob[Any], stage: StageName, started_at: float) -> StageSummary:
+    # what it is made of is taken down before the work: what changes meanwhile makes the stage stale, not wrongly fresh
+    entry: StageEntry = {
+        "distill": importlib.metadata.version("distill"),
+        "settings": STAGES[stage].settings(stage_job),
+        "facts": STAGES[stage].facts(stage_job),
+        "inputs": _stamps(stage_job, stage, {}),
     }
-    stage_job.run.finish(stage, record)
+    contents = [stamped and stamped["hash"] for stamped in entry["inputs"].values()]
+    fingerprint = content_id(stage, entry["settings"], entry["facts"], contents)
+    summary = STAGES[stage].run(stage_job)
+    seconds = round(time.monotonic() - started_at, 1)
+    stage_job.run.finish(
+        stage,
+        {
+            "fingerprint": fingerprint,
+            **entry,
+            "outputs": {path.name: stamp(path) for path in STAGES[stage].outputs(stage_job.run)},
+            "seconds": seconds,
+            "summary": summary.model_dump(mode="json"),
+        },
+    )
     LOG.info("%s: done in %s", stage, duration(seconds))
     return summary
 

@@ -7,9 +7,9 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import orjson
 
@@ -33,6 +33,65 @@ _PACKAGES = (
 
 Row = dict[str, object]
 """A row of a table, column to value."""
+
+
+class Stamp(TypedDict):
+    """What a file, log or folder was, to tell whether it has changed."""
+
+    seen: str
+    """Hash of sizes and times."""
+    hash: str
+    """Hash of the content."""
+
+
+class StageEntry(TypedDict, total=False):
+    """What run.json keeps of a finished stage. Entries of earlier versions lack `distill`, `settings` and `facts`."""
+
+    fingerprint: str
+    distill: str
+    """Version that finished it."""
+    settings: dict[str, object]
+    """What was set away from the defaults and can change a result, by dotted name; see `freshness`."""
+    facts: dict[str, str]
+    """What outcomes went by besides settings and inputs."""
+    inputs: dict[str, Stamp | None]
+    outputs: dict[str, Stamp | None]
+    seconds: float
+    summary: dict[str, object]
+
+
+class StoredFilter(TypedDict, total=False):
+    """What is read of a stored recipe's `filter` without the recipe's own checks."""
+
+    traces: list[str]
+
+
+class StoredSft(TypedDict, total=False):
+    """What is read of a stored recipe's `sft` without the recipe's own checks."""
+
+    data: str | None
+
+
+class StoredRecipe(TypedDict, total=False):
+    """A recipe in its plain form, of which these keys are read by those who need no more."""
+
+    name: str
+    teacher: str
+    student: str
+    filter: StoredFilter
+    sft: StoredSft
+
+
+class RunState(TypedDict, total=False):
+    """Content of run.json."""
+
+    recipe: StoredRecipe
+    versions: dict[str, str]
+    stages: dict[str, StageEntry]
+    source: dict[str, object]
+    """What the traces were sampled with."""
+    forecast: dict[str, object]
+    imports: list[dict[str, object]]
 
 
 class Run:
@@ -123,12 +182,12 @@ class Run:
             for name, metric in score.metrics.items()
         ]
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> RunState:
         """Content of run.json; empty for a new folder."""
         if not self.json.is_file():
             return {}
         try:
-            loaded = orjson.loads(self.json.read_bytes())
+            loaded: RunState = orjson.loads(self.json.read_bytes())
         except orjson.JSONDecodeError as error:
             raise InputError(
                 "is not JSON", where=str(self.json), fix="restore it, or use another --run folder"
@@ -137,12 +196,12 @@ class Run:
             return {}
         return loaded
 
-    def update(self, **fields: Any) -> None:
+    def update(self, **fields: object) -> None:
         """Merge fields into run.json; the file is replaced whole, never half written."""
         state = {**self.state(), **fields}
         write_json(self.json, state)
 
-    def start(self, recipe: dict[str, Any]) -> None:
+    def start(self, recipe: Mapping[str, object]) -> None:
         """Record the recipe that is about to run and the versions that run it.
 
         Raises:
@@ -160,13 +219,12 @@ class Run:
         if state.get("recipe") != recipe or state.get("versions") != versions:
             self.update(recipe=recipe, versions=versions, stages=state.get("stages", {}))
 
-    def stage(self, name: str) -> dict[str, Any]:
-        """The record of a finished stage in run.json; empty if it never finished."""
-        record = self.state().get("stages", {}).get(name, {})
-        return dict(record)
+    def stage(self, name: str) -> StageEntry:
+        """The entry of a finished stage in run.json; empty if it never finished."""
+        return self.state().get("stages", {}).get(name, {})
 
-    def finish(self, name: str, record: dict[str, Any]) -> None:
-        self.update(stages={**self.state().get("stages", {}), name: record})
+    def finish(self, name: str, entry: StageEntry) -> None:
+        self.update(stages={**self.state().get("stages", {}), name: entry})
 
     def forget(self, name: str) -> None:
         """Drop the record of a stage that starts again: it is not finished until it says so."""
@@ -174,7 +232,7 @@ class Run:
         if stages.pop(name, None) is not None:
             self.update(stages=stages)
 
-    def add_metrics(self, rows: list[dict[str, Any]]) -> None:
+    def add_metrics(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Append rows to metrics.jsonl."""
         with writing(self.metrics), self.metrics.open("ab") as file:
             file.write(b"".join(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n" for row in rows))
@@ -189,7 +247,7 @@ def _require(exists: bool, path: Path, stage: str) -> None:
         raise InputError("is not there yet", where=str(path), fix=f"run `distill {stage}` first, or name another run")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Replace a JSON file whole."""
     partial = path.with_name(path.name + ".partial")
     with writing(path):
@@ -209,7 +267,6 @@ def versions_here() -> dict[str, str]:
     return versions
 
 
-Stamp = dict[str, Any]
 _SETTLED = 2_000_000_000
 """Nanoseconds after which a file's time tells a later change from an earlier one on every file system."""
 _hashes: dict[tuple[str, str], str] = {}

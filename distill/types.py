@@ -21,6 +21,16 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+class NoResult:
+    """Marks a setting that changes how a stage works and nothing of what comes of it: `Annotated[int, NO_RESULT]`.
+
+    Such a setting is in no fingerprint: a finished stage stays finished when it changes.
+    """
+
+
+NO_RESULT = NoResult()
+
+
 def content_id(*parts: object) -> str:
     """80-bit hex id of JSON-able parts; equal content gives an equal id on every machine."""
     return hashlib.blake2b(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), digest_size=10).hexdigest()

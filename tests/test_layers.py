@@ -18,7 +18,7 @@ LAYERS = [
     {"types", "errors", "progress", "resources", "plugins"},
     {"store", "machine", "text"},
     {"run", "models", "sandbox"},
-    {"endpoints", "answers", "planning"},
+    {"endpoints", "answers", "planning", "freshness"},
     {"serving", "programs", "sources"},
     {"backends", "judges"},
     {"verifiers"},

@@ -90,8 +90,8 @@ def test_broken_problem_rows_are_set_aside(tmp_path: Path, scripted_recipe: Buil
     recipe["generate"]["problems"] = str(rows)
     recipe["filter"] = {"checks": {"finish": {}}}
     list_of = list(pipeline.run_stages(run, recipes.build(recipe), TWO, LogLines()))
-    assert list_of[0].summary["rejected_problems"] == 1
-    assert list_of[0].summary["first_rejected"] == [{"line": 2, "reason": "is not a JSON object"}]
+    assert list_of[0].summary.rejected_problems == 1
+    assert list_of[0].summary.first_rejected == [{"line": 2, "reason": "is not a JSON object"}]
     assert [row["line"] for _, row in jsonl.rows(run.rejected)] == [2]
     rows.write_text("broken\n")
     with pytest.raises(InputError, match="no usable problem"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -24,36 +24,37 @@ from distill.errors import BackendError
 from distill.models.chat import Tokenizer
 from distill.models.model import Model
 from distill.models.request import Completion, Journal, Request
+from distill.types import NO_RESULT
 
 
 class Config(Gateway):
-    base_url: str
+    base_url: Annotated[str, NO_RESULT]
     """The API's address, version included, such as `https://host/v1`."""
     model: str | None = None
     """The model's name at the API; the preset's name when not given."""
-    concurrency: int = Field(64, ge=1)
+    concurrency: Annotated[int, NO_RESULT] = Field(64, ge=1)
     """Most requests in flight; fewer where the API turns them away."""
-    requests_per_minute: int | None = Field(None, ge=1)
+    requests_per_minute: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
     """Requests per minute that the API allows; None: as it answers."""
-    tokens_per_minute: int | None = Field(None, ge=1)
+    tokens_per_minute: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
     """Tokens per minute that the API allows, prompt and completion together; None: as it answers."""
-    stream: bool = True
+    stream: Annotated[bool, NO_RESULT] = True
     """Take the reply piece by piece."""
-    silence: float = Field(600, gt=0)
+    silence: Annotated[float, NO_RESULT] = Field(600, gt=0)
     """Seconds that may pass without a byte of a stream before it counts as lost."""
-    timeout: float = Field(7200, gt=0)
+    timeout: Annotated[float, NO_RESULT] = Field(7200, gt=0)
     """Seconds that one completion may take before it counts as lost."""
-    patience: float = Field(600, gt=0)
+    patience: Annotated[float, NO_RESULT] = Field(600, gt=0)
     """Seconds to keep trying while nothing works."""
-    budget_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    budget_field: Annotated[Literal["max_tokens", "max_completion_tokens"], NO_RESULT] = "max_tokens"
     """How the API calls the token budget."""
     extra: dict[str, Any] = {}
     """More fields of the request, as the API knows them; null leaves one out (`seed: null`)."""
-    price_in: float | None = Field(None, ge=0)
+    price_in: Annotated[float | None, NO_RESULT] = Field(None, ge=0)
     """Price of a million prompt tokens."""
-    price_out: float | None = Field(None, ge=0)
+    price_out: Annotated[float | None, NO_RESULT] = Field(None, ge=0)
     """Price of a million completion tokens, those of the reasoning included."""
-    proxy: str | None = "env"
+    proxy: Annotated[str | None, NO_RESULT] = "env"
     """Address of an HTTP proxy, or `$NAME`; `env` takes what the environment says, null goes directly."""
 
     @field_validator("base_url")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Annotated
 
 import orjson
 from pydantic import Field, ValidationError
@@ -20,7 +21,7 @@ from distill.errors import BackendError, InputError, from_validation
 from distill.models.chat import Tokenizer
 from distill.models.model import Model
 from distill.models.request import Completion, Refused, Request, budget
-from distill.types import Record, content_id
+from distill.types import NO_RESULT, Record, content_id
 
 
 class Config(Record):
@@ -28,13 +29,13 @@ class Config(Record):
     """Replies to any prompt."""
     file: Path | None = None
     """JSONL of replies to prompts that contain a text."""
-    delay: float = Field(0, ge=0)
+    delay: Annotated[float, NO_RESULT] = Field(0, ge=0)
     """Seconds that each reply takes."""
-    fail_first: int = Field(0, ge=0)
+    fail_first: Annotated[int, NO_RESULT] = Field(0, ge=0)
     """Requests that fail with a BackendError before the first reply."""
-    fail_after: int | None = Field(None, ge=0)
+    fail_after: Annotated[int | None, NO_RESULT] = Field(None, ge=0)
     """Replies after which all requests fail with a BackendError; None: they never do."""
-    concurrency: int = Field(64, ge=1)
+    concurrency: Annotated[int, NO_RESULT] = Field(64, ge=1)
     """Requests in flight."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,11 +19,11 @@ from distill.errors import BackendError
 from distill.models.in_process import Generator, PendingRequest
 from distill.models.model import Model
 from distill.models.request import Completion, Request, budget
-from distill.types import Record
+from distill.types import NO_RESULT, Record
 
 
 class Config(Record):
-    batch: int = Field(128, ge=1)
+    batch: Annotated[int, NO_RESULT] = Field(128, ge=1)
     """Rows generated together."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Precision of the weights; `auto` is as saved. CPUs without AVX512-BF16 or AMX are faster in float32."""

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
@@ -25,7 +25,7 @@ from distill.models.model import Model
 from distill.models.request import Completion, Journal, Request
 from distill.serving import Serving, local
 from distill.serving.fleet import Fleet
-from distill.types import Record
+from distill.types import NO_RESULT, Record
 
 _REREAD_INTERVAL = 3.0  # seconds between two readings of the endpoints' file
 
@@ -42,23 +42,23 @@ class Repetition(Record):
 
 
 class Config(Gateway):
-    endpoints: tuple[str, ...] = ()
+    endpoints: Annotated[tuple[str, ...], NO_RESULT] = ()
     """Addresses of running servers, such as `http://node1:8000`; none, and no `endpoints_file`: start here."""
-    endpoints_file: Path | None = None
+    endpoints_file: Annotated[Path | None, NO_RESULT] = None
     """File of more addresses, one per line, read again every few seconds: servers may join and leave."""
-    replicas: int | None = Field(None, ge=1)
+    replicas: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
     """Servers to start here; None: as many as the GPUs hold, one on a CPU."""
-    port: int | None = Field(None, ge=1, le=65535)
+    port: Annotated[int | None, NO_RESULT] = Field(None, ge=1, le=65535)
     """Port of the first server started here; None takes free ones."""
-    concurrency: int = Field(1024, ge=1)
+    concurrency: Annotated[int, NO_RESULT] = Field(1024, ge=1)
     """Most requests in flight, over all endpoints; fewer where the engines would only queue them."""
-    timeout: float = Field(7200, gt=0)
+    timeout: Annotated[float, NO_RESULT] = Field(7200, gt=0)
     """Seconds that one completion may take before it counts as lost; 32k tokens at 25 tokens/s take 1,300."""
-    patience: float = Field(600, gt=0)
+    patience: Annotated[float, NO_RESULT] = Field(600, gt=0)
     """Seconds to keep trying while no endpoint works."""
-    start_timeout: float = Field(3600, gt=0)
+    start_timeout: Annotated[float, NO_RESULT] = Field(3600, gt=0)
     """Seconds that a server started here may take to load the model."""
-    cpu_cache: int = Field(1, ge=1)
+    cpu_cache: Annotated[int, NO_RESULT] = Field(1, ge=1)
     """KV cache of each server started here, GiB, on a CPU build of vLLM."""
     repetition: Repetition | None = None
     """End loops early, with finish `repetition`."""

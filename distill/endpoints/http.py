@@ -10,14 +10,14 @@ import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import orjson
 
 from distill.endpoints.failures import RequestFailure
 from distill.errors import InputError
-from distill.types import Record
+from distill.types import NO_RESULT, Record
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 class Gateway(Record):
     """What stands between here and a server. Secrets are named, never written: a recipe is stored with its run."""
 
-    api_key_env: str | None = None
+    api_key_env: Annotated[str | None, NO_RESULT] = None
     """Name of the environment variable that holds the API key."""
-    headers: dict[str, str] = {}
+    headers: Annotated[dict[str, str], NO_RESULT] = {}
     """More headers of every request; a value `$NAME` is read from the environment."""
-    proxy: str | None = None
+    proxy: Annotated[str | None, NO_RESULT] = None
     """Address of an HTTP proxy, or `$NAME`; `env` takes what the environment says (HTTPS_PROXY, NO_PROXY)."""
-    ca: Path | None = None
+    ca: Annotated[Path | None, NO_RESULT] = None
     """PEM file of a certificate authority to trust besides the system's."""
 
 

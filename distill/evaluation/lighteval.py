@@ -18,14 +18,14 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import NormalDist
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field
 
 from distill.errors import InputError, RunError, writing
 from distill.models.model import Model
-from distill.types import Metric, Record, Sampling, Score, content_id
+from distill.types import NO_RESULT, Metric, Record, Sampling, Score, content_id
 
 Role = Literal["teacher", "base", "sft", "grpo"]
 LOG = logging.getLogger("distill")
@@ -36,13 +36,13 @@ _Z = NormalDist().inv_cdf(0.975)
 
 
 class Config(Record):
-    python: Path
+    python: Annotated[Path, NO_RESULT]
     """Interpreter of the environment that has `lighteval[litellm]`; the module's head says how to make one."""
     tasks: tuple[str, ...] = Field(min_length=1)
     """As lighteval names them, `TASK` or `TASK|SHOTS`, such as `aime24|0`; `lighteval tasks list` shows all."""
     custom_tasks: Path | None = None
     """A Python file of further tasks, as lighteval's own option takes it."""
-    concurrency: int = Field(32, ge=1)
+    concurrency: Annotated[int, NO_RESULT] = Field(32, ge=1)
     """Requests in flight."""
     limit: int | None = Field(None, ge=1)
     """Problems per task, to try it out; lighteval says itself that such numbers mean nothing."""

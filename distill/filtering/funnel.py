@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter, defaultdict
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from distill.filtering.ledger import LedgerEntry
 from distill.types import Outcome
@@ -160,13 +160,3 @@ class Funnel:
     def _summarize(self, counts: Counter[str]) -> GroupSummary:
         rejects = {name: counts[name] for name in self._reasons if counts[name]}
         return {"traces": counts["traces"], "kept": counts["kept"], "rejects": rejects}
-
-
-def commonest_reject(summary: dict[str, Any]) -> str:
-    """The commonest reason for rejecting, as `check:reason`."""
-    counts = {
-        f"{check['check']}:{reason}": count for check in summary["checks"] for reason, count in check["reasons"].items()
-    }
-    if not counts:
-        return "nothing to judge"
-    return max(counts, key=lambda reason: counts[reason])

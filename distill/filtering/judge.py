@@ -18,6 +18,7 @@ from distill.filtering.ledger import CheckedTrace
 from distill.filtering.packing import outcome_masks, pack_features, pack_outcomes
 from distill.filtering.problems import ProblemIndex
 from distill.filters import ChosenFilter, Context, Filter
+from distill.freshness import settings_of
 from distill.store import jsonl
 from distill.text.tokens import tokens
 from distill.types import Outcome, Problem, Trace, content_id
@@ -97,7 +98,7 @@ def fingerprints(checks: Mapping[str, ChosenFilter], context: Context) -> dict[s
         basis = check.basis()
         if basis is None and kind.endswith(".py"):
             basis = verifiers.basis(context.verifier_kinds)
-        settings = checks[name].config.model_dump(mode="json")
+        settings = settings_of(checks[name].config)
         by_check[name] = content_id(version, kind, code, settings, context.tags.model_dump(), basis)
     return by_check
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -28,7 +28,7 @@ from distill.judges.endpoint import Chat, Reply
 from distill.judges.questions import LONGEST_PREDICTION, Question
 from distill.models.request import Refused
 from distill.store import jsonl
-from distill.types import Outcome, Record, content_id
+from distill.types import NO_RESULT, Outcome, Record, content_id
 
 K = TypeVar("K")
 
@@ -39,7 +39,7 @@ _MAX_LOGS = 1000  # processes that may share one cache
 
 
 class Config(Gateway):
-    endpoint: str
+    endpoint: Annotated[str, NO_RESULT]
     """Address of an OpenAI-compatible server, such as `http://node1:8000`."""
     model: str
     """The judge's name at that server."""
@@ -48,11 +48,11 @@ class Config(Gateway):
     """Budget of a reply, its reasoning included."""
     extra: dict[str, Any] = {}
     """Further fields of the request, as the server knows them; null leaves one out (`max_tokens: null`)."""
-    concurrency: int = Field(64, ge=1)
+    concurrency: Annotated[int, NO_RESULT] = Field(64, ge=1)
     """Questions in flight."""
-    timeout: float = Field(1800, gt=0)
+    timeout: Annotated[float, NO_RESULT] = Field(1800, gt=0)
     """Seconds that one reply may take."""
-    patience: float = Field(600, gt=0)
+    patience: Annotated[float, NO_RESULT] = Field(600, gt=0)
     """Seconds to keep trying while nothing is answered; a server that was never reached gets at most 10."""
 
     @field_validator("endpoint")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -19,32 +19,32 @@ from distill.models.hub_files import fetch
 from distill.models.model import Model, Precision
 from distill.models.reasoning import Tags
 from distill.models.shapes import Shape, of_model
-from distill.types import Record, Sampling
+from distill.types import NO_RESULT, Record, Sampling
 
 
 class Preset(Record):
     """Facts about a model that both roles share."""
 
     name: str
-    description: str = ""
-    model: str
+    description: Annotated[str, NO_RESULT] = ""
+    model: Annotated[str, NO_RESULT]
     """Hub id, or a local folder (relative paths: to data/ for shipped presets)."""
     revision: str | None = None
-    parameters: float | None = None
-    active: float | None = None
+    parameters: Annotated[float | None, NO_RESULT] = None
+    active: Annotated[float | None, NO_RESULT] = None
     """Parameters used per token by a mixture of experts; None for a dense model."""
-    precision: Precision | None = None
+    precision: Annotated[Precision | None, NO_RESULT] = None
     """Number format of the published weights; with `parameters` it says what they take in memory."""
-    heads: int | None = None
+    heads: Annotated[int | None, NO_RESULT] = None
     """Attention heads; read from config.json when not given."""
-    kv_heads: int | None = None
+    kv_heads: Annotated[int | None, NO_RESULT] = None
     """Key-value heads, 1 for latent attention (MLA); read from config.json when not given."""
-    cache: int | None = None
+    cache: Annotated[int | None, NO_RESULT] = None
     """Bytes of key-value cache per token in bf16: 2 · layers · kv_heads · head size · 2; with latent attention
     layers · (latent + rope size) · 2. Read from config.json when not given."""
     context: int | None = None
     """Longest prompt + completion, tokens; read from config.json when not given."""
-    licence: str | None = None
+    licence: Annotated[str | None, NO_RESULT] = None
     think: Tags = Tags()
     sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)
     """The authors' advice; `max_tokens` is the longest output that they measured with or advise."""
@@ -52,11 +52,11 @@ class Preset(Record):
     """False: the authors advise to use none and to put all instructions into the user's turn. None: no advice."""
     template: str | None = None
     """A chat template in recipes/templates that replaces the model's own."""
-    serve: dict[str, object] = {}
+    serve: Annotated[dict[str, object], NO_RESULT] = {}
     """Arguments of `vllm serve`, by name without dashes. Parallel sizes follow from the hardware unless given here."""
-    hardware: str = ""
+    hardware: Annotated[str, NO_RESULT] = ""
     """The smallest hardware that `distill serve` would use, in words."""
-    recipe: str = "r1-distill"
+    recipe: Annotated[str, NO_RESULT] = "r1-distill"
     """The recipe that this preset belongs to."""
 
 
@@ -77,7 +77,7 @@ class Rope(Record):
 class Student(Preset):
     """`context` is the published one, `template` the one that it is trained and then served with."""
 
-    shape: Shape | None = None
+    shape: Annotated[Shape | None, NO_RESULT] = None
     """The student's sizes; read from config.json when not given, see `shape`."""
     eos: str | None = None
     """The token that ends a turn in `template`; the tokenizer's own when not given."""
@@ -92,7 +92,7 @@ class Student(Preset):
     """Longest prompt + completion that the student is trained on, tokens."""
     lora_targets: tuple[str, ...] = ()
     """Linear layers that LoRA adapts; all of them when not given."""
-    hardware: str = ""
+    hardware: Annotated[str, NO_RESULT] = ""
     """The smallest hardware that trains all its weights on rows of `max_length` tokens, in words; LoRA needs less."""
 
 

@@ -142,7 +142,7 @@ def gather(run: Run) -> Facts:
     return Facts(
         run=run,
         data_run=data,
-        recipe=recipe,
+        recipe=dict(recipe),
         stages={name: dict(stage.get("summary") or {}) for name, stage in stages.items()},
         versions=dict(state.get("versions") or {}),
         teachers=tuple(_teachers(recipe, rows)),

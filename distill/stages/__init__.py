@@ -1,16 +1,25 @@
-"""The stages of a run. Each module has one `Config`, the files it reads and writes, and one `run(job)`.
+"""The stages of a run. Each module has one `Config` and one `STAGE`, whose class derives from `Stage`.
 
-No stage imports another; `pipeline.py` alone knows their order.
+`Stage` is all that the pipeline knows of a stage: the files that it reads and writes, what it does, what it would do,
+and what its result goes by besides. What a stage did or would do is a `StageSummary` with a line for the terminal. No
+stage imports another; `pipeline.py` alone knows their order. `report` and `publish` are steps after a run, with a `run`
+of their own kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import ClassVar, Generic, TypeVar
 
+from pydantic import ConfigDict
+
+from distill import freshness
 from distill.errors import InputError
-from distill.models.presets import Student, Teacher
+from distill.freshness import Settings
+from distill.models.presets import Role, Student, Teacher
 from distill.problems import gold_checks, sets
 from distill.progress import Progress
 from distill.run import Run
@@ -18,7 +27,6 @@ from distill.types import Problem, Record, Sampling
 from distill.verifiers import Verifiers
 
 C = TypeVar("C", bound=Record)
-Summary = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,61 @@ class StageJob(Generic[C]):
     progress: Progress
     benchmarks: tuple[str, ...] = ()
     """Problem sets that the recipe's eval measures on."""
+
+
+class StageSummary(Record, ABC):
+    """What a stage did, as run.json keeps it, or would do; fields that only another version has are passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    @abstractmethod
+    def line(self) -> str:
+        """The summary in one line."""
+
+
+class Stage(ABC, Generic[C]):
+    """One step of a run; all that it may offer, with what holds where it does not."""
+
+    summary: ClassVar[type[StageSummary]]
+    """What `run` returns, to read it back from run.json."""
+    families: ClassVar[Mapping[str, str]] = {}
+    """Fields of the config that hold kinds' settings, to the family of these kinds."""
+    models: ClassVar[tuple[Role, ...]] = ("teacher", "student")
+    """Presets whose facts can change the result."""
+    on_several_nodes: ClassVar[bool] = False
+    """Whether further nodes may take part, with `follow`."""
+
+    @abstractmethod
+    def inputs(self, job: StageJob[C]) -> dict[str, Path]:
+        """Files, logs and folders that the result is made of, in a fixed order, by the names that reasons give them."""
+
+    @abstractmethod
+    def outputs(self, run: Run) -> list[Path]:
+        """Files, logs and folders that a finished stage leaves."""
+
+    @abstractmethod
+    def run(self, job: StageJob[C]) -> StageSummary:
+        """Do the work."""
+
+    def facts(self, job: StageJob[C]) -> dict[str, str]:
+        """Hashes of what the result goes by besides settings, models and inputs, as the code of a verifier."""
+        return {}
+
+    def preview(self, job: StageJob[C]) -> StageSummary | None:
+        """What the stage would do, changing nothing; None where there is no more to say than its settings."""
+        return None
+
+    def follow(self, job: StageJob[C]) -> None:
+        """Do a further node's part of the work that the first node prepares and finishes."""
+        raise NotImplementedError(f"{type(self).__name__} runs on one node")
+
+    def settings(self, job: StageJob[C]) -> Settings:
+        """What is set away from the defaults and can change the result, the models' facts included."""
+        presets = {"teacher": job.teacher, "student": job.student}
+        settings = freshness.settings_of(job.config, self.families)
+        for role in self.models:
+            settings |= freshness.preset_of(role, presets[role])
+        return settings
 
 
 class SamplingChoice(Record):

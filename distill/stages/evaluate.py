@@ -21,7 +21,7 @@ from distill.models.model import Model
 from distill.problems import sets, verifier_files
 from distill.run import Run, write_json
 from distill.sampling import Identity, Logs, SamplingJob, StoppingRule, choose_backend, collect
-from distill.stages import SamplingChoice, StageJob, Summary, load_problems
+from distill.stages import SamplingChoice, Stage, StageJob, StageSummary, load_problems
 from distill.types import Problem, Record, Sampling, Score
 
 Role = Literal["teacher", "base", "sft", "grpo"]
@@ -71,49 +71,71 @@ def problem_sets(job: StageJob[Config]) -> tuple[str, ...]:
     return refs
 
 
-def inputs(job: StageJob[Config]) -> dict[str, Path]:
-    paths = {str(path): path for ref in problem_sets(job) for path in sets.local_files(ref, "test")}
-    for role in ("sft", "grpo"):
-        if role in job.config.models:
-            paths[str(_model_folder(job, role))] = _model_folder(job, role)
-    return paths
+class EvalSummary(StageSummary):
+    """What was measured on."""
+
+    problems: int
+    rejected_problems: int
+    missing: int = 0
+    """Samples that the engine refused."""
+    tokens_per_second: dict[Role, float]
+    """Of the models that this call sampled."""
+
+    def line(self) -> str:
+        text = f"{self.problems:,} problems"
+        if self.missing:
+            text += f"; {self.missing:,} samples missing, see eval/*.failures.jsonl"
+        return text
 
 
-def outputs(run: Run) -> list[Path]:
-    return [run.scores_file, run.eval]
+class EvalStage(Stage[Config]):
+    summary = EvalSummary
+    families = {"backend": "backends"}
 
+    def inputs(self, job: StageJob[Config]) -> dict[str, Path]:
+        paths = {str(path): path for ref in problem_sets(job) for path in sets.local_files(ref, "test")}
+        for role in ("sft", "grpo"):
+            if role in job.config.models:
+                paths[str(_model_folder(job, role))] = _model_folder(job, role)
+        return paths
 
-def facts(job: StageJob[Config]) -> dict[str, str]:
-    """The verifiers' fingerprint: a changed verifier makes scores stale, and the attempts are judged again."""
-    refs = problem_sets(job)
-    kinds = {str(sets.find(ref)[0].verifier.get("kind")) for ref in refs}
-    rows_files = [path for ref in refs for path in sets.local_files(ref, "test") if path.suffix == ".jsonl"]
-    return {"verifiers": attempts.fingerprint(kinds.union(verifier_files.own_verifiers(rows_files)))}
+    def outputs(self, run: Run) -> list[Path]:
+        return [run.scores_file, run.eval]
 
+    def facts(self, job: StageJob[Config]) -> dict[str, str]:
+        """The verifiers' fingerprint: a changed verifier makes scores stale, and the attempts are judged again."""
+        refs = problem_sets(job)
+        kinds = {str(sets.find(ref)[0].verifier.get("kind")) for ref in refs}
+        rows_files = [path for ref in refs for path in sets.local_files(ref, "test") if path.suffix == ".jsonl"]
+        return {"verifiers": attempts.fingerprint(kinds.union(verifier_files.own_verifiers(rows_files)))}
 
-def run(job: StageJob[Config]) -> Summary:
-    """Sample each model n times per problem, judge with the problems' verifiers, write scores.json.
+    def run(self, job: StageJob[Config]) -> EvalSummary:
+        """Sample each model n times per problem, judge with the problems' verifiers, write scores.json.
 
-    Raises:
-        InputError: the student is not trained yet, a problem set cannot be read, or there is nothing to score again.
-        RunError: no sample of a set could be judged, or lighteval failed.
-    """
-    config = job.config
-    _check_lighteval(config)
-    results = _Results()
-    models = {role: None if config.rescore else _model(job, role) for role in _ORDER if role in config.models}
-    for ref in problem_sets(job):
-        _measure(job, ref, models, results)
-    _write(job.run, results)
-    if config.lighteval:  # hours of sampling are scored by now, whatever another program makes of the model
-        results.scores += _lighteval(job, config.lighteval, models)
+        Raises:
+            InputError: the student is not trained yet, a problem set cannot be read, or there is nothing to score
+                again.
+            RunError: no sample of a set could be judged, or lighteval failed.
+        """
+        config = job.config
+        _check_lighteval(config)
+        results = _Results()
+        models = {role: None if config.rescore else _model(job, role) for role in _ORDER if role in config.models}
+        for ref in problem_sets(job):
+            _measure(job, ref, models, results)
         _write(job.run, results)
-    return {
-        "problems": sum(set_report.problems for set_report in results.reports),
-        "rejected_problems": sum(set_report.rejected for set_report in results.reports),
-        "missing": sum(model.missing for set_report in results.reports for model in set_report.models),
-        "tokens_per_second": {role: round(tokens / seconds, 1) for role, (tokens, seconds) in results.sampled.items()},
-    }
+        if config.lighteval:  # hours of sampling are scored by now, whatever another program makes of the model
+            results.scores += _lighteval(job, config.lighteval, models)
+            _write(job.run, results)
+        return EvalSummary(
+            problems=sum(set_report.problems for set_report in results.reports),
+            rejected_problems=sum(set_report.rejected for set_report in results.reports),
+            missing=sum(model.missing for set_report in results.reports for model in set_report.models),
+            tokens_per_second={role: round(tokens / seconds, 1) for role, (tokens, seconds) in results.sampled.items()},
+        )
+
+
+STAGE = EvalStage()
 
 
 def _write(run: Run, results: _Results) -> None:

@@ -9,7 +9,7 @@ import tempfile
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -26,9 +26,9 @@ from distill.models import presets
 from distill.problems.verifier_files import own_verifiers
 from distill.run import Run, write_json
 from distill.sources.mix import DrawnSource, Mix, MixSource
-from distill.stages import StageJob, Summary, quantiles
+from distill.stages import Stage, StageJob, StageSummary, quantiles
 from distill.store import jsonl
-from distill.types import Message, Record
+from distill.types import NO_RESULT, Message, Record
 
 CHUNK = 1 << 20
 """Bytes of a log that a process judges at a time."""
@@ -38,7 +38,7 @@ class Config(Record):
     checks: ChosenFilters = Field({"correct": {}}, validate_default=True)
     """Checks by name, with their settings, in the order in which the first reject reason is taken; false switches one
     off."""
-    traces: tuple[str, ...] = ()
+    traces: Annotated[tuple[str, ...], NO_RESULT] = ()
     """Other run folders whose traces to filter instead of this run's."""
     limit: int | None = Field(None, ge=1)
     select: Selection = Selection()
@@ -47,11 +47,11 @@ class Config(Record):
     """General data beside the reasoning, by name: each a share of the final set."""
     unfiltered: bool = False
     """Train on as many traces as would be chosen, but drawn at random from all, for comparison."""
-    examples: int = Field(5, ge=0)
+    examples: Annotated[int, NO_RESULT] = Field(5, ge=0)
     """Kept and rejected traces of each reason that funnel.json names, to read with `distill show`."""
-    on: Literal["here", "ray"] = "here"
+    on: Annotated[Literal["here", "ray"], NO_RESULT] = "here"
     """Judge on this machine or on a Ray cluster (RAY_ADDRESS)."""
-    processes: int | None = Field(None, ge=1)
+    processes: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
     """Processes on this machine; all that it may use when not given."""
     seed: int = 0
 
@@ -64,17 +64,95 @@ def sources(job: StageJob[Config]) -> list[Run]:
     return [Run(Path(folder)) for folder in job.config.traces] or [job.run]
 
 
-def inputs(job: StageJob[Config]) -> dict[str, Path]:
-    return {str(path): path for run in sources(job) for path in (run.problems, run.traces_file, run.rates)}
+class CheckCounts(Record):
+    """What one check rejects."""
+
+    check: str
+    rejects: int
+    only: int
+    """Traces that no other check rejects."""
+    left: int
+    """Traces that neither this check nor one before it rejects."""
+    reasons: dict[str, int]
 
 
-def outputs(run: Run) -> list[Path]:
-    return [run.verdicts_file, run.sft]
+class GroupCounts(Record):
+    """What is kept of a group of traces, and how many each check rejects."""
+
+    traces: int
+    kept: int
+    rejects: dict[str, int]
 
 
-def facts(job: StageJob[Config]) -> dict[str, str]:
-    """Fingerprints of code and files on which outcomes depend besides settings and inputs, as a user's own filter."""
-    return fingerprints(job.config.active(), _context(job))
+class FilterSummary(StageSummary):
+    """What every check did to the traces; funnel.json holds the same."""
+
+    traces: int
+    checks: tuple[CheckCounts, ...]
+    undecidable: int
+    accepted: int
+    kept: int
+    by_set: dict[str, GroupCounts]
+    by_length: dict[str, GroupCounts]
+    examples: dict[str, list[str]]
+    """Ids of some traces to read, by `check:reason` and `kept`."""
+    orphans: int
+    """Traces whose problem is not there."""
+    repeats: int
+    """Traces that were in the logs more than once."""
+    reused: int
+    """Traces of which every outcome was known from an earlier run."""
+    tokens: dict[str, int | float]
+    """Student tokens of the kept traces: `total` and quantiles."""
+    mix: tuple[DrawnSource, ...] = ()
+
+    def line(self) -> str:
+        text = f"{self.kept:,} of {self.traces:,} traces kept"
+        if self.reused:
+            text += f" ({self.reused:,} judged before)"
+        return f"{text}, {self.tokens['total']:,} student tokens"
+
+
+class FilterStage(Stage[Config]):
+    summary = FilterSummary
+    families = {"checks": "filters"}
+
+    def inputs(self, job: StageJob[Config]) -> dict[str, Path]:
+        return {str(path): path for run in sources(job) for path in (run.problems, run.traces_file, run.rates)}
+
+    def outputs(self, run: Run) -> list[Path]:
+        return [run.verdicts_file, run.sft]
+
+    def facts(self, job: StageJob[Config]) -> dict[str, str]:
+        """Fingerprints of code and files that outcomes depend on besides settings, as a user's own filter."""
+        return fingerprints(job.config.active(), _context(job))
+
+    def run(self, job: StageJob[Config]) -> FilterSummary:
+        """Judge all traces, write verdicts.jsonl, funnel.json and sft/train.parquet.
+
+        An earlier run's outcome still holds where trace, problem and check have not changed.
+
+        Raises:
+            InputError: there are no traces, or a filter's settings are wrong.
+            RunError: nothing is left to train on.
+        """
+        summary = _filter(job, job.run)
+        if not summary.kept:
+            raise RunError(
+                f"no trace of {summary.traces:,} was accepted; most often: {_commonest_reject(summary)}",
+                where=str(job.run.funnel),
+                fix="read some with `distill show`, then loosen that check or mend the teacher's prompt",
+            )
+        return summary
+
+    def preview(self, job: StageJob[Config]) -> FilterSummary:
+        """The summary that `run` would return, without changing anything."""
+        scratch = job.run.folder if job.run.folder.is_dir() else None  # Ray's machines share that folder, not /tmp
+        with tempfile.TemporaryDirectory(dir=scratch, prefix=".preview") as folder:
+            return _filter(job, Run(Path(folder)))
+
+
+STAGE = FilterStage()
 
 
 def _context(job: StageJob[Config]) -> Context:
@@ -89,33 +167,7 @@ def _context(job: StageJob[Config]) -> Context:
     )
 
 
-def run(job: StageJob[Config]) -> Summary:
-    """Judge all traces, write verdicts.jsonl, funnel.json and sft/train.parquet.
-
-    An earlier run's outcome still holds where trace, problem and check have not changed.
-
-    Raises:
-        InputError: there are no traces, or a filter's settings are wrong.
-        RunError: nothing is left to train on.
-    """
-    summary = _filter(job, job.run)
-    if not summary["kept"]:
-        raise RunError(
-            f"no trace of {summary['traces']:,} was accepted; most often: {funnel.commonest_reject(summary)}",
-            where=str(job.run.funnel),
-            fix="read some with `distill show`, then loosen that check or mend the teacher's prompt",
-        )
-    return summary
-
-
-def preview(job: StageJob[Config]) -> Summary:
-    """The summary that `run` would return, without changing anything."""
-    scratch = job.run.folder if job.run.folder.is_dir() else None  # Ray's machines share that folder, not /tmp
-    with tempfile.TemporaryDirectory(dir=scratch, prefix=".preview") as folder:
-        return _filter(job, Run(Path(folder)))
-
-
-def _filter(job: StageJob[Config], output_run: Run) -> Summary:
+def _filter(job: StageJob[Config], output_run: Run) -> FilterSummary:
     config = job.config
     checks = config.active()
     _check_traces(sources(job))
@@ -143,11 +195,22 @@ def _filter(job: StageJob[Config], output_run: Run) -> Summary:
     for path in (index, interrupted):
         path.unlink(missing_ok=True)
     os.replace(ledger_path, output_run.ledger)
-    summary = {**outcome_counts.summary(), "orphans": orphans, "repeats": repeats, "reused": reused}
-    summary["tokens"] = {"total": sum(tokens), **quantiles(tokens)}
-    summary["mix"] = [report.model_dump() for report in mix_reports]
-    write_json(output_run.funnel, summary)
+    summary = FilterSummary(
+        **outcome_counts.summary(),
+        orphans=orphans,
+        repeats=repeats,
+        reused=reused,
+        tokens={"total": sum(tokens), **quantiles(tokens)},
+        mix=tuple(mix_reports),
+    )
+    write_json(output_run.funnel, summary.model_dump(mode="json"))
     return summary
+
+
+def _commonest_reject(summary: FilterSummary) -> str:
+    """The commonest reason for rejecting, as `check:reason`."""
+    counts = {f"{check.check}:{reason}": count for check in summary.checks for reason, count in check.reasons.items()}
+    return max(counts, key=lambda reason: counts[reason], default="nothing to judge")
 
 
 def _check_traces(runs: list[Run]) -> None:

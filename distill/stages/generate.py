@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,9 +20,9 @@ from distill.sampling import forecast as forecasts
 from distill.sampling.forecast import Forecast, Pilot
 from distill.sampling.price import Price
 from distill.sampling.speed import Stopwatch
-from distill.stages import SamplingChoice, StageJob, Summary, load_problems
+from distill.stages import SamplingChoice, Stage, StageJob, StageSummary, load_problems
 from distill.store import jsonl
-from distill.types import Record
+from distill.types import NO_RESULT, Record
 
 
 class Config(Record):
@@ -39,9 +41,9 @@ class Config(Record):
     last budget. Without any, `sampling.max_tokens` is the only one."""
     sampling: SamplingChoice = SamplingChoice()
     seed: int = 0
-    retry_failed: bool = False
+    retry_failed: Annotated[bool, NO_RESULT] = False
     """Send requests again that the engine refused before."""
-    preflight: bool = True
+    preflight: Annotated[bool, NO_RESULT] = True
     """Before a run, sample a few tokens of one problem and look whether engine, template and settings fit."""
     backend: ChosenBackend = ChosenBackend.of({"kind": "auto"})
     price: Price | None = None
@@ -70,32 +72,82 @@ def problem_set(config: Config, teacher: Teacher) -> str:
     return ref
 
 
-def inputs(job: StageJob[Config]) -> dict[str, Path]:
-    return {str(path): path for path in sets.local_files(problem_set(job.config, job.teacher), "train")}
+class SetAside(Record):
+    """A problem row that could not become a problem."""
+
+    line: int
+    reason: str
 
 
-def outputs(run: Run) -> list[Path]:
-    return [run.problems, run.traces_file]
+class GenerateSummary(StageSummary):
+    """What was sampled, now and before."""
+
+    problems: int
+    rejected_problems: int
+    first_rejected: tuple[SetAside, ...]
+    solved: int
+    """Problems with at least one correct attempt."""
+    given_up: int
+    """Problems that the rule gave up."""
+    traces: int
+    accepted: int
+    sampled_now: int
+    """Replies that this call sampled."""
+    continued: int
+    """Of these, those that went on from a trace in the log."""
+    cancelled: int
+    failed: int
+    """Requests that the engine refused."""
+    tokens: int
+    """Completion tokens that this call sampled."""
+    tokens_per_accepted: float
+    tokens_per_second: float | None
+    """None where nothing was sampled."""
+    shares: dict[str, float]
+    """Share of the tokens by what became of them."""
+    engine: str
+
+    def line(self) -> str:
+        text = f"{self.traces:,} traces of {self.problems:,} problems ({self.sampled_now:,} new"
+        if self.tokens_per_second:
+            text += f", {self.tokens:,} tokens at {self.tokens_per_second:,.0f}/s"
+        text += ")"
+        if self.failed:
+            text += f"; {self.failed:,} requests refused, see failures.jsonl"
+        if self.rejected_problems:
+            first = self.first_rejected[0]
+            text += f"; {self.rejected_problems:,} problem rows set aside in problems.rejected.jsonl"
+            text += f" (first: line {first.line}, {first.reason})"
+        return text
 
 
-def run(job: StageJob[Config]) -> Summary:
-    """Sample what is missing from the run's log.
+class GenerateStage(Stage[Config]):
+    summary = GenerateSummary
+    families = {"backend": "backends"}
+    models = ("teacher",)
 
-    Raises:
-        InputError: the log was written by another teacher, template or sampling; or no problem can be read.
-        RunError: the engine refused everything.
-        Stopped: SIGTERM.
-    """
-    task, logs, rejected = _prepared(job)
-    tally = collect(task, logs, job.progress, "generate")
-    if not jsonl.exists(logs.traces):
-        raise RunError("nothing was sampled", where=str(logs.failures))
-    return {
-        "problems": len(task.problems),
-        "rejected_problems": len(rejected),
-        "first_rejected": [row.model_dump(include={"line", "reason"}) for row in rejected[:3]],
-        **_summary(tally),
-    }
+    def inputs(self, job: StageJob[Config]) -> dict[str, Path]:
+        return {str(path): path for path in sets.local_files(problem_set(job.config, job.teacher), "train")}
+
+    def outputs(self, run: Run) -> list[Path]:
+        return [run.problems, run.traces_file]
+
+    def run(self, job: StageJob[Config]) -> GenerateSummary:
+        """Sample what is missing from the run's log.
+
+        Raises:
+            InputError: the log was written by another teacher, template or sampling; or no problem can be read.
+            RunError: the engine refused everything.
+            Stopped: SIGTERM.
+        """
+        task, logs, rejected = _prepared(job)
+        tally = collect(task, logs, job.progress, "generate")
+        if not jsonl.exists(logs.traces):
+            raise RunError("nothing was sampled", where=str(logs.failures))
+        return _summary(tally, len(task.problems), rejected)
+
+
+STAGE = GenerateStage()
 
 
 def forecast(job: StageJob[Config], count: int) -> Forecast:
@@ -200,22 +252,25 @@ def _price(config: Config) -> Price | None:
     return Price.model_validate({"input": config.backend.setting("price_in"), "output": price_out})
 
 
-def _summary(tally: Tally) -> Summary:
-    return {
-        "solved": tally.solved,
-        "given_up": tally.given_up,
-        "traces": tally.logged_traces + tally.replies - tally.continued,
-        "accepted": tally.accepted,
-        "sampled_now": tally.replies,
-        "continued": tally.continued,
-        "cancelled": tally.cancelled,
-        "failed": tally.refused,
-        "tokens": tally.tokens,
-        "tokens_per_accepted": round(tally.tokens_per_accepted, 1),
-        "tokens_per_second": round(tally.tokens_per_second, 1) if tally.seconds else None,
-        "shares": {fate: round(fraction, 4) for fate, fraction in tally.fate_shares().items()},
-        "engine": tally.engine,
-    }
+def _summary(tally: Tally, problems: int, rejected: Sequence[sets.RejectedProblem]) -> GenerateSummary:
+    return GenerateSummary(
+        problems=problems,
+        rejected_problems=len(rejected),
+        first_rejected=tuple(SetAside(line=row.line, reason=row.reason) for row in rejected[:3]),
+        solved=tally.solved,
+        given_up=tally.given_up,
+        traces=tally.logged_traces + tally.replies - tally.continued,
+        accepted=tally.accepted,
+        sampled_now=tally.replies,
+        continued=tally.continued,
+        cancelled=tally.cancelled,
+        failed=tally.refused,
+        tokens=tally.tokens,
+        tokens_per_accepted=round(tally.tokens_per_accepted, 1),
+        tokens_per_second=round(tally.tokens_per_second, 1) if tally.seconds else None,
+        shares={fate: round(fraction, 4) for fate, fraction in tally.fate_shares().items()},
+        engine=tally.engine,
+    )
 
 
 def _same_source(run_folder: Run, task: SamplingJob) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,22 +13,23 @@ from distill.errors import InputError
 from distill.machine import hardware
 from distill.models import presets
 from distill.models.presets import Student
+from distill.planning.setup import Setup
 from distill.problems import sets
 from distill.run import Run, stamp
 from distill.sampling.engine import SMALL
-from distill.stages import StageJob, Summary, load_problems
+from distill.stages import Stage, StageJob, StageSummary, load_problems
 from distill.store import jsonl
 from distill.training import callbacks, launch, saving
 from distill.training.grpo import config as grpo_config
 from distill.training.grpo import prepare, prompts
 from distill.training.grpo.trainer import GrpoJob
-from distill.types import Problem
+from distill.types import NO_RESULT, Problem
 
 WORKER = "distill.training.grpo.worker"
 
 
 class Config(grpo_config.Config):
-    data: str | None = None
+    data: Annotated[str | None, NO_RESULT] = None
     """Another run folder whose problems and pass rates to use instead of this run's."""
     problems: str | None = None
     """A problem set instead of a run's problems, its `train` split unless another is named."""
@@ -37,69 +38,114 @@ class Config(grpo_config.Config):
     """`student`: the one that sft made; `base`: the untrained one (R1-Zero)."""
 
 
-def inputs(job: StageJob[Config]) -> dict[str, Path]:
-    source = _source(job)
-    paths = [source.problems, source.rates]
-    if job.config.problems:
-        paths = [*sets.local_files(job.config.problems, "train")]
-    model = Path(_starting_student(job).model)
-    if model.is_dir() or job.config.start == "student":
-        paths.append(model)
-    return {str(path): path for path in paths}
+class GrpoSummary(StageSummary):
+    """What was learnt from, how, and with what reward."""
+
+    model: str
+    prompts: prompts.ChosenPrompts
+    rewards: dict[str, list[float]]
+    """The different values that each reward gave to synthetic completions."""
+    setup: Setup
+    steps: int
+    first_reward: float | None
+    last_reward: float | None
+    train_seconds: float
+    resumed_at: int
+    """The step of the checkpoint that it went on from; 0 for the start."""
+    seconds: float
+
+    def line(self) -> str:
+        return f"{self.prompts.rows:,} prompts, {self.steps:,} steps, mean reward {self._mean_rewards()}"
+
+    def _mean_rewards(self) -> str:
+        if self.first_reward is None or self.last_reward is None:
+            return "not known"
+        return f"{self.first_reward:.3f} → {self.last_reward:.3f}"
 
 
-def outputs(run: Run) -> list[Path]:
-    return [run.grpo]
+class GrpoPreview(StageSummary):
+    """What would be learnt from, and how."""
+
+    job: GrpoJob
+    prompts: prompts.ChosenPrompts
+    rewards: dict[str, list[float]]
+    """The different values that each reward gave to synthetic completions."""
+    command: list[str]
+
+    def line(self) -> str:
+        return f"{self.prompts.rows:,} prompts, {self.job.steps:,} steps"
 
 
-def facts(job: StageJob[Config]) -> dict[str, str]:
-    """Hashes of the user's own reward files, on which the trained model depends."""
-    kinds = [chosen.kind for chosen in job.config.rewards.values() if chosen]
-    stamps = {kind: stamp(Path(kind)) for kind in kinds if kind.endswith(".py")}
-    return {kind: file_stamp["hash"] for kind, file_stamp in stamps.items() if file_stamp}
+class GrpoStage(Stage[Config]):
+    summary = GrpoSummary
+    families = {"rewards": "rewards"}
+    models = ("student",)
 
+    def inputs(self, job: StageJob[Config]) -> dict[str, Path]:
+        source = _source(job)
+        paths = [source.problems, source.rates]
+        if job.config.problems:
+            paths = [*sets.local_files(job.config.problems, "train")]
+        model = Path(_starting_student(job).model)
+        if model.is_dir() or job.config.start == "student":
+            paths.append(model)
+        return {str(path): path for path in paths}
 
-def run(job: StageJob[Config]) -> Summary:
-    """Choose prompts, try the rewards, train, and save `grpo/` as sft saves `student/`.
+    def outputs(self, run: Run) -> list[Path]:
+        return [run.grpo]
 
-    Raises:
-        InputError: no student or no problems, a reward that can never fire, or settings that do not go together.
-        RunError: a guard stopped the training, or it failed.
-        Stopped: told to stop; a checkpoint is there and the same command goes on.
-    """
-    if not hardware.gpus() and presets.shape(job.student).parameters > SMALL:
-        raise InputError(
-            f"GRPO of {job.student.name} ({job.student.model}) needs GPUs and this machine has none",
-            fix="run the same command where they are; the run folder can be copied there",
+    def facts(self, job: StageJob[Config]) -> dict[str, str]:
+        """Hashes of the user's own reward files, on which the trained model depends."""
+        kinds = [chosen.kind for chosen in job.config.rewards.values() if chosen]
+        stamps = {kind: stamp(Path(kind)) for kind in kinds if kind.endswith(".py")}
+        return {kind: file_stamp["hash"] for kind, file_stamp in stamps.items() if file_stamp}
+
+    def run(self, job: StageJob[Config]) -> GrpoSummary:
+        """Choose prompts, try the rewards, train, and save `grpo/` as sft saves `student/`.
+
+        Raises:
+            InputError: no student or no problems, a reward that can never fire, or settings that do not go together.
+            RunError: a guard stopped the training, or it failed.
+            Stopped: told to stop; a checkpoint is there and the same command goes on.
+        """
+        if not hardware.gpus() and presets.shape(job.student).parameters > SMALL:
+            raise InputError(
+                f"GRPO of {job.student.name} ({job.student.model}) needs GPUs and this machine has none",
+                fix="run the same command where they are; the run folder can be copied there",
+            )
+        began = time.monotonic()
+        training, chosen, reward_trials = _prepared(job)
+        if callbacks.newest_checkpoint(training.checkpoint_folder) is None:
+            Path(training.samples).unlink(missing_ok=True)  # of an earlier training
+        outcome = launch.run(training, lambda _: _train_here(training), WORKER, job.progress, "grpo")
+        if training.setup.method != "full" and training.lora.merge:
+            saving.merge(training)
+        for path in (Path(training.rows), Path(training.samples)):
+            if path.is_file():
+                shutil.copy2(path, training.trained / path.name)
+        saving.swap(training, job.run.grpo)
+        return GrpoSummary.model_validate(
+            {
+                **outcome,
+                "model": training.model,
+                "prompts": chosen,
+                "rewards": reward_trials,
+                "setup": training.setup,
+                "seconds": round(time.monotonic() - began, 1),
+            }
         )
-    began = time.monotonic()
-    training, chosen, reward_trials = _prepared(job)
-    if callbacks.newest_checkpoint(training.checkpoint_folder) is None:
-        Path(training.samples).unlink(missing_ok=True)  # of an earlier training
-    outcome = launch.run(training, lambda _: _train_here(training), WORKER, job.progress, "grpo")
-    if training.setup.method != "full" and training.lora.merge:
-        saving.merge(training)
-    for path in (Path(training.rows), Path(training.samples)):
-        if path.is_file():
-            shutil.copy2(path, training.trained / path.name)
-    saving.swap(training, job.run.grpo)
-    return {
-        "model": training.model,
-        "prompts": chosen.model_dump(),
-        "rewards": reward_trials,
-        "setup": training.setup.model_dump(mode="json"),
-        **{name: value for name, value in outcome.items() if name != "status"},
-        "seconds": round(time.monotonic() - began, 1),
-    }
+
+    def preview(self, job: StageJob[Config]) -> GrpoPreview:
+        """Everything up to the first step: prompts, trial scores of the rewards, the setup, the exact launch command.
+
+        Nothing is written.
+        """
+        training, chosen, reward_trials = _prepared(job, keep=False)
+        command = launch.command(training, WORKER)
+        return GrpoPreview(job=training, prompts=chosen, rewards=reward_trials, command=command)
 
 
-def preview(job: StageJob[Config]) -> Summary:
-    """Everything up to the first step: prompts, trial scores of the rewards, the setup, the exact launch command.
-
-    Nothing is written.
-    """
-    training, chosen, reward_trials = _prepared(job, keep=False)
-    return {"job": training, "prompts": chosen, "rewards": reward_trials, "command": launch.command(training, WORKER)}
+STAGE = GrpoStage()
 
 
 def _train_here(training: GrpoJob) -> None:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 from pydantic import Field
@@ -20,6 +19,7 @@ from distill.publishing.facts import Facts
 from distill.publishing.folder import MANIFEST, FileTable
 from distill.publishing.licences import LicenceFinding
 from distill.run import Run
+from distill.stages import StageSummary
 from distill.types import Record, content_id
 
 LOG = logging.getLogger("distill")
@@ -68,6 +68,26 @@ class Publication:
     """The findings that stop publishing."""
 
 
+class PublishSummary(StageSummary):
+    """What is at the target now."""
+
+    changed: bool
+    """False: the target held exactly this already."""
+    url: str
+    commit: str | None = None
+    """The Hub's commit that holds it; None in a folder."""
+    tag: str | None = None
+    provenance: str
+    files: int
+    verified: str | None
+    """What loading the files as read back showed; None where they were not loaded."""
+
+    def line(self) -> str:
+        if not self.changed:
+            return f"nothing to do: {self.url} already holds {self.provenance}"
+        return f"published {self.files} files: {self.url}"
+
+
 def prepare(run: Run, config: Config) -> Publication:
     """Write the exact folder that would be published to DIR/publish; nothing leaves this machine.
 
@@ -93,7 +113,7 @@ def prepare(run: Run, config: Config) -> Publication:
     return Publication(publish_folder, published_table, provenance, run_facts, findings, stopping)
 
 
-def run(run: Run, config: Config, progress: Callable[[str], None]) -> dict[str, Any]:
+def run(run: Run, config: Config, progress: Callable[[str], None]) -> PublishSummary:
     """Prepare, stage, verify, merge and tag; the same command goes on after a failure and does nothing a second time.
 
     Raises:
@@ -124,12 +144,14 @@ def run(run: Run, config: Config, progress: Callable[[str], None]) -> dict[str, 
         kind: hub.Kind = "dataset" if config.dataset else "model"
         repository = hub.HubRepository(config.to, kind, public=config.public, replace=config.replace)
         published = repository.publish(ready.folder, ready.table, ready.provenance, verify, progress)
-    return {
-        **published,
-        "provenance": ready.provenance,
-        "files": len(ready.table),
-        "verified": verified[0] if verified else None,
-    }
+    return PublishSummary.model_validate(
+        {
+            **published,
+            "provenance": ready.provenance,
+            "files": len(ready.table),
+            "verified": verified[0] if verified else None,
+        }
+    )
 
 
 def _refuse_stopped(ready: Publication) -> None:

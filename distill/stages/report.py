@@ -13,7 +13,7 @@ from distill.reporting import page
 from distill.reporting.browser.trace_browser import pack_browser, run_labels
 from distill.reporting.reading.gather import gather
 from distill.run import Run
-from distill.stages import Summary
+from distill.stages import StageSummary
 from distill.types import Record
 
 
@@ -24,7 +24,22 @@ class Config(Record):
     """The most traces to take into the page; beyond that a stratified sample that the page states. 0 is none."""
 
 
-def run(runs: Sequence[Run], config: Config, progress: Progress) -> Summary:
+class ReportSummary(StageSummary):
+    """The page that was written."""
+
+    file: Path
+    bytes: int
+    left_out: tuple[str, ...]
+    """Why something that was asked for is not in it."""
+    next: str
+    """The command that adds most to the page, or what follows it."""
+
+    def line(self) -> str:
+        size = f"{self.bytes / 1e6:,.1f} MB" if self.bytes >= 1e6 else f"{self.bytes / 1e3:,.0f} kB"
+        return f"{self.file}: {size}; open it in any browser"
+
+
+def run(runs: Sequence[Run], config: Config, progress: Progress) -> ReportSummary:
     """Read the runs, each log once for the numbers and once for the traces, and write the page.
 
     Raises:
@@ -40,8 +55,8 @@ def run(runs: Sequence[Run], config: Config, progress: Progress) -> Summary:
     traces = pack_browser(runs, config.traces, progress) if config.traces else None
     sections = page.sections(gathered, linked=traces is not None)
     size = page.write(page_path, gathered, sections, traces)
-    left_out = [reason for section in sections for reason in section.left_out]
-    return {"file": str(page_path), "bytes": size, "left_out": left_out, "next": _next(runs[0])}
+    left_out = tuple(reason for section in sections for reason in section.left_out)
+    return ReportSummary(file=page_path, bytes=size, left_out=left_out, next=_next(runs[0]))
 
 
 def _check(runs: Sequence[Run]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ from distill.planning.setup import Hardware, Method, Optimizer, Setup, Strategy
 from distill.run import Run
 from distill.training.job import Attention, Batching, Lora, Schedule, Tracker, TrainingJob
 from distill.training.launch import MASTER, NODES, env_number
-from distill.types import Record
+from distill.types import NO_RESULT, Record
 
 _ADAPTER_RATE_FACTOR = 10.0
 
@@ -38,23 +38,23 @@ class Config(Record):
     method: Method = "full"
     lora: Lora = Lora()
     optimizer: Optimizer = "adamw"
-    strategy: Strategy | Literal["auto"] = "auto"
+    strategy: Annotated[Strategy | Literal["auto"], NO_RESULT] = "auto"
     """How weights and optimizer states are spread; `auto`: the fastest that fits (`distill plan` shows it)."""
-    nodes: int | None = Field(None, ge=1)
+    nodes: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
     """Nodes to train on; None: as many as the batch job has (DISTILL_NODES, set by the script of `--on slurm`), else
     one."""
-    processes: int | None = Field(None, ge=1)
+    processes: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
     """Processes on one node; None: one for each GPU, or one on a CPU."""
-    gpu_memory: float | None = Field(None, gt=0)
+    gpu_memory: Annotated[float | None, NO_RESULT] = Field(None, gt=0)
     """GiB of one GPU; None: asked of the machine."""
     micro_batch: int | None = Field(None, ge=1)
     """Rows per process and forward pass; None: what fits."""
-    sequence_parallel: int | None = Field(None, ge=1)
+    sequence_parallel: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
     """GPUs that share one row (DeepSpeed Ulysses); None: as many as the length needs."""
     attention: Attention | Literal["auto"] = "auto"
     """What computes attention. `auto`: flash_attention_2 where it is installed and there is a GPU, else sdpa; on a CPU
     eager for rows of up to 1,024 tokens, which is faster there."""
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: Annotated[bool, NO_RESULT] = True
     schedule: Literal["cosine", "linear", "constant_with_warmup", "cosine_with_min_lr"] = "cosine"
     min_learning_rate: float = Field(0.1, ge=0, lt=1)
     """Where cosine_with_min_lr ends, as a share of the learning rate."""
@@ -62,9 +62,9 @@ class Config(Record):
     """Share of the steps over which the learning rate rises to its peak."""
     weight_decay: float = Field(0.0, ge=0)
     adam_beta2: float = Field(0.999, gt=0, lt=1)
-    checkpoints: int = Field(10, ge=0)
+    checkpoints: Annotated[int, NO_RESULT] = Field(10, ge=0)
     """Checkpoints saved over the whole training, evenly; the last two are kept until it is done."""
-    log_to: tuple[Tracker, ...] = ()
+    log_to: Annotated[tuple[Tracker, ...], NO_RESULT] = ()
     """Trackers to report to besides the console and metrics.jsonl; each is a package of its own."""
     seed: int = 0
 

@@ -119,13 +119,13 @@ def arm(source: Path, into: Path, tokenizer: Path, checks: dict[str, Any], again
         benchmarks=against,
     )
     began = time.monotonic()
-    summary = filter.run(job)
+    summary = filter.STAGE.run(job)
     spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     result = {
         "seconds": round(time.monotonic() - began, 1),
         "cpu_seconds": round(sum(use.ru_utime + use.ru_stime for use in spent), 1),
-        "traces": summary["traces"],
-        "kept": summary["kept"],
+        "traces": summary.traces,
+        "kept": summary.kept,
     }
     print(json.dumps(result))
 

@@ -55,8 +55,8 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_chunks")
 def test_processes_do_not_change_a_byte(traces: Run, tmp_path: Path) -> None:
     given = {"traces": [str(traces.folder)], "select": {"per_problem": 2, "pick": "diverse"}}
-    filter.run(job(tmp_path / "one", processes=1, **given))
-    filter.run(job(tmp_path / "two", processes=2, **given))
+    filter.STAGE.run(job(tmp_path / "one", processes=1, **given))
+    filter.STAGE.run(job(tmp_path / "two", processes=2, **given))
     assert results(tmp_path / "one") == results(tmp_path / "two")
 
 
@@ -92,16 +92,16 @@ def test_a_trace_that_kills_its_worker_is_lost_alone(
         monkeypatch.setattr(executors, "pool", partial(late, executors.pool, plugin))
     else:
         Path(f"{plugin}.go").touch()
-    summary = filter.run(job(tmp_path / "run", traces=[str(traces.folder)], checks=checks, processes=2))
-    assert summary["traces"] == 40
+    summary = filter.STAGE.run(job(tmp_path / "run", traces=[str(traces.folder)], checks=checks, processes=2))
+    assert summary.traces == 40
     verdicts = list(jsonl.read(Run(tmp_path / "run").verdicts_file, Verdict))
     died = {verdict.trace_id for verdict in verdicts if verdict.reason == "worker_died"}
     assert len(died) == 1
-    without = filter.run(job(tmp_path / "plain", traces=[str(traces.folder)]))
+    without = filter.STAGE.run(job(tmp_path / "plain", traces=[str(traces.folder)]))
     alive = [v for v in verdicts if v.trace_id not in died and v.check != "killer"]
     plain = [v for v in jsonl.read(Run(tmp_path / "plain").verdicts_file, Verdict) if v.trace_id not in died]
     assert alive == plain
-    assert summary["kept"] >= without["kept"] - 1
+    assert summary.kept >= without.kept - 1
 
 
 STILLBORN = """
@@ -129,7 +129,9 @@ def test_processes_that_cannot_start_blame_no_trace(traces: Run, tmp_path: Path)
     plugin = tmp_path / "stillborn.py"
     plugin.write_text(STILLBORN)
     with pytest.raises(RunError, match="worker processes die before they have anything to do"):
-        filter.run(job(tmp_path / "run", traces=[str(traces.folder)], checks={"s": {"kind": str(plugin)}}, processes=2))
+        filter.STAGE.run(
+            job(tmp_path / "run", traces=[str(traces.folder)], checks={"s": {"kind": str(plugin)}}, processes=2)
+        )
 
 
 @pytest.mark.integration
@@ -144,7 +146,7 @@ def test_ray_does_not_change_a_byte(tmp_path: Path) -> None:
     Path(f"{plugin}.go").touch()
     checks = {**CHECKS, "killer": {"kind": str(plugin)}}
     given = {"traces": [str(source.folder)], "select": {"per_problem": 2}, "checks": checks}
-    filter.run(job(tmp_path / "here", processes=2, **given))
-    filter.run(job(tmp_path / "ray", on="ray", **given))
+    filter.STAGE.run(job(tmp_path / "here", processes=2, **given))
+    filter.STAGE.run(job(tmp_path / "ray", on="ray", **given))
     assert results(tmp_path / "here") == results(tmp_path / "ray")
     assert b"worker_died" in Run(tmp_path / "ray").verdicts_file.read_bytes()

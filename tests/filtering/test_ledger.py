@@ -59,22 +59,24 @@ def counter(tmp_path: Path) -> Counter:
 
 def test_a_changed_threshold_asks_no_other_check_again(traces: Run, counter: Counter) -> None:
     checks = {**CHECKS, "counting": {"kind": str(counter.plugin)}}
-    filter.run(job(traces.folder, checks=checks))
+    filter.STAGE.run(job(traces.folder, checks=checks))
     assert counter.looked() == 40
     before = traces.verdicts_file.read_bytes()
     changed = {**checks, "length": {"max_tokens": 60}}
-    summary = filter.run(job(traces.folder, checks=changed))
+    summary = filter.STAGE.run(job(traces.folder, checks=changed))
     assert counter.looked() == 0
-    assert summary["checks"][3]["rejects"] > 0
-    again = filter.run(job(traces.folder, checks=checks))
-    assert (counter.looked(), again["reused"]) == (0, 0), "length itself was asked again"
+    assert summary.checks[3].rejects > 0
+    again = filter.STAGE.run(job(traces.folder, checks=checks))
+    assert (counter.looked(), again.reused) == (0, 0), "length itself was asked again"
     assert traces.verdicts_file.read_bytes() == before
-    assert filter.run(job(traces.folder, checks=checks))["reused"] == 40
+    assert filter.STAGE.run(job(traces.folder, checks=checks)).reused == 40
 
 
 def test_its_own_settings_its_code_a_new_trace_and_a_new_gold_count(traces: Run, counter: Counter) -> None:
     def go(**settings: object) -> int:
-        filter.run(job(traces.folder, checks={"correct": {}, "counting": {"kind": str(counter.plugin), **settings}}))
+        filter.STAGE.run(
+            job(traces.folder, checks={"correct": {}, "counting": {"kind": str(counter.plugin), **settings}})
+        )
         return counter.looked()
 
     assert go() == 40
@@ -96,7 +98,7 @@ def test_a_changed_verifier_of_ones_own_judges_again(traces: Run, tmp_path: Path
     jsonl.write(traces.problems, problems)
 
     def reused() -> int:
-        return int(filter.run(job(traces.folder, checks={"correct": {}}))["reused"])
+        return int(filter.STAGE.run(job(traces.folder, checks={"correct": {}})).reused)
 
     assert (reused(), reused()) == (0, 40)
     mine.write_text(mine.read_text() + "# changed\n")
@@ -118,34 +120,34 @@ def test_an_interrupted_run_is_gone_on_with(traces: Run, counter: Counter, monke
 
     monkeypatch.setattr(Ledger, "add", failing)
     with pytest.raises(KeyboardInterrupt):
-        filter.run(job(traces.folder, checks=checks, processes=1))
+        filter.STAGE.run(job(traces.folder, checks=checks, processes=1))
     first = counter.looked()
     monkeypatch.setattr(Ledger, "add", add)
-    filter.run(job(traces.folder, checks=checks, processes=1))
+    filter.STAGE.run(job(traces.folder, checks=checks, processes=1))
     assert 0 < counter.looked() < 40
     assert first < 40
     assert not list(traces.folder.glob("*.partial")) + list(traces.folder.glob("*.interrupted"))
 
 
 def test_a_broken_ledger_is_no_obstacle(traces: Run) -> None:
-    filter.run(job(traces.folder))
+    filter.STAGE.run(job(traces.folder))
     before = traces.verdicts_file.read_bytes()
     traces.ledger.write_bytes(b"not a database" * 100)
     assert not is_usable(traces.ledger)
-    filter.run(job(traces.folder))
+    filter.STAGE.run(job(traces.folder))
     assert traces.verdicts_file.read_bytes() == before
 
 
 def test_preview_changes_nothing(traces: Run) -> None:
-    filter.run(job(traces.folder))
+    filter.STAGE.run(job(traces.folder))
     before = {path: path.stat().st_mtime_ns for path in traces.folder.rglob("*")}
-    told = filter.preview(job(traces.folder, checks={**CHECKS, "length": {"max_tokens": 60}}))
-    assert told["checks"][3]["rejects"] > 0
+    told = filter.STAGE.preview(job(traces.folder, checks={**CHECKS, "length": {"max_tokens": 60}}))
+    assert told.checks[3].rejects > 0
     assert {path: path.stat().st_mtime_ns for path in traces.folder.rglob("*")} == before
 
 
 def test_traces_are_read_from_where_they_lie(traces: Run) -> None:
-    filter.run(job(traces.folder))
+    filter.STAGE.run(job(traces.folder))
     stored = {trace.id: trace for trace in jsonl.read(traces.traces_file, Trace)}
     rows = sqlite3.connect(traces.ledger).execute("SELECT id, path, at FROM traces").fetchall()
     assert len(rows) == 40
@@ -156,14 +158,14 @@ def test_traces_are_read_from_where_they_lie(traces: Run) -> None:
 
 @pytest.mark.slow
 def test_the_last_row_of_a_trace_counts_and_keeps_its_number(traces: Run) -> None:
-    before = filter.run(job(traces.folder))
+    before = filter.STAGE.run(job(traces.folder))
     stored = list(jsonl.read(traces.traces_file, Trace))
     cut = next(trace for trace in stored if trace.finish == "length")
     continued = cut.model_copy(update={"completion": GOOD, "finish": "stop", "answer_span": (0, len(GOOD))})
     with jsonl.Log(traces.traces_file, seal=1000) as log:
         at = log.append(continued)
-    after = filter.run(job(traces.folder))
-    assert (after["traces"], after["repeats"]) == (40, before["repeats"] + 1)
+    after = filter.STAGE.run(job(traces.folder))
+    assert (after.traces, after.repeats) == (40, before.repeats + 1)
     rows = sqlite3.connect(traces.ledger).execute("SELECT number, id, at FROM traces ORDER BY number").fetchall()
     assert [row[1] for row in rows] == [trace.id for trace in stored]
     assert rows[stored.index(cut)][2] == at

@@ -20,7 +20,7 @@ from tests.filtering.conftest import job
 
 def chosen(run: Run, **config: Any) -> list[Trace]:
     config.setdefault("checks", {"correct": {}})
-    filter.run(job(run.folder, **config))
+    filter.STAGE.run(job(run.folder, **config))
     rows = datasets.load_dataset("parquet", data_files=str(run.sft / "train.parquet"), split="train")
     stored = {trace.id: trace for trace in jsonl.read(run.traces_file, Trace)}
     return [stored[row["trace_id"]] for row in rows]
@@ -104,12 +104,12 @@ def test_retention_by_set_and_length_and_examples(tmp_path: Path) -> None:
     jsonl.write(run.problems, problems)
     bodies = [GOOD, "x " * 600 + GOOD, GOOD.replace("+ 8", "- 8")]
     jsonl.write(run.traces_file, [make_trace(f"{p.id} {b}", problem_id=p.id) for p in problems for b in bodies])
-    summary = filter.run(job(tmp_path, checks={"correct": {}}, examples=1))
-    half = {"traces": 3, "kept": 2, "rejects": {"correct": 1}}
-    assert summary["by_set"] == {"test": half, "other": half}
-    assert summary["by_length"] == {
-        "≤ 1,000": {"traces": 4, "kept": 2, "rejects": {"correct": 2}},
-        "≤ 2,000": {"traces": 2, "kept": 2, "rejects": {}},
+    summary = filter.STAGE.run(job(tmp_path, checks={"correct": {}}, examples=1))
+    half = filter.GroupCounts(traces=3, kept=2, rejects={"correct": 1})
+    assert summary.by_set == {"test": half, "other": half}
+    assert summary.by_length == {
+        "≤ 1,000": filter.GroupCounts(traces=4, kept=2, rejects={"correct": 2}),
+        "≤ 2,000": filter.GroupCounts(traces=2, kept=2, rejects={}),
     }
-    assert {reason: len(ids) for reason, ids in summary["examples"].items()} == {"kept": 1, "correct:wrong_value": 1}
+    assert {reason: len(ids) for reason, ids in summary.examples.items()} == {"kept": 1, "correct:wrong_value": 1}
     assert next(jsonl.read(run.problems, Problem)).id == problems[0].id

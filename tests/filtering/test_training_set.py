@@ -27,7 +27,7 @@ def run(tmp_path: Path) -> Run:
     general.write_text("".join(f'{{"q": "Hello {n}", "a": "Good day {n}."}}\n' for n in range(50)))
     mix = {"general": {"path": str(general), "map": {"prompt": "{q}", "text": "a", "model": "someone"}, "share": 0.5}}
     config = filter.Config.model_validate({"checks": {"correct": {}}, "mix": mix})
-    filter.run(make_job(tmp_path, config))
+    filter.STAGE.run(make_job(tmp_path, config))
     return run
 
 

@@ -21,7 +21,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of two runs, one of them with hostile names."""
     folder = tmp_path_factory.mktemp("report")
     runs = [make_run(folder / "a"), make_run(folder / "b", name="b", loss=2.0, reason=HOSTILE)]
-    return Path(run(runs, Config(out=folder / "report.html"), LogLines())["file"])
+    return run(runs, Config(out=folder / "report.html"), LogLines()).file
 
 
 def quiet(seen: Seen) -> None:

@@ -18,7 +18,7 @@ from tests.publishing.hub import TOKEN, Blob, Hub
 TO = "someone/tiny-reasoner"
 
 
-def act(run: Run, **changes: Any) -> dict[str, Any]:
+def act(run: Run, **changes: Any) -> publish.PublishSummary:
     return publish.run(run, Config(**{"to": TO, "load": False, **changes}), lambda step: None)
 
 
@@ -33,14 +33,14 @@ def test_a_student_is_staged_read_back_merged_and_tagged(run: Run, hub: Hub) -> 
     assert repo.private
     assert repo.files == written(run)
     assert repo.tags == {f"v{told['provenance']}": repo.main}
-    assert told["changed"]
+    assert told.changed
     assert len(repo.history) == 2  # main was made, and moved once
     order = [line.split(" ", 1)[1].rsplit("/", 1)[-1] for line in hub.seen]
     downloaded = next(n for n, line in enumerate(hub.seen) if "/cdn/" in line)
     assert hub.seen.index(f"POST /api/models/{TO}/commit/main") < downloaded < order.index("merge")
     assert "training_args.bin" not in repo.files
     before = len(hub.seen)
-    assert not act(run)["changed"]
+    assert not act(run).changed
     assert all(line.startswith("GET") for line in hub.seen[before:])
 
 
@@ -63,7 +63,7 @@ def test_public_only_once_it_is_verified(run: Run, hub: Hub) -> None:
     act(run, public=True)
     assert private == [True]
     assert not hub.repos[f"models/{TO}"].private
-    assert not act(run, public=True)["changed"]
+    assert not act(run, public=True).changed
     with pytest.raises(InputError, match="is public"):
         act(run)
 
@@ -136,7 +136,7 @@ def test_a_new_version_fails_at_every_request_without_harm_to_the_old(small: Run
         assert repo.files in (before, written(run))
         told = act(run)
         assert repo.files == written(run)
-        assert repo.tags[told["tag"]] == repo.main
+        assert repo.tags[told.tag] == repo.main
     assert len(repo.history) == steps + 3, "each version moved main once"
 
 

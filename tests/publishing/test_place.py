@@ -17,17 +17,17 @@ from tests.publishing.conftest import set_licence
 from tests.training.worlds import reply, write_set
 
 
-def act(run: Run, to: Path, **changes: Any) -> dict[str, Any]:
+def act(run: Run, to: Path, **changes: Any) -> publish.PublishSummary:
     return publish.run(run, Config(**{"to": str(to), "load": False, **changes}), lambda step: None)
 
 
 def test_a_folder_is_made_whole_and_a_second_time_left_alone(run: Run, tmp_path: Path) -> None:
     target = tmp_path / "out" / "student"
-    assert act(run, target)["changed"]
+    assert act(run, target).changed
     assert folder.file_table(target) == folder.file_table(run.folder / "publish")
-    assert not act(run, target)["changed"]
+    assert not act(run, target).changed
     (run.student / "added_tokens.json").write_text("{}")
-    assert act(run, target)["changed"]
+    assert act(run, target).changed
     assert folder.file_table(target) == folder.file_table(run.folder / "publish")
     assert [path.name for path in target.parent.iterdir()] == ["student"]
 
@@ -82,7 +82,7 @@ def test_weights_are_copied_not_shared(run: Run, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_dataset_loads_with_datasets(run: Run, tmp_path: Path) -> None:
     told = act(run, tmp_path / "rows", dataset=True, load=True)
-    assert told["verified"] == "loads, 6 rows"
+    assert told.verified == "loads, 6 rows"
     with pytest.raises(RunError, match="has 6 rows"):
         loading.load_dataset(tmp_path / "rows", 7)
 
@@ -97,7 +97,7 @@ def test_a_student_loads_and_its_replies_end(run: Run, tmp_path: Path, tiny: Pat
     asked += " Put the expression in <answer></answer>."
     set_licence(write_set(rows, [(asked, reply(thought, "<answer>(10-2)*5</answer>"))]), "mit")
     told = act(run, tmp_path / "student", load=True)
-    assert told["verified"] == "loads, 1 of 1 replies end"
+    assert told.verified == "loads, 1 of 1 replies end"
 
 
 @pytest.mark.slow

@@ -201,11 +201,11 @@ def test_a_pilot_is_kept_and_the_stage_is_not_done(tmp_path: Path) -> None:
     assert not done.fresh
     ids = [trace.id for trace in jsonl.read(run.traces_file, Trace)]
     assert ids[: len(kept)] == kept
-    assert len(ids) == len(set(ids)) == len(kept) + done.summary["sampled_now"]
+    assert len(ids) == len(set(ids)) == len(kept) + done.summary.sampled_now
     rates = list(jsonl.read(run.rates, ProblemPassRate))
     assert found.traces.low <= sum(rate.samples for rate in rates) <= found.traces.high
-    assert found.accepted.low <= done.summary["accepted"] <= found.accepted.high
-    assert found.solved.low <= done.summary["solved"] <= found.solved.high
+    assert found.accepted.low <= done.summary.accepted <= found.accepted.high
+    assert found.solved.low <= done.summary.solved <= found.solved.high
     [after] = pipeline.run_stages(run, made, ("generate",), LogLines())
     assert after.fresh
 

@@ -50,8 +50,8 @@ def report(folder: Path) -> dict[str, Any]:
 
 
 def test_scores_are_a_list_in_the_format_that_others_read(folder: Path) -> None:
-    summary = evaluate.run(job(folder))
-    assert (summary["problems"], summary["rejected_problems"], summary["missing"]) == (6, 0, 0)
+    summary = evaluate.STAGE.run(job(folder))
+    assert (summary.problems, summary.rejected_problems, summary.missing) == (6, 0, 0)
     rows = scores(folder)
     assert [(row["role"], row["set"], row["n"]) for row in rows] == [("teacher", "sums", 4), ("base", "sums", 4)]
     for row in rows:
@@ -71,7 +71,7 @@ def test_scores_are_a_list_in_the_format_that_others_read(folder: Path) -> None:
 
 
 def test_the_report_holds_differences_curves_and_no_question(folder: Path) -> None:
-    evaluate.run(job(folder))
+    evaluate.STAGE.run(job(folder))
     found = report(folder)
     assert "Nobody tells the model" in found["about"]["budget"]
     (one,) = found["sets"]
@@ -93,49 +93,49 @@ def test_the_report_holds_differences_curves_and_no_question(folder: Path) -> No
 
 
 def test_the_same_again_samples_nothing_and_a_changed_gold_is_scored_again(folder: Path) -> None:
-    evaluate.run(job(folder))
+    evaluate.STAGE.run(job(folder))
     first = scores(folder)
     generations = (folder / "run" / "eval" / "teacher.jsonl").read_bytes()
     text = (folder / "sums.jsonl").read_text().replace('"12"', '"13"')
     (folder / "sums.jsonl").write_text(text)
-    evaluate.run(job(folder, backend={"kind": "scripted", "fail_first": 10**9}))
+    evaluate.STAGE.run(job(folder, backend={"kind": "scripted", "fail_first": 10**9}))
     again = scores(folder)
     assert again[0]["metrics"]["pass@1"]["value"] == pytest.approx(1 - first[0]["metrics"]["pass@1"]["value"])
     assert (folder / "run" / "eval" / "teacher.jsonl").read_bytes() == generations
 
 
 def test_rescoring_needs_no_model_and_no_engine(folder: Path, tmp_path: Path) -> None:
-    evaluate.run(job(folder))
+    evaluate.STAGE.run(job(folder))
     first = scores(folder)
     teacher = presets.teacher("tiny").model_copy(update={"model": str(tmp_path / "gone")})
     moved = job(folder, rescore=True, backend={"kind": "vllm", "endpoints": ["http://127.0.0.1:9"]})
-    evaluate.run(StageJob(moved.run, moved.config, teacher, moved.student, moved.progress))
+    evaluate.STAGE.run(StageJob(moved.run, moved.config, teacher, moved.student, moved.progress))
     assert scores(folder) == first
     with pytest.raises(InputError, match=r"grpo\.jsonl: holds no generation of these problems[\s\S]*distill eval"):
-        evaluate.run(job(folder, rescore=True, models=["grpo"]))
+        evaluate.STAGE.run(job(folder, rescore=True, models=["grpo"]))
 
 
 def test_rescoring_takes_the_newest_of_several_samplings(folder: Path) -> None:
-    evaluate.run(job(folder, [WRONG], models=["teacher"], sampling={"temperature": 1.0}))
-    evaluate.run(job(folder, [RIGHT], models=["teacher"]))
-    evaluate.run(job(folder, models=["teacher"], rescore=True))
+    evaluate.STAGE.run(job(folder, [WRONG], models=["teacher"], sampling={"temperature": 1.0}))
+    evaluate.STAGE.run(job(folder, [RIGHT], models=["teacher"]))
+    evaluate.STAGE.run(job(folder, models=["teacher"], rescore=True))
     assert scores(folder)[0]["metrics"]["pass@1"]["value"] == 1
 
 
 def test_a_retrained_student_is_not_scored_on_what_it_said_before(folder: Path) -> None:
     run = Run(folder / "run")
     shutil.copytree(presets.student("tiny").model, run.student)
-    evaluate.run(job(folder, [WRONG], models=["sft"]))
+    evaluate.STAGE.run(job(folder, [WRONG], models=["sft"]))
     (run.student / "generation_config.json").write_text('{"temperature": 0.7}')
-    evaluate.run(job(folder, [RIGHT], models=["sft"]))
+    evaluate.STAGE.run(job(folder, [RIGHT], models=["sft"]))
     assert scores(folder)[0]["model"] == "tiny-sft"
     assert scores(folder)[0]["metrics"]["pass@1"]["value"] == 1
     assert len(list(jsonl.read(run.eval / "sft.jsonl", Trace))) == 48
 
 
 def test_a_smaller_budget_counts_longer_generations_as_cut_and_wrong(folder: Path) -> None:
-    evaluate.run(job(folder, [RIGHT], models=["teacher"]))
-    evaluate.run(job(folder, [RIGHT], models=["teacher"], sampling={"max_tokens": 8}))
+    evaluate.STAGE.run(job(folder, [RIGHT], models=["teacher"]))
+    evaluate.STAGE.run(job(folder, [RIGHT], models=["teacher"], sampling={"max_tokens": 8}))
     found = scores(folder)[0]["metrics"]
     assert (found["pass@1"]["value"], found["truncated"]["value"], found["tokens"]["value"]) == (0, 1, 8)
     assert len(list(jsonl.read(folder / "run" / "eval" / "teacher.jsonl", Trace))) == 24, "nothing is sampled again"
@@ -150,7 +150,7 @@ def test_how_generations_end_is_told_apart(folder: Path) -> None:
         loop + "\n</think>\n\n\\boxed{12}": {"repetition": 1, "language": 0, "pass@1": 1},
         chinese: {"repetition": 0, "language": 1, "pass@1": 1},
     }.items():
-        evaluate.run(job(folder, [replies], models=["teacher"], seed=len(replies), samples=1, limit=2))
+        evaluate.STAGE.run(job(folder, [replies], models=["teacher"], seed=len(replies), samples=1, limit=2))
         found = scores(folder)[0]["metrics"]
         assert {name: found[name]["value"] for name in expected} == expected, replies
         shutil.rmtree(folder / "run" / "eval")
@@ -159,19 +159,19 @@ def test_how_generations_end_is_told_apart(folder: Path) -> None:
 def test_undecidable_samples_are_left_out_and_counted(folder: Path) -> None:
     rows = [{"problem": "Why?"}, {"problem": "What is 12?", "answer": "12"}]
     (folder / "mixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    evaluate.run(job(folder, [RIGHT], problems=str(folder / "mixed.jsonl"), models=["teacher"]))
+    evaluate.STAGE.run(job(folder, [RIGHT], problems=str(folder / "mixed.jsonl"), models=["teacher"]))
     found = scores(folder)[0]["metrics"]
     assert (found["pass@1"]["value"], found["undecided"]["value"]) == (1, 0.5)
     (folder / "none.jsonl").write_text('{"problem": "Why?"}\n')
     with pytest.raises(RunError, match="none of the 4 samples could be judged"):
-        evaluate.run(job(folder, problems=str(folder / "none.jsonl"), models=["teacher"]))
+        evaluate.STAGE.run(job(folder, problems=str(folder / "none.jsonl"), models=["teacher"]))
 
 
 def test_refused_requests_are_missing_samples_not_wrong_ones(folder: Path) -> None:
     rows = [{"problem": "word " * 3000, "answer": "12"}, {"problem": "What is 12?", "answer": "12"}]
     (folder / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    summary = evaluate.run(job(folder, [RIGHT], problems=str(folder / "long.jsonl"), models=["teacher"]))
-    assert summary["missing"] == 4
+    summary = evaluate.STAGE.run(job(folder, [RIGHT], problems=str(folder / "long.jsonl"), models=["teacher"]))
+    assert summary.missing == 4
     assert report(folder)["sets"][0]["models"][0]["missing"] == 4
     assert scores(folder)[0]["metrics"]["pass@1"]["value"] == 1
 
@@ -181,14 +181,14 @@ def test_a_protocol_sets_sampling_and_what_the_recipe_says_wins(folder: Path) ->
     row = {"messages": [system, {"role": "user", "content": "6 + 6?"}], "answer": "12"}
     (folder / "aime24.jsonl").write_text(json.dumps(row) + "\n")
     asked: dict[str, Any] = {"problems": str(folder / "aime24.jsonl"), "models": ["teacher"]}
-    evaluate.run(job(folder, [RIGHT], protocol="r1", **asked))
+    evaluate.STAGE.run(job(folder, [RIGHT], protocol="r1", **asked))
     (model,) = report(folder)["sets"][0]["models"]
     assert model["sampling"] == {"temperature": 0.6, "top_p": 0.95, "top_k": None, "max_tokens": 32768}
     assert scores(folder)[0]["n"] == 64, "as in the paper"
-    evaluate.run(job(folder, [RIGHT], protocol="r1", samples=2, sampling={"temperature": 0.7}, **asked))
+    evaluate.STAGE.run(job(folder, [RIGHT], protocol="r1", samples=2, sampling={"temperature": 0.7}, **asked))
     (model,) = report(folder)["sets"][0]["models"]
     assert (model["sampling"]["temperature"], model["n"]) == (0.7, 2)
-    evaluate.run(job(folder, [RIGHT], protocol="greedy", **asked))
+    evaluate.STAGE.run(job(folder, [RIGHT], protocol="greedy", **asked))
     (model,) = report(folder)["sets"][0]["models"]
     assert (model["sampling"]["temperature"], model["sampling"]["max_tokens"], model["n"]) == (0, 480, 1)
     traces = list(jsonl.read(folder / "run" / "eval" / "teacher.jsonl", Trace))
@@ -199,7 +199,7 @@ def test_a_protocol_sets_sampling_and_what_the_recipe_says_wins(folder: Path) ->
 
 def test_several_sets_are_scored_apart(folder: Path) -> None:
     (folder / "more.jsonl").write_text('{"problem": "3 * 4?", "answer": "12"}\n')
-    evaluate.run(job(folder, [RIGHT], also=[str(folder / "more.jsonl")], samples=1))
+    evaluate.STAGE.run(job(folder, [RIGHT], also=[str(folder / "more.jsonl")], samples=1))
     assert [(row["role"], row["set"]) for row in scores(folder)] == [
         ("teacher", "sums"),
         ("base", "sums"),
@@ -207,14 +207,14 @@ def test_several_sets_are_scored_apart(folder: Path) -> None:
         ("base", "more"),
     ]
     assert scores(folder)[2]["metrics"]["pass@1"] == {"value": 1, "low": None, "high": None}
-    assert str(folder / "more.jsonl") in evaluate.inputs(job(folder, also=[str(folder / "more.jsonl")]))
+    assert str(folder / "more.jsonl") in evaluate.STAGE.inputs(job(folder, also=[str(folder / "more.jsonl")]))
 
 
 def test_what_is_missing_is_said(folder: Path) -> None:
     with pytest.raises(InputError, match=r"not trained yet[\s\S]*distill sft"):
-        evaluate.run(job(folder, models=["sft"]))
+        evaluate.STAGE.run(job(folder, models=["sft"]))
     with pytest.raises(InputError, match=r"eval\.lighteval: lighteval needs one model[\s\S]*--endpoint"):
-        evaluate.run(job(folder, lighteval={"python": "python", "tasks": ["aime24|0"]}))
+        evaluate.STAGE.run(job(folder, lighteval={"python": "python", "tasks": ["aime24|0"]}))
 
 
 def test_verifiers_are_part_of_what_makes_scores_fresh(folder: Path) -> None:
@@ -222,10 +222,10 @@ def test_verifiers_are_part_of_what_makes_scores_fresh(folder: Path) -> None:
     mine.write_text("from distill.verifiers.exact import Config, build\n")
     sums = folder / "own.yaml"
     sums.write_text(f"name: own\nsource: jsonl\nsplits: {{test: sums.jsonl}}\nverifier: {{kind: {mine}}}\n")
-    before = evaluate.facts(job(folder, problems=str(sums)))
-    assert before == evaluate.facts(job(folder, problems=str(sums)))
+    before = evaluate.STAGE.facts(job(folder, problems=str(sums)))
+    assert before == evaluate.STAGE.facts(job(folder, problems=str(sums)))
     mine.write_text("from distill.verifiers.math import Config, build\n")
-    assert evaluate.facts(job(folder, problems=str(sums))) != before
+    assert evaluate.STAGE.facts(job(folder, problems=str(sums))) != before
 
 
 def test_lightevals_numbers_stand_beside_ours_and_stay_when_scored_again(folder: Path) -> None:
@@ -236,15 +236,15 @@ def test_lightevals_numbers_stand_beside_ours_and_stay_when_scored_again(folder:
     python.chmod(0o755)
     wanted: dict[str, Any] = {"models": ["teacher"], "lighteval": {"python": str(python), "tasks": ["mine|0"]}}
     backend = {"kind": "scripted", "replies": [RIGHT]}
-    evaluate.run(job(folder, models=["teacher"], backend=backend))
+    evaluate.STAGE.run(job(folder, models=["teacher"], backend=backend))
     config = job(folder, **wanted, rescore=True)
-    evaluate.run(config)
+    evaluate.STAGE.run(config)
     assert [row["set"] for row in scores(folder)] == ["sums"], "there is nothing of lighteval's yet"
     assert config.config.lighteval
     model = presets.as_model(presets.teacher("tiny"))
     there = config.run.eval / "lighteval"
     lighteval.measure(config.config.lighteval, model, "teacher", "http://h:1", model.sampling, there)
-    evaluate.run(config)
+    evaluate.STAGE.run(config)
     assert [row["set"] for row in scores(folder)] == ["sums", "lighteval:mine|0"]
     assert scores(folder)[1]["metrics"]["acc"]["value"] == 0.5
 
@@ -252,10 +252,10 @@ def test_lightevals_numbers_stand_beside_ours_and_stay_when_scored_again(folder:
 @pytest.mark.parametrize("step", [5, 6, 8])
 def test_a_point_of_the_budget_curve_is_what_that_budget_gives(step: int, folder: Path) -> None:
     replies = [f"{'so ' * count}\n</think>\n\n\\boxed{{12}}" for count in (2, 6, 14, 60)]
-    evaluate.run(job(folder, replies, models=["teacher"]))
+    evaluate.STAGE.run(job(folder, replies, models=["teacher"]))
     point = report(folder)["sets"][0]["models"][0]["budget"][step]
     shutil.rmtree(folder / "run")
-    evaluate.run(job(folder, replies, models=["teacher"], sampling={"max_tokens": point["at"]}))
+    evaluate.STAGE.run(job(folder, replies, models=["teacher"], sampling={"max_tokens": point["at"]}))
     found = scores(folder)[0]["metrics"]["pass@1"]["value"]
     assert found == pytest.approx(point["metrics"]["pass@1"]["value"])
     assert 0 < found < 1

@@ -55,7 +55,7 @@ def verdicts(folder: Path) -> dict[str, list[Verdict]]:
 
 
 def test_every_check_judges_every_trace_and_each_gets_a_decision(folder: Path) -> None:
-    summary = filter.run(job(folder))
+    summary = filter.STAGE.run(job(folder))
     found = verdicts(folder)
     assert {check: len(rows) for check, rows in found.items()} == dict.fromkeys(
         ("correct", "finish", "format", "decision"), 6
@@ -65,18 +65,18 @@ def test_every_check_judges_every_trace_and_each_gets_a_decision(folder: Path) -
     assert [row.passed for row in decisions] == [True, False, False, False, True, None]
     assert decisions[1].reason == "correct:wrong_numbers" or decisions[1].reason == "correct:wrong_value"
     assert decisions[3].detail.split() == ["correct:wrong_value", "format:text_after_answer"]
-    assert summary["orphans"] == 1
-    assert summary["undecidable"] == 1
-    assert summary["kept"] == 2
+    assert summary.orphans == 1
+    assert summary.undecidable == 1
+    assert summary.kept == 2
     by_check = {row["check"]: row for row in summary["checks"]}
-    assert by_check["correct"]["rejects"] == 3
-    assert by_check["correct"]["only"] == 1
-    assert by_check["finish"]["reasons"] == {"cut": 1}
+    assert by_check["correct"].rejects == 3
+    assert by_check["correct"].only == 1
+    assert by_check["finish"].reasons == {"cut": 1}
     assert json.loads(Run(folder).funnel.read_text()) == summary
 
 
 def test_the_set_has_messages_provenance_and_tokens(folder: Path) -> None:
-    filter.run(job(folder))
+    filter.STAGE.run(job(folder))
     rows = datasets.load_dataset("parquet", data_files=str(folder / "sft" / "train.parquet"), split="train")
     assert len(rows) == 2
     row = rows[0]
@@ -88,7 +88,7 @@ def test_the_set_has_messages_provenance_and_tokens(folder: Path) -> None:
 
 
 def test_per_problem_keeps_the_lowest_samples(folder: Path) -> None:
-    assert filter.run(job(folder, select={"per_problem": 1}))["kept"] == 1
+    assert filter.STAGE.run(job(folder, select={"per_problem": 1})).kept == 1
     decisions = verdicts(folder)["decision"]
     assert decisions[0].passed
     assert decisions[4].reason == "not_selected"
@@ -97,35 +97,35 @@ def test_per_problem_keeps_the_lowest_samples(folder: Path) -> None:
 def test_unfiltered_draws_as_many_from_all(folder: Path) -> None:
     kept = set()
     for seed in range(6):
-        assert filter.run(job(folder, unfiltered=True, seed=seed))["kept"] == 2
+        assert filter.STAGE.run(job(folder, unfiltered=True, seed=seed)).kept == 2
         kept |= {v.trace_id for v in verdicts(folder)["decision"] if v.passed}
     assert len(kept) > 2
 
 
 def test_a_check_that_is_switched_off_says_nothing(folder: Path) -> None:
-    summary = filter.run(job(folder, checks={"correct": {}, "format": False}))
+    summary = filter.STAGE.run(job(folder, checks={"correct": {}, "format": False}))
     assert set(verdicts(folder)) == {"correct", "decision"}
-    assert [row["check"] for row in summary["checks"]] == ["correct"]
+    assert [row.check for row in summary.checks] == ["correct"]
 
 
 def test_other_runs_are_read_and_never_written(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     mine = tmp_path_factory.mktemp("mine")
     before = sorted((p, p.stat().st_mtime_ns) for p in folder.iterdir())
-    assert filter.run(job(mine, traces=[str(folder), str(folder)]))["traces"] == 6
+    assert filter.STAGE.run(job(mine, traces=[str(folder), str(folder)])).traces == 6
     assert sorted((p, p.stat().st_mtime_ns) for p in folder.iterdir()) == before
 
 
 def test_nothing_to_filter_and_nothing_left_are_clear(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     with pytest.raises(InputError, match=r"no traces to filter[\s\S]*distill generate"):
-        filter.run(job(tmp_path_factory.mktemp("empty")))
+        filter.STAGE.run(job(tmp_path_factory.mktemp("empty")))
     with pytest.raises(RunError, match=r"no trace of 6 was accepted; most often: length:too_long"):
-        filter.run(job(folder, checks={"length": {"max_tokens": 1}}))
+        filter.STAGE.run(job(folder, checks={"length": {"max_tokens": 1}}))
     assert len(verdicts(folder)["decision"]) == 6, "the reasons are there to read"
 
 
 def test_a_wrong_setting_names_its_check(folder: Path) -> None:
     with pytest.raises(ValidationError, match=r"checks\.length\.max_tokns\n +no such field|checks\.length\.max_tokns"):
-        filter.run(job(folder, checks={"length": {"max_tokns": 1}}))
+        filter.STAGE.run(job(folder, checks={"length": {"max_tokns": 1}}))
 
 
 def test_general_data_is_mixed_in_by_share(folder: Path) -> None:
@@ -133,9 +133,9 @@ def test_general_data_is_mixed_in_by_share(folder: Path) -> None:
     rows = [{"q": f"Say hello {n} times.", "a": "Hello! " * n} for n in range(1, 30)]
     general.write_text("\n".join(json.dumps(row) for row in rows))
     source = {"path": str(general), "map": {"prompt": "{q}", "text": "a", "licence": "mit"}, "share": 0.6}
-    summary = filter.run(job(folder, mix={"chat": source}))
-    assert summary["kept"] == 2
-    assert [(drawn["rows"], drawn["reached"], drawn["short"]) for drawn in summary["mix"]] == [(3, 0.6, False)]
+    summary = filter.STAGE.run(job(folder, mix={"chat": source}))
+    assert summary.kept == 2
+    assert [(drawn.rows, drawn.reached, drawn.short) for drawn in summary.mix] == [(3, 0.6, False)]
     read = datasets.load_dataset("parquet", data_files=str(folder / "sft" / "train.parquet"), split="train")
     mixed = [row for row in read if row["set"] == "chat"]
     assert (len(read), len(mixed)) == (5, 3)

@@ -28,8 +28,8 @@ def test_what_judge_and_vote_say_is_in_the_ledger_and_decides_the_set(tmp_path: 
     with server.running() as url:
         settings = {"judge": {"endpoint": url, "model": "j"}, "vote": {"votes": 3}}
         job = make_job(tmp_path, filter.Config.model_validate({"checks": {"correct": settings}}))
-        summary = filter.run(job)
-        assert filter.run(job)["kept"] == summary["kept"]
+        summary = filter.STAGE.run(job)
+        assert filter.STAGE.run(job).kept == summary.kept
     assert len(server.prompts) == 2, "the second run asks nothing"
     rows = [row for row in jsonl.read(run.verdicts_file, Verdict) if row.check == "correct"]
     found = {row.trace_id: row for row in rows}
@@ -38,4 +38,4 @@ def test_what_judge_and_vote_say_is_in_the_ledger_and_decides_the_set(tmp_path: 
     assert details[1].startswith("judge j: right; rules: wrong_answer")
     assert details[2].startswith("judge j: wrong; rules: wrong_answer")
     assert details[3:] == ["vote 3 of 4", "vote 3 of 4", "vote 1 of 4", "vote 3 of 4"]
-    assert summary["kept"] == 5
+    assert summary.kept == 5

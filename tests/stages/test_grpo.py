@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from distill.cli import training
@@ -16,6 +15,7 @@ from distill import recipe as recipes
 from distill.errors import InputError
 from distill.progress import LogLines
 from distill.run import Run
+from distill.stages.grpo import GrpoPreview
 from distill.training.grpo import config as grpo_config
 from distill.training.grpo.trainer import GrpoJob
 from tests.conftest import make_problem
@@ -35,27 +35,27 @@ def run(tmp_path: Path, tiny: Path) -> Run:
     return found
 
 
-def preview(run: Run, *changes: str) -> dict[str, Any]:
+def preview(run: Run, *changes: str) -> GrpoPreview:
     plain = ("problems=null", "rewards={accuracy: {}, format: {}}", "processes=1")
     recipe = recipes.load("tiny", [f"grpo.{change}" for change in (*plain, *changes)])
     found = pipeline.preview(run, recipe, "grpo", LogLines())
-    assert found is not None
+    assert isinstance(found, GrpoPreview)
     return found
 
 
 def job(run: Run, *changes: str) -> GrpoJob:
-    found = preview(run, *changes)["job"]
+    found = preview(run, *changes).job
     assert isinstance(found, GrpoJob)
     return found
 
 
 def test_what_it_would_do(run: Run) -> None:
     found = preview(run, "pass_rate.high=0.9", "steps=null", "epochs=6", "batch_size=64")
-    assert (found["prompts"].rows, found["prompts"].outside, found["prompts"].unknown) == (3, 1, 2)
-    made = found["job"]
+    assert (found.prompts.rows, found.prompts.outside, found.prompts.unknown) == (3, 1, 2)
+    made = found.job
     assert made.steps == 3  # 18 groups, 8 a step
-    assert found["rewards"] == {"accuracy": [0, 1], "format": [0, 1]}
-    assert found["command"][1:3] == ["-m", "distill.training.grpo.worker"]
+    assert found.rewards == {"accuracy": [0, 1], "format": [0, 1]}
+    assert found.command[1:3] == ["-m", "distill.training.grpo.worker"]
     assert made.model == str(run.student)
     assert made.setup.batch == 64
     assert made.arguments["loss_type"] == "grpo"
@@ -90,10 +90,10 @@ def test_r1_zero_asks_a_base_in_plain_text_and_rewards_its_format(run: Run) -> N
     facts = ["student=tiny", "student_facts.eos=<|im_end|>", "student_facts.pad=<|endoftext|>"]
     recipe = recipes.load("r1-zero", [*facts, *(f"grpo.{change}" for change in small)])
     found = pipeline.preview(run, recipe, "grpo", LogLines())
-    assert found is not None
-    assert found["rewards"] == {"accuracy": [0, 1], "format": [0, 1]}
-    assert (found["prompts"].rows, found["prompts"].unknown) == (16, 16)
-    made = found["job"]
+    assert isinstance(found, GrpoPreview)
+    assert found.rewards == {"accuracy": [0, 1], "format": [0, 1]}
+    assert (found.prompts.rows, found.prompts.unknown) == (16, 16)
+    made = found.job
     assert made.model.endswith("tiny/base")
     assert "User: " in made.template
     assert (made.eos, made.arguments["beta"]) == ("<|im_end|>", 0.001)
@@ -122,11 +122,11 @@ def test_problems_can_come_from_elsewhere(run: Run, tmp_path: Path) -> None:
     run.problems.unlink()
     with pytest.raises(InputError, match="distill generate"):
         preview(run)
-    assert preview(run, "problems=countdown-tiny", "limit=16")["prompts"].rows == 16
+    assert preview(run, "problems=countdown-tiny", "limit=16").prompts.rows == 16
     other = Run(tmp_path / "other")
     other.folder.mkdir()
     other.problems.write_text(make_problem().model_dump_json() + "\n")
-    assert preview(run, f"data={other.folder}")["prompts"].rows == 1
+    assert preview(run, f"data={other.folder}").prompts.rows == 1
 
 
 def test_vllm_arguments_are_those_of_trl(monkeypatch: pytest.MonkeyPatch) -> None:

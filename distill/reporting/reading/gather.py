@@ -16,7 +16,7 @@ from distill.reporting.reading import curves, rates, token_use
 from distill.reporting.reading.curves import Curves
 from distill.reporting.reading.rates import PassRates
 from distill.reporting.reading.token_use import Attempts
-from distill.run import Run
+from distill.run import Run, StageEntry
 from distill.sampling.price import Price
 from distill.store import jsonl
 from distill.types import Score
@@ -34,7 +34,7 @@ class ReportedRun:
     data_run: Run
     """The run whose set was trained on; often the run itself."""
     recipe: dict[str, Any]
-    stages: dict[str, dict[str, Any]]
+    stages: dict[str, StageEntry]
     """What run.json tells of each stage: `seconds`, `summary`, `fingerprint`, …"""
     versions: dict[str, str]
     changed_at: float
@@ -76,17 +76,17 @@ def gather(run: Run, label: str, progress: Progress) -> ReportedRun:
         raise InputError(
             "holds no run", where=str(run.folder), fix="give the folder of a run with --run (`distill ls runs`)"
         )
-    recipe = dict(state.get("recipe") or {})
-    data_folder = (recipe.get("sft") or {}).get("data")
+    stored_recipe = state.get("recipe", {})
+    data_folder = stored_recipe.get("sft", {}).get("data")
     data = Run(Path(data_folder)) if data_folder else run
-    sources = [Run(Path(folder)) for folder in (recipe.get("filter") or {}).get("traces") or ()] or [data]
+    sources = [Run(Path(folder)) for folder in stored_recipe.get("filter", {}).get("traces", ())] or [data]
     present_sources = [source for source in sources if jsonl.exists(source.traces_file)]
     eval_sets = _read_json(run.eval / "report.json", dict).get("sets", [])
     return ReportedRun(
         label=label,
         own_run=run,
         data_run=data,
-        recipe=recipe,
+        recipe=dict(stored_recipe),
         stages=dict(state.get("stages") or {}),
         versions=dict(state.get("versions") or {}),
         changed_at=(run.json if run.json.is_file() else run.folder).stat().st_mtime,

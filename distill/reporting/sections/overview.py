@@ -77,8 +77,8 @@ def provenance(runs: Sequence[ReportedRun]) -> Section:
             rows.append(("recipe", "settings", content_id(run.recipe)))
         for stage, record in run.stages.items():
             rows.append((stage, "fingerprint", str(record.get("fingerprint", NONE))))
-            for name, stamp in (record.get("outputs") or {}).items():
-                rows.append((stage, name, str((stamp or {}).get("hash", NONE))))
+            for name, stamp in record.get("outputs", {}).items():
+                rows.append((stage, name, stamp["hash"] if stamp else NONE))
         if rows:
             table = TableBlock(f"Hashes of {run.label}", ("stage", "of", "hash"), tuple(rows), words=3)
             section.blocks.append(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ from distill.rewards import ChosenRewards
 from distill.training import config as settings
 from distill.training.grpo import prompts
 from distill.training.grpo.guards import GuardLimits
-from distill.types import Record
+from distill.types import NO_RESULT, Record
 
 TrlArgument = bool | int | float | str
 _TRL_NAMES = (
@@ -60,10 +60,10 @@ class Config(settings.Config):
     """Optimizer steps; None: `epochs` passes over the prompts."""
     rewards: ChosenRewards = Field({"accuracy": {}, "format": {}}, validate_default=True)
     """Rewards by name with their settings, `weight` among them; `name: false` switches one off."""
-    rollouts: Literal["auto", "generate", "server", "colocate"] = "auto"
+    rollouts: Annotated[Literal["auto", "generate", "server", "colocate"], NO_RESULT] = "auto"
     """What samples: vLLM as a `server` or `colocate`d with the trainer, or transformers' `generate`, the only one on a
     CPU. `auto`: colocate where there are a GPU and vLLM."""
-    vllm: Vllm = Vllm()
+    vllm: Annotated[Vllm, NO_RESULT] = Vllm()
     num_generations: int = Field(8, ge=2)
     max_completion_length: int = Field(8192, ge=1)
     temperature: float = Field(1.0, gt=0)
@@ -84,8 +84,8 @@ class Config(settings.Config):
     importance_sampling_level: Literal["token", "sequence"] = "token"
     mask_truncated_completions: bool = False
     multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"
-    limits: GuardLimits = GuardLimits()
-    samples_every: int = Field(10, ge=1)
+    limits: Annotated[GuardLimits, NO_RESULT] = GuardLimits()
+    samples_every: Annotated[int, NO_RESULT] = Field(10, ge=1)
     """Steps between completions that are put into grpo/samples.jsonl to be read."""
     max_length: int | None = Field(None, ge=16)
     """Longest prompt + completion; prompts that leave no room for a completion are left out. None: the context."""
@@ -95,9 +95,9 @@ class Config(settings.Config):
     """Completions per optimizer step, over all devices."""
     schedule: Literal["cosine", "linear", "constant_with_warmup", "cosine_with_min_lr"] = "constant_with_warmup"
     warmup: float = Field(0.0, ge=0, lt=1)
-    nodes: int | None = Field(1, ge=1, le=1)
+    nodes: Annotated[int | None, NO_RESULT] = Field(1, ge=1, le=1)
     """Nodes to train on: one; sampling can be spread with `rollouts: server`."""
-    sequence_parallel: int | None = Field(1, ge=1, le=1)
+    sequence_parallel: Annotated[int | None, NO_RESULT] = Field(1, ge=1, le=1)
     """GPUs that share one row: one, since TRL's GRPOTrainer splits none."""
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from distill.training import config as settings
 from distill.training.job import Batching
 from distill.training.sft import lengths
+from distill.types import NO_RESULT
 
 
 class Config(settings.Config):
     limit: int | None = Field(None, ge=1)
     """Only the first so many rows."""
-    max_dropped: float = Field(lengths.MAX_DROPPED, ge=0, le=1)
+    max_dropped: Annotated[float, NO_RESULT] = Field(lengths.MAX_DROPPED, ge=0, le=1)
     """Share of the rows that may be left out, as too long or unfit to train on, before the stage refuses."""
     batching: Batching | Literal["auto"] = "auto"
     """`packed` fills rows of `max_length` with whole documents that do not see one another; `grouped` makes batches of

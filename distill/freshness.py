@@ -1,0 +1,193 @@
+"""What a finished stage was made of, and what of it has changed since.
+
+A fingerprint is for the years: it holds only settings that can change a stage's result (`NO_RESULT` marks the others),
+only those that are set away from their defaults, so that a new setting makes no old work stale, and inputs by their
+content, wherever they lie. It is kept in run.json in the clear, so that a stage which starts again can say why.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+
+import orjson
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
+from distill import plugins
+from distill.models import presets
+from distill.models.presets import Preset
+from distill.run import Stamp
+from distill.types import NoResult, Record
+
+Settings = dict[str, object]
+"""Dotted names of settings that differ from their defaults, to their values as JSON has them."""
+LOCAL_ENGINES = frozenset({"auto", "vllm", "transformers"})
+"""Backends that sample the same model with the same parameters; which of them did is no part of a result."""
+_SHOWN = 60
+"""Characters of a value that a reason shows."""
+
+
+def settings_of(config: Record, families: Mapping[str, str] | None = None, prefix: str = "") -> Settings:
+    """The settings of a config that can change a result and differ from their defaults.
+
+    Args:
+        families: fields that hold kinds' settings, to the family: `backends` one kind, the others kinds by name.
+        prefix: put before every name.
+    """
+    plain = config.model_dump(mode="json")
+    named = _changed(type(config), plain, _defaults(type(config)), prefix, families or {})
+    return dict(sorted(_as_stored(dict(named)).items()))
+
+
+def preset_of(role: str, preset: Preset) -> Settings:
+    """The facts of a preset that can change a result, its weights by their content and not by their folder."""
+    return {f"{role}.weights": presets.weights_fingerprint_of(preset), **settings_of(preset, prefix=f"{role}.")}
+
+
+def has_result(field: FieldInfo) -> bool:
+    """Whether a setting can change what comes of a stage."""
+    return not any(isinstance(mark, NoResult) for mark in field.metadata)
+
+
+def record_in(annotation: object) -> type[Record] | None:
+    """The kind of Record that a field holds, alone, or beside other types, or by names; None if it holds none."""
+    if isinstance(annotation, type) and issubclass(annotation, Record):
+        return annotation
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union, dict, typing.Annotated):
+        return next(filter(None, map(record_in, typing.get_args(annotation))), None)
+    return None
+
+
+def changed_settings(earlier: Settings, current: Settings) -> list[str]:
+    """What differs between two states of settings, as `learning_rate 1e-05 → 2e-05`."""
+    return [
+        f"{name} {_shown(earlier, name)} → {_shown(current, name)}"
+        for name in sorted({*earlier, *current})
+        if earlier.get(name, _DEFAULT) != current.get(name, _DEFAULT)
+    ]
+
+
+def changed_inputs(earlier: Mapping[str, Stamp | None], current: Mapping[str, Stamp | None]) -> list[str]:
+    """What differs between two states of inputs; nothing where the same content lies elsewhere."""
+    if _contents(earlier) == _contents(current):
+        return []
+    reasons = []
+    for path, stamped in current.items():
+        if path in earlier and _content(earlier[path]) != _content(stamped):
+            reasons.append(f"{path} has changed")
+        elif path not in earlier and _content(stamped) not in _contents(earlier):
+            reasons.append(f"{path} is new")
+    gone = [path for path, stamped in earlier.items() if _content(stamped) not in _contents(current)]
+    reasons += [f"{path} is gone" for path in gone if path not in current]
+    return reasons or ["its inputs are in another order"]
+
+
+def changed_facts(earlier: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
+    """What differs between two states of what outcomes go by besides settings and inputs."""
+    names = sorted({*earlier, *current})
+    return [f"{name}: what it goes by has changed" for name in names if earlier.get(name) != current.get(name)]
+
+
+_DEFAULT = object()
+
+
+def _shown(settings: Settings, name: str) -> str:
+    if name not in settings:
+        return "default"
+    text = json.dumps(settings[name], ensure_ascii=False)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _content(stamped: Stamp | None) -> str | None:
+    return stamped["hash"] if stamped else None
+
+
+def _contents(stamps: Mapping[str, Stamp | None]) -> list[str | None]:
+    return [_content(stamped) for stamped in stamps.values()]
+
+
+def _as_stored(settings: Settings) -> Settings:
+    """Settings as they come back from run.json."""
+    stored: Settings = orjson.loads(orjson.dumps(settings))
+    return stored
+
+
+def _defaults(record_type: type[Record]) -> Settings:
+    """The defaults of a record's fields as JSON has them; a field that must be given is not among them."""
+    return {
+        name: to_jsonable_python(field.get_default(call_default_factory=True))
+        for name, field in record_type.model_fields.items()
+        if not field.is_required()
+    }
+
+
+def _changed(
+    record_type: type[Record], plain: Settings, defaults: Settings, prefix: str, families: Mapping[str, str]
+) -> Iterator[tuple[str, object]]:
+    """Names and values of a record's settings that have a result and differ from `defaults`."""
+    for field_name, field in record_type.model_fields.items():
+        if not has_result(field):
+            continue
+        name = prefix + field_name
+        value = plain.get(field_name)
+        default = defaults.get(field_name, _DEFAULT)
+        if field_name in families:
+            yield from _changed_kinds(families[field_name], name, value, default)
+        elif (inner := record_in(field.annotation)) and isinstance(value, dict):
+            yield from _changed_record(inner, name, value, default, by_name=typing.get_origin(field.annotation) is dict)
+        elif value != default:
+            yield name, value
+
+
+def _changed_record(
+    record_type: type[Record], name: str, value: Settings, default: object, *, by_name: bool
+) -> Iterator[tuple[str, object]]:
+    if by_name:
+        for key, part in value.items():
+            assert isinstance(part, dict)
+            yield f"{name}.{key}", {}
+            yield from _changed(record_type, part, _defaults(record_type), f"{name}.{key}.", {})
+        return
+    if not isinstance(default, dict):  # that it is there at all is a setting
+        yield name, {}
+        default = _defaults(record_type)
+    yield from _changed(record_type, value, default, f"{name}.", {})
+
+
+def _changed_kinds(family: str, name: str, value: object, default: object) -> Iterator[tuple[str, object]]:
+    """Settings of a backend, or of checks or rewards by their names in their order."""
+    if family == "backends":
+        options = _options(value)
+        kind = str(options.pop("kind", "auto"))
+        if kind not in LOCAL_ENGINES:
+            yield f"{name}.kind", kind
+        if kind != "auto":
+            yield from _changed_kind(family, kind, options, f"{name}.")
+        return
+    active = _active(value)
+    if list(active) != list(_active(default)):
+        yield name, list(active)
+    for key, settings in active.items():
+        options = _options(settings)
+        kind = str(options.pop("kind", key))
+        if kind != key:
+            yield f"{name}.{key}.kind", kind
+        yield from _changed_kind(family, kind, options, f"{name}.{key}.")
+
+
+def _changed_kind(family: str, kind: str, options: Settings, prefix: str) -> Iterator[tuple[str, object]]:
+    config = plugins.configure(family, options, name=kind, where=prefix.rstrip("."))
+    yield from settings_of(config, prefix=prefix).items()
+
+
+def _active(kinds: object) -> Settings:
+    """The kinds that are not switched off."""
+    return {name: settings for name, settings in _options(kinds).items() if settings is not False}
+
+
+def _options(settings: object) -> Settings:
+    """Settings as a mapping: true and null switch a kind on with its defaults."""
+    return dict(settings) if isinstance(settings, Mapping) else {}
