@@ -245,7 +245,7 @@ class Chosen:
         stored = dict(plain) if isinstance(plain, Mapping) else plain
         try:
             if not isinstance(stored, dict) and stored is not True and stored is not None:
-                raise InputError("should hold settings as a mapping, or true or false")
+                raise InputError(f"should hold settings as a mapping, or true or false, not {plain!r:.80}")
             kind, settings = _split(stored if isinstance(stored, dict) else {}, name or cls.default)
             config = cls._configured(kind, settings)
             cls.vet(kind, config)

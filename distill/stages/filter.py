@@ -35,7 +35,7 @@ CHUNK = 1 << 20
 
 
 class Config(Record):
-    checks: ChosenFilters = Field({"correct": {}}, validate_default=True)
+    checks: ChosenFilters = Field(default_factory=lambda: {"correct": ChosenFilter.of({}, "correct")})
     """Checks by name, with their settings, in the order in which the first reject reason is taken; false switches one
     off."""
     traces: tuple[str, ...] = ()

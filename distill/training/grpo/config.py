@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from distill.machine import hardware
-from distill.rewards import ChosenRewards
+from distill.rewards import ChosenReward, ChosenRewards
 from distill.training import config as settings
 from distill.training.grpo import prompts
 from distill.training.grpo.guards import GuardLimits
@@ -57,7 +57,9 @@ class Config(settings.Config):
     """Order of the prompts. `easy_to_hard`: by falling pass rate; `prioritised`: drawn with p ∝ 1 − pass rate."""
     steps: int | None = Field(None, ge=1)
     """Optimizer steps; None: `epochs` passes over the prompts."""
-    rewards: ChosenRewards = Field({"accuracy": {}, "format": {}}, validate_default=True)
+    rewards: ChosenRewards = Field(
+        default_factory=lambda: {name: ChosenReward.of({}, name) for name in ("accuracy", "format")}
+    )
     """Rewards by name with their settings, `weight` among them; `name: false` switches one off."""
     rollouts: Literal["auto", "generate", "server", "colocate"] = "auto"
     """What samples: vLLM as a `server` or `colocate`d with the trainer, or transformers' `generate`, the only one on a
