@@ -37,6 +37,7 @@ class Launcher(Record):
     prefix: tuple[str, ...] = ()
     """Command before the interpreter, such as `srun --gpus 8`, one word an item."""
     python: str = "python"
+    """Python interpreter on the other side, which has distill installed."""
 
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -46,10 +47,12 @@ class Arm(Record):
     """One way to a model, gone once for each seed in a run folder of its own."""
 
     description: str = ""
+    """Note on the arm for people; nothing reads it."""
     stages: tuple[StageName, ...] = Field(min_length=1)
+    """Stages that the arm goes through itself, in this order."""
     after: str | None = None
-    """The arm that this one goes on from: traces, training set, problems or student that its own stages do not make are
-    those of that arm, or of the one before it, with the same seed."""
+    """Name of an earlier arm that this one goes on from, None for a start of its own: traces, training set, problems or
+    student that its own stages do not make are those of that arm, or of the one before it, with the same seed."""
     set: dict[str, Any] = {}
     """Changes of the recipe for this arm, by dotted name as in `--set`."""
 
@@ -58,11 +61,11 @@ class Study(Record):
     """Arms to compare, each with every seed, on the same unseen problems."""
 
     seeds: tuple[int, ...] = Field((1, 2, 3), min_length=1)
-    """Seeds, each that of sampling, selection, training, reinforcement and evaluation of one run of every arm."""
+    """Seeds of every arm; each is that of sampling, selection, training, reinforcement and evaluation of one run."""
     arms: dict[str, Arm] = Field(min_length=1)
     """Arms in their order; those with an eval stage are the rows of the table."""
     against: tuple[str, ...] = ()
-    """Arms from which the difference of every other is reported."""
+    """Names of arms from which the difference of every other is reported."""
     at_once: int = Field(1, ge=1)
     """Runs at the same time, each with its share of the cores."""
 
@@ -85,26 +88,33 @@ class Study(Record):
 
 class Recipe(Record):
     name: str = Field(pattern=_NAME)
+    """Name of the recipe, after which the run folder is named; the file's name when left out."""
     description: str = ""
+    """Note on the recipe for people, shown by `distill ls recipes`."""
     teacher: str
-    """The teacher: a preset, a Hub id, a local folder or a preset's .yaml."""
+    """Model that is learnt from: a preset, a Hub id, a local folder or a preset's .yaml."""
     student: str
-    """The student: a preset, a Hub id, a local folder or a preset's .yaml."""
+    """Model that learns: a preset, a Hub id, a local folder or a preset's .yaml."""
     student_facts: dict[str, Any] = {}
     """Facts that replace those of the student's preset in this recipe, such as its chat `template`."""
     stages: tuple[StageName, ...] = DEFAULT_STAGES
     """Stages that `distill run` goes through."""
     generate: GenerateConfig = GenerateConfig()
+    """Settings of sampling the teacher's traces."""
     filter: FilterConfig = FilterConfig()
+    """Settings of judging the traces and choosing the training set."""
     sft: SftConfig = SftConfig()
+    """Settings of fine-tuning the student on the training set."""
     grpo: GrpoConfig = GrpoConfig()
+    """Settings of reinforcement learning on problems with rewards."""
     eval: EvalConfig = EvalConfig()
+    """Settings of measuring the teacher and the student."""
     launchers: dict[StageName, Launcher] = {}
-    """Stages that need another environment than this one."""
+    """Commands that start a stage in another environment than this one, by stage."""
     slurm: Slurm = Slurm()
-    """The stages' jobs on a cluster, with `--on slurm`."""
+    """Settings of the stages' jobs on a cluster, used with `--on slurm`."""
     study: Study | None = None
-    """Several runs to compare, instead of one."""
+    """Several runs to compare; None for a recipe of one run."""
 
 
 def names() -> list[str]:
