@@ -14,7 +14,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+from distill import meanings
 
 
 class DistillError(Exception):
@@ -60,15 +62,24 @@ def closest(name: str, choices: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, sorted(choices), n=1)), None)
 
 
-def from_validation(error: ValidationError, where: str, prefix: str = "") -> InputError:
-    """Turn pydantic's report into one message that names each place, the value and what it should be."""
+def from_validation(
+    error: ValidationError, where: str, prefix: str = "", config: type[BaseModel] | None = None
+) -> InputError:
+    """Turn pydantic's report into one message that names each place, the value and what it should be.
+
+    Args:
+        config: the class that was validated, of which the message quotes what each wrong setting means.
+    """
     lines = []
     for item in error.errors(include_url=False, include_context=False):
         field = ".".join(str(part) for part in ((prefix,) if prefix else ()) + item["loc"])
         value = ""
         if item["type"] not in ("missing", "extra_forbidden"):
             value = f" (given: {item['input']!r:.80})"
-        lines.append(f"{field}: {_plain_message(item['type'], item['msg'])}{value}")
+        meaning = ""
+        if config is not None and item["type"] != "extra_forbidden":
+            meaning = meanings.quoted(config, item["loc"])
+        lines.append(f"{field}: {_plain_message(item['type'], item['msg'])}{value}{meaning and f' ({meaning})'}")
     return InputError("; ".join(lines), where=where)
 
 

@@ -127,10 +127,11 @@ def configure(family: str, options: Mapping[str, Any], *, name: str | None = Non
     try:
         config: Record = load(family, kind).Config.model_validate(settings)
     except ValidationError as error:
-        fields = load(family, kind).Config.model_fields
+        config_type = load(family, kind).Config
         unknown_fields = [str(item["loc"][-1]) for item in error.errors() if item["type"] == "extra_forbidden"]
-        invalid = from_validation(error, "", where)
-        raise InputError(invalid.message, fix=suggest(unknown_fields[0], fields) if unknown_fields else None) from error
+        invalid = from_validation(error, "", where, config_type)
+        fix = suggest(unknown_fields[0], config_type.model_fields) if unknown_fields else None
+        raise InputError(invalid.message, fix=fix) from error
     except InputError as error:
         raise InputError(error.message, where=where or None, fix=error.fix) from error
     return config

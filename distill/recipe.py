@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from distill import plugins, resources, rewards
+from distill import meanings, plugins, resources, rewards
 from distill.errors import InputError, from_validation, suggest
 from distill.machine.slurm import Slurm
 from distill.models import presets
@@ -201,7 +199,7 @@ def student(recipe: Recipe) -> presets.Student:
     try:
         return presets.Student.model_validate({**preset.model_dump(), **recipe.student_facts})
     except ValidationError as error:
-        raise from_validation(error, "recipe", "student_facts") from error
+        raise from_validation(error, "recipe", "student_facts", presets.Student) from error
 
 
 def _set_field(settings: dict[str, Any], name: str, value: Any) -> None:
@@ -219,27 +217,10 @@ def _set_field(settings: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _with_choices(error: ValidationError, where: str) -> InputError:
-    invalid = from_validation(error, where)
+    invalid = from_validation(error, where, config=Recipe)
     for item in error.errors():
         if item["type"] == "extra_forbidden":
-            choices = _fields_at(item["loc"][:-1])
+            record = meanings.record_at(Recipe, item["loc"][:-1])
+            choices = record.model_fields if record else {}
             return InputError(invalid.message, where=where, fix=suggest(str(item["loc"][-1]), choices))
     return invalid
-
-
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    """Field names of the config at a dotted place of the recipe."""
-    config_type: Any = Recipe
-    for part in location:
-        if typing.get_origin(config_type) is dict:  # its key is the user's
-            config_type = typing.get_args(config_type)[1]
-            continue
-        is_field = _is_record(config_type) and part in config_type.model_fields
-        config_type = config_type.model_fields[str(part)].annotation if is_field else None
-        if typing.get_origin(config_type) in (types.UnionType, typing.Union):
-            config_type = next((option for option in typing.get_args(config_type) if _is_record(option)), None)
-    return list(config_type.model_fields) if _is_record(config_type) else []
-
-
-def _is_record(config_type: Any) -> bool:
-    return isinstance(config_type, type) and issubclass(config_type, Record)

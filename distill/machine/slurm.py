@@ -101,7 +101,7 @@ class Slurm(Record):
         try:
             settings = Slurm.model_validate({**self.model_dump(exclude={"stages"}), **stage_defaults, **overrides})
         except ValidationError as error:
-            raise from_validation(error, location) from error
+            raise from_validation(error, location, config=Slurm) from error
         if settings.nodes > 1 and stage not in _MULTI_NODE_STAGES:
             fix = f"leave it out; only {', '.join(_MULTI_NODE_STAGES)} takes several"
             if stage == "generate":

@@ -26,7 +26,7 @@ class Preset(Record):
     """Facts about a model that both roles share."""
 
     name: str
-    """Name by which a recipe calls the model; the file's name when left out."""
+    """Name by which a recipe calls the model."""
     description: str = ""
     """Note on the model for people."""
     model: str
@@ -130,7 +130,7 @@ def _find_preset(ref: str, role: Role, preset_type: type[P]) -> P:
         try:
             preset = preset_type.model_validate(resources.load_yaml(path))
         except ValidationError as error:
-            raise from_validation(error, str(path)) from error
+            raise from_validation(error, str(path), config=preset_type) from error
         local = resources.folder("data") / preset.model
         if local.is_dir():
             return preset.model_copy(update={"model": str(local)})
