@@ -25,9 +25,9 @@ from distill.types import Record, content_id
 
 class Config(Record):
     replies: tuple[str, ...] = ()
-    """Replies to any prompt."""
+    """Replies to prompts that no line of `file` fits, one of which is drawn for each request."""
     file: Path | None = None
-    """JSONL of replies to prompts that contain a text."""
+    """JSONL file of replies to prompts that contain a text; None for `replies` only."""
     delay: float = Field(0, ge=0)
     """Seconds that each reply takes."""
     fail_first: int = Field(0, ge=0)
@@ -35,7 +35,7 @@ class Config(Record):
     fail_after: int | None = Field(None, ge=0)
     """Replies after which all requests fail with a BackendError; None: they never do."""
     concurrency: int = Field(64, ge=1)
-    """Requests in flight."""
+    """Most requests in flight."""
 
 
 class ScriptLine(Record):

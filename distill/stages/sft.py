@@ -24,9 +24,9 @@ WORKER = "distill.training.sft.worker"
 
 class Config(config.Config):
     data: str | None = None
-    """Another run folder, whose sft set is trained on instead of this run's."""
+    """Another run folder whose sft set is trained on; None trains on this run's."""
     stop_check: int = Field(4, ge=0)
-    """Traces on which the finished student must show that it stops."""
+    """Number of traces on which the finished student must show that it stops; 0 skips the check."""
 
 
 def inputs(job: StageJob[Config]) -> dict[str, Path]:
