@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from distill import resources
+from distill import meanings, resources
 from distill.errors import InputError, from_validation, suggest
 from distill.machine.slurm import Slurm
 from distill.models import presets
@@ -49,8 +49,8 @@ class Arm(Record):
     stages: tuple[StageName, ...] = Field(min_length=1)
     """Stages that the arm goes through itself, in this order."""
     after: str | None = None
-    """The arm that this one goes on from: traces, training set, problems or student that its own stages do not make are
-    those of that arm, or of the one before it, with the same seed."""
+    """Name of an earlier arm that this one goes on from, None for a start of its own: traces, training set, problems or
+    student that its own stages do not make are those of that arm, or of the one before it, with the same seed."""
     set: dict[str, object] = {}
     """Changes of the recipe for this arm, by dotted name as in `--set`."""
 
@@ -92,15 +92,19 @@ class Recipe(Record):
     teacher: str
     """Model that is learnt from: a preset, a Hub id, a local folder or a preset's .yaml."""
     student: str
-    """The student: a preset, a Hub id, a local folder or a preset's .yaml."""
+    """Model that learns: a preset, a Hub id, a local folder or a preset's .yaml."""
     student_facts: dict[str, object] = {}
     """Facts that replace those of the student's preset in this recipe, such as its chat `template`."""
     stages: tuple[StageName, ...] = DEFAULT_STAGES
     """Stages that `distill run` goes through."""
     generate: GenerateConfig = GenerateConfig()
+    """Settings of sampling the teacher's traces."""
     filter: FilterConfig = Field(default_factory=FilterConfig)
+    """Settings of judging the traces and choosing the training set."""
     sft: SftConfig = SftConfig()
+    """Settings of fine-tuning the student on the training set."""
     grpo: GrpoConfig = Field(default_factory=GrpoConfig)
+    """Settings of reinforcement learning on problems with rewards."""
     eval: EvalConfig = EvalConfig()
     """Settings of measuring the teacher and the student."""
     launchers: dict[StageName, Launcher] = {}
@@ -207,7 +211,7 @@ def _set_field(settings: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _with_choices(error: ValidationError, where: str) -> InputError:
-    invalid = from_validation(error, where)
+    invalid = from_validation(error, where, config=Recipe)
     if invalid.fix:
         return invalid
     for item in error.errors():
@@ -216,22 +220,3 @@ def _with_choices(error: ValidationError, where: str) -> InputError:
             choices = record.model_fields if record else {}
             return InputError(invalid.message, where=where, fix=suggest(str(item["loc"][-1]), choices))
     return invalid
-
-
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    """Field names of the config at a dotted place of the recipe."""
-    config_type: object = Recipe
-    for part in location:
-        if typing.get_origin(config_type) is dict:  # its key is the user's
-            config_type = typing.get_args(config_type)[1]
-            continue
-        if not _is_record(config_type) or part not in config_type.model_fields:
-            return []
-        config_type = config_type.model_fields[str(part)].annotation
-        if typing.get_origin(config_type) in (types.UnionType, typing.Union):
-            config_type = next((option for option in typing.get_args(config_type) if _is_record(option)), None)
-    return list(config_type.model_fields) if _is_record(config_type) else []
-
-
-def _is_record(config_type: object) -> typing.TypeGuard[type[Record]]:
-    return isinstance(config_type, type) and issubclass(config_type, Record)

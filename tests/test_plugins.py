@@ -142,7 +142,10 @@ def test_settings_are_there_as_the_kinds_own_config() -> None:
             {"checks": {"length": {"max_tokns": 1}}},
             r"^checks\.length\.max_tokns: no such field\n.*mean max_tokens",
         ),
-        ({"checks": {"length": {"max_tokens": "x"}}}, r"^checks\.length\.max_tokens: .*valid integer.*\(given: 'x'\)$"),
+        (
+            {"checks": {"length": {"max_tokens": "x"}}},
+            r"^checks\.length\.max_tokens: .*valid integer.*\(given: 'x'\) \(max_tokens: Most tokens[^()]*\)$",
+        ),
         ({"checks": {"lenght": {}}}, r"^checks\.lenght: unknown kind 'lenght' of filters\n.*did you mean length"),
         ({"checks": {"length": 3, "finish": "no"}}, r"^checks\.length: should hold .*; checks\.finish: should hold"),
         ({"checks": {"correct": {"judge": {"on": []}}}}, r"checks\.correct\.judge\.endpoint: is required"),

@@ -45,7 +45,10 @@ class Config(Record):
     sampling: SamplingChoice = SamplingChoice()
     """Sampling parameters of all measured models, where they differ from the protocol's or the teacher's."""
     seed: int = 1
+    """Seed of sampling, from which each attempt's own is made."""
     backend: ChosenBackend = ChosenBackend.of({"kind": "auto"})
+    """Engine that runs the measured models, as a `kind` with that kind's settings; `auto` takes vLLM where it is
+    installed, else transformers."""
     rescore: bool = False
     """Whether nothing is sampled and stored attempts are judged with today's verifiers and gold answers, which needs no
     model and no engine."""

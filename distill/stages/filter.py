@@ -36,7 +36,7 @@ CHUNK = 1 << 20
 
 class Config(Record):
     checks: ChosenFilters = Field(default_factory=lambda: {"correct": ChosenFilter.of({}, "correct")})
-    """Checks by name, with their settings, in the order in which the first reject reason is taken; false switches one
+    """Checks by name with their settings, in the order in which the first reject reason is taken; false switches one
     off."""
     traces: tuple[str, ...] = ()
     """Other run folders whose traces are filtered instead of this run's."""

@@ -44,8 +44,10 @@ class Config(Record):
     retry_failed: bool = False
     """Whether requests that the engine refused in an earlier run are sent again."""
     preflight: bool = True
-    """Before a run, sample a few tokens of one problem and look whether engine, template and settings fit."""
+    """Whether a few tokens of one problem are sampled first, to see that engine, template and settings fit."""
     backend: ChosenBackend = ChosenBackend.of({"kind": "auto"})
+    """Engine that runs the teacher, as a `kind` with that kind's settings; `auto` takes vLLM where it is installed,
+    else transformers."""
     price: Price | None = None
     """Price of tokens or engine hours, for the live view and the forecast; None takes a hosted API's from `backend`."""
 

@@ -39,9 +39,10 @@ class Config(Record):
     output: int = Field(4, ge=1)
     """Output in MiB that one test may print, or one call return."""
     tolerance: float | None = Field(None, gt=0)
-    """How far numbers in an output may be off, absolutely or relatively; None: not at all."""
+    """Distance by which numbers in an output may be off, absolutely or relatively; None allows none."""
     sandbox: dict[str, object] = {"kind": "bubblewrap"}
-    """Kind and settings of the sandbox; assert tests need one that can be talked to, such as bubblewrap."""
+    """Sandbox as a `kind` with that kind's settings; assert tests need one that can be talked to, such as
+    bubblewrap."""
 
 
 class Code(Verifier):

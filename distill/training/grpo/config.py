@@ -58,7 +58,7 @@ class Config(settings.Config):
     """Order of the prompts: `shuffled`, by falling pass rate (`easy_to_hard`), or drawn with p ∝ 1 − pass rate
     (`prioritised`)."""
     steps: int | None = Field(None, ge=1)
-    """Optimizer steps; None: `epochs` passes over the prompts."""
+    """Optimizer steps of the whole training; None makes `epochs` passes over the prompts."""
     rewards: ChosenRewards = Field(
         default_factory=lambda: {name: ChosenReward.of({}, name) for name in ("accuracy", "format")}
     )
