@@ -82,9 +82,9 @@ def from_validation(
         if item["type"] not in ("missing", "extra_forbidden", "kind"):
             message += f" (given: {item['input']!r:.80})"
         meaning = context.get("meaning", "")
-        if config is not None and not meaning and item["type"] not in ("extra_forbidden", "kind"):
+        if config is not None and not meaning:
             meaning = meanings.quoted(config, item["loc"])
-        if meaning:
+        if meaning and item["type"] not in ("extra_forbidden", "kind"):
             message += f" ({meaning})"
         lines.append(f"{field}: {message}" if field else message)
         fixes.append(context.get("fix"))

@@ -164,10 +164,8 @@ def _with_choices(error: ValidationError, config_type: type[Record]) -> Validati
     """The same report, with hints: the choices where a field does not exist, and else what the setting means."""
     lines = []
     for item in error.errors(include_url=False):
-        hints: dict[str, str] = {}
-        if item["type"] != "extra_forbidden":
-            hints = {"meaning": meanings.quoted(config_type, item["loc"])}
-        elif len(item["loc"]) == 1:
+        hints = {"meaning": meanings.quoted(config_type, item["loc"])}
+        if item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
             hints = {"fix": suggest(str(item["loc"][0]), config_type.model_fields)}
         lines.append(_line(item["type"], item["msg"], item["loc"], item["input"], hints))
     return ValidationError.from_exception_data(error.title, lines)
