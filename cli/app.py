@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from . import other_commands, stage_commands
+from .commands.settings import settings
 from .help_texts import HELP_TEXTS
 
 app = typer.Typer(
@@ -52,6 +53,7 @@ for _command, _name, _panel in (
     (other_commands.report, "report", LOOK),
     (other_commands.show, "show", LOOK),
     (other_commands.ls, "ls", LOOK),
+    (settings, "settings", LOOK),
     (other_commands.doctor, "doctor", LOOK),
 ):
     app.command(_name, epilog=HELP_TEXTS[_name], rich_help_panel=_panel)(_command)

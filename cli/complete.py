@@ -44,6 +44,18 @@ def runs(incomplete: str) -> list[str]:
     return _matching([*run_folders, *other_folders], incomplete)
 
 
+def settings(incomplete: str) -> list[str]:
+    """Places of settings, one level below what is typed so far; a name of the user's own is not offered."""
+    from distill import settings as explained
+    from distill.errors import InputError
+
+    try:
+        listed = explained.below(incomplete.rpartition(".")[0])
+    except InputError:
+        return []
+    return _matching([setting.place for setting in listed if setting.name != explained.NAME], incomplete)
+
+
 def one_of(*names: str) -> Offer:
     return lambda incomplete: _matching(names, incomplete)
 

@@ -85,6 +85,12 @@ HELP_TEXTS = {
         "distill show language:foreign_script --run runs/tiny",
     ),
     "ls": _help_text("what is shipped, and runs/", "nothing", "distill ls students"),
+    "settings": _help_text(
+        "nothing but the program itself",
+        "nothing",
+        "distill settings filter.checks.length",
+        "distill settings --schema",
+    ),
     "doctor": _help_text(
         "this machine: packages, GPUs, the Hub's login, sandbox, disk, locks",
         "nothing that stays",

@@ -96,7 +96,7 @@ def _options(option_changes: dict[str, Any], changes: list[str]) -> tuple[Servin
         return Serving.model_validate(raw), Slurm.model_validate(batch)
     except ValidationError as error:
         model_class = Slurm if error.title == "Slurm" else Serving
-        input_error = from_validation(error, "--set", "slurm" if model_class is Slurm else "")
+        input_error = from_validation(error, "--set", "slurm" if model_class is Slurm else "", model_class)
         unknown = [str(item["loc"][-1]) for item in error.errors() if item["type"] == "extra_forbidden"]
         fix = suggest(unknown[0], model_class.model_fields) if unknown else None
         raise InputError(input_error.message, where="--set", fix=fix) from error

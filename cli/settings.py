@@ -40,4 +40,4 @@ def build(config: type[C], stage: str, named: Mapping[str, Any], changes: Sequen
     try:
         return config.model_validate(values)
     except ValidationError as error:
-        raise from_validation(error, "settings", stage) from error
+        raise from_validation(error, "settings", stage, config) from error

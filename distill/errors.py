@@ -14,7 +14,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+from distill import meanings
 
 
 class DistillError(Exception):
@@ -60,21 +62,32 @@ def closest(name: str, choices: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, sorted(choices), n=1)), None)
 
 
-def from_validation(error: ValidationError, where: str, prefix: str = "") -> InputError:
+def from_validation(
+    error: ValidationError, where: str, prefix: str = "", config: type[BaseModel] | None = None
+) -> InputError:
     """Turn pydantic's report into one message that names each place, the value and what it should be.
 
-    The first remedy that a line's context holds as `fix` is the error's.
+    A line's context may hold a remedy as `fix`, of which the first is the error's, and as `meaning` what the setting
+    means.
+
+    Args:
+        config: the class that was validated, of which the message quotes what each wrong setting means.
     """
     lines = []
     fixes = []
     for item in error.errors(include_url=False):
         field = ".".join(str(part) for part in ((prefix,) if prefix else ()) + item["loc"])
-        value = ""
+        context = item.get("ctx", {})
+        message = _plain_message(item["type"], item["msg"])
         if item["type"] not in ("missing", "extra_forbidden", "kind"):
-            value = f" (given: {item['input']!r:.80})"
-        message = f"{_plain_message(item['type'], item['msg'])}{value}"
+            message += f" (given: {item['input']!r:.80})"
+        meaning = context.get("meaning", "")
+        if config is not None and not meaning:
+            meaning = meanings.quoted(config, item["loc"])
+        if meaning and item["type"] not in ("extra_forbidden", "kind"):
+            message += f" ({meaning})"
         lines.append(f"{field}: {message}" if field else message)
-        fixes.append(item.get("ctx", {}).get("fix"))
+        fixes.append(context.get("fix"))
     return InputError("; ".join(lines), where=where, fix=next(filter(None, fixes), None))
 
 

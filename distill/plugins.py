@@ -20,6 +20,7 @@ from typing import ClassVar, Generic, Literal, Self, TypeVar
 from pydantic import GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
+from distill import meanings
 from distill.errors import InputError, from_validation, suggest
 from distill.types import Record, content_id
 
@@ -160,28 +161,28 @@ def _config(family: str, kind: str, settings: Mapping[str, object]) -> Record:
 
 
 def _with_choices(error: ValidationError, config_type: type[Record]) -> ValidationError:
-    """The same report; where a field does not exist, its context holds the choices as `fix`."""
+    """The same report, with hints: the choices where a field does not exist, and else what the setting means."""
     lines = []
     for item in error.errors(include_url=False):
-        fix = None
+        hints = {"meaning": meanings.quoted(config_type, item["loc"])}
         if item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
-            fix = suggest(str(item["loc"][0]), config_type.model_fields)
-        lines.append(_line(item["type"], item["msg"], item["loc"], item["input"], fix))
+            hints = {"fix": suggest(str(item["loc"][0]), config_type.model_fields)}
+        lines.append(_line(item["type"], item["msg"], item["loc"], item["input"], hints))
     return ValidationError.from_exception_data(error.title, lines)
 
 
 def _line(
-    type_name: str, message: str, location: tuple[int | str, ...], value: object, fix: str | None
+    type_name: str, message: str, location: tuple[int | str, ...], value: object, hints: Mapping[str, str]
 ) -> InitErrorDetails:
-    """A line of a validation report; its remedy is in the context, where `from_validation` looks for it."""
-    context = {"message": message} if fix is None else {"message": message, "fix": fix}
+    """A line of a validation report; its hints are in the context, where `from_validation` looks for them."""
+    context = {**hints, "message": message}
     return InitErrorDetails(type=PydanticCustomError(type_name, "{message}", context), loc=location, input=value)
 
 
 def _moved(error: ValidationError, name: str) -> list[InitErrorDetails]:
     """The lines of a report on what stands under a name."""
     return [
-        _line(item["type"], item["msg"], (name, *item["loc"]), item["input"], item.get("ctx", {}).get("fix"))
+        _line(item["type"], item["msg"], (name, *item["loc"]), item["input"], item.get("ctx", {}))
         for item in error.errors(include_url=False)
     ]
 
@@ -245,12 +246,12 @@ class Chosen:
         stored = dict(plain) if isinstance(plain, Mapping) else plain
         try:
             if not isinstance(stored, dict) and stored is not True and stored is not None:
-                raise InputError("should hold settings as a mapping, or true or false")
+                raise InputError(f"should hold settings as a mapping, or true or false, not {plain!r:.80}")
             kind, settings = _split(stored if isinstance(stored, dict) else {}, name or cls.default)
             config = cls._configured(kind, settings)
             cls.vet(kind, config)
         except InputError as error:
-            line = _line("kind", error.message, (), plain, error.fix)
+            line = _line("kind", error.message, (), plain, {"fix": error.fix} if error.fix else {})
             raise ValidationError.from_exception_data(cls.__name__, [line]) from error
         return cls(kind, config, stored)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from distill import resources
+from distill import meanings, resources
 from distill.errors import InputError, from_validation, suggest
 from distill.machine.slurm import Slurm
 from distill.models import presets
@@ -37,6 +35,7 @@ class Launcher(Record):
     prefix: tuple[str, ...] = ()
     """Command before the interpreter, such as `srun --gpus 8`, one word an item."""
     python: str = "python"
+    """Python interpreter on the other side, which has distill installed."""
 
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -46,10 +45,12 @@ class Arm(Record):
     """One way to a model, gone once for each seed in a run folder of its own."""
 
     description: str = ""
+    """Note on the arm for people; nothing reads it."""
     stages: tuple[StageName, ...] = Field(min_length=1)
+    """Stages that the arm goes through itself, in this order."""
     after: str | None = None
-    """The arm that this one goes on from: traces, training set, problems or student that its own stages do not make are
-    those of that arm, or of the one before it, with the same seed."""
+    """Name of an earlier arm that this one goes on from, None for a start of its own: traces, training set, problems or
+    student that its own stages do not make are those of that arm, or of the one before it, with the same seed."""
     set: dict[str, object] = {}
     """Changes of the recipe for this arm, by dotted name as in `--set`."""
 
@@ -58,11 +59,11 @@ class Study(Record):
     """Arms to compare, each with every seed, on the same unseen problems."""
 
     seeds: tuple[int, ...] = Field((1, 2, 3), min_length=1)
-    """Seeds, each that of sampling, selection, training, reinforcement and evaluation of one run of every arm."""
+    """Seeds of every arm; each is that of sampling, selection, training, reinforcement and evaluation of one run."""
     arms: dict[str, Arm] = Field(min_length=1)
     """Arms in their order; those with an eval stage are the rows of the table."""
     against: tuple[str, ...] = ()
-    """Arms from which the difference of every other is reported."""
+    """Names of arms from which the difference of every other is reported."""
     at_once: int = Field(1, ge=1)
     """Runs at the same time, each with its share of the cores."""
 
@@ -85,26 +86,33 @@ class Study(Record):
 
 class Recipe(Record):
     name: str = Field(pattern=_NAME)
+    """Name of the recipe, after which the run folder is named; the file's name when left out."""
     description: str = ""
+    """Note on the recipe for people, shown by `distill ls recipes`."""
     teacher: str
-    """The teacher: a preset, a Hub id, a local folder or a preset's .yaml."""
+    """Model that is learnt from: a preset, a Hub id, a local folder or a preset's .yaml."""
     student: str
-    """The student: a preset, a Hub id, a local folder or a preset's .yaml."""
+    """Model that learns: a preset, a Hub id, a local folder or a preset's .yaml."""
     student_facts: dict[str, object] = {}
     """Facts that replace those of the student's preset in this recipe, such as its chat `template`."""
     stages: tuple[StageName, ...] = DEFAULT_STAGES
     """Stages that `distill run` goes through."""
     generate: GenerateConfig = GenerateConfig()
+    """Settings of sampling the teacher's traces."""
     filter: FilterConfig = Field(default_factory=FilterConfig)
+    """Settings of judging the traces and choosing the training set."""
     sft: SftConfig = SftConfig()
+    """Settings of fine-tuning the student on the training set."""
     grpo: GrpoConfig = Field(default_factory=GrpoConfig)
+    """Settings of reinforcement learning on problems with rewards."""
     eval: EvalConfig = EvalConfig()
+    """Settings of measuring the teacher and the student."""
     launchers: dict[StageName, Launcher] = {}
-    """Stages that need another environment than this one."""
+    """Commands that start a stage in another environment than this one, by stage."""
     slurm: Slurm = Slurm()
-    """The stages' jobs on a cluster, with `--on slurm`."""
+    """Settings of the stages' jobs on a cluster, used with `--on slurm`."""
     study: Study | None = None
-    """Several runs to compare, instead of one."""
+    """Several runs to compare; None for a recipe of one run."""
 
 
 def names() -> list[str]:
@@ -185,7 +193,7 @@ def student(recipe: Recipe) -> presets.Student:
     try:
         return presets.Student.model_validate({**preset.model_dump(), **recipe.student_facts})
     except ValidationError as error:
-        raise from_validation(error, "recipe", "student_facts") from error
+        raise from_validation(error, "recipe", "student_facts", presets.Student) from error
 
 
 def _set_field(settings: dict[str, Any], name: str, value: Any) -> None:
@@ -203,30 +211,12 @@ def _set_field(settings: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _with_choices(error: ValidationError, where: str) -> InputError:
-    invalid = from_validation(error, where)
+    invalid = from_validation(error, where, config=Recipe)
     if invalid.fix:
         return invalid
     for item in error.errors():
         if item["type"] == "extra_forbidden":
-            choices = _fields_at(item["loc"][:-1])
+            record = meanings.record_at(Recipe, item["loc"][:-1])
+            choices = record.model_fields if record else {}
             return InputError(invalid.message, where=where, fix=suggest(str(item["loc"][-1]), choices))
     return invalid
-
-
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    """Field names of the config at a dotted place of the recipe."""
-    config_type: object = Recipe
-    for part in location:
-        if typing.get_origin(config_type) is dict:  # its key is the user's
-            config_type = typing.get_args(config_type)[1]
-            continue
-        if not _is_record(config_type) or part not in config_type.model_fields:
-            return []
-        config_type = config_type.model_fields[str(part)].annotation
-        if typing.get_origin(config_type) in (types.UnionType, typing.Union):
-            config_type = next((option for option in typing.get_args(config_type) if _is_record(option)), None)
-    return list(config_type.model_fields) if _is_record(config_type) else []
-
-
-def _is_record(config_type: object) -> typing.TypeGuard[type[Record]]:
-    return isinstance(config_type, type) and issubclass(config_type, Record)

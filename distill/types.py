@@ -90,10 +90,13 @@ class Sampling(Record):
     """Sampling parameters of a model. `max_tokens` is a budget and no part of a trace's identity."""
 
     temperature: float = Field(1.0, ge=0)
+    """Sampling temperature, 0 for the most likely token each time."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Share of the probability that the tokens to choose from make up; 1 allows all."""
     top_k: int | None = Field(None, ge=1)
+    """Most tokens to choose from at each step; None allows all."""
     max_tokens: int = Field(32768, ge=1)
-    """Completion tokens, reasoning included."""
+    """Most tokens of a completion, reasoning included."""
 
     def identity(self) -> dict[str, object]:
         return self.model_dump(exclude={"max_tokens"})

@@ -15,7 +15,7 @@ from distill import plugins
 ROOT = Path(__file__).parent.parent
 # a room may import from those in the lines above its own, never from its own line or from below
 LAYERS = [
-    {"types", "errors", "progress", "resources", "plugins"},
+    {"types", "errors", "meanings", "progress", "resources", "plugins"},
     {"store", "machine", "text"},
     {"run", "models", "sandbox"},
     {"endpoints", "answers", "planning", "freshness"},
@@ -29,6 +29,8 @@ LAYERS = [
     {"training", "publishing", "reporting"},
     {"stages"},
     {"recipe"},
+    {"settings"},
+    {"schema"},
     {"pipeline"},
     {"study", "doctor"},
     {"api"},

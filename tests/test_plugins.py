@@ -18,6 +18,7 @@ from distill import plugins, verifiers
 from distill.backends import ChosenBackend
 from distill.errors import from_validation
 from distill.filters import ChosenFilter, ChosenFilters
+from distill.stages import filter, grpo
 from distill.types import Record
 
 FINGERPRINTS = """
@@ -94,7 +95,7 @@ def test_filter_and_eval_notice_a_changed_grader_wherever_it_lies(tmp_path: Path
 class Holder(Record):
     """A Record with both forms in which a recipe holds kinds."""
 
-    checks: ChosenFilters = Field({"finish": {}}, validate_default=True)
+    checks: ChosenFilters = Field(default_factory=lambda: {"finish": ChosenFilter.of({}, "finish")})
     backend: ChosenBackend = ChosenBackend.of({"kind": "auto"})
 
 
@@ -113,7 +114,15 @@ def test_kinds_are_written_as_they_were_read_and_nothing_is_added(plain: dict[st
     assert Holder.model_validate_json(held.model_dump_json()) == held
     assert Holder.model_validate(held.model_dump()) == held
     assert pickle.loads(pickle.dumps(held)) == held
+    assert held.model_dump(exclude_defaults=True) == plain
     assert held.model_copy(update={"backend": held.backend}) == held
+
+
+def test_defaults_of_the_stages_are_not_told_as_changes() -> None:
+    assert filter.Config().model_dump(exclude_defaults=True) == {}
+    assert grpo.Config().model_dump(exclude_defaults=True) == {}
+    assert filter.Config().model_dump(mode="json")["checks"] == {"correct": {}}
+    assert grpo.Config().model_dump(mode="json")["rewards"] == {"accuracy": {}, "format": {}}
 
 
 def test_settings_are_there_as_the_kinds_own_config() -> None:
@@ -133,7 +142,10 @@ def test_settings_are_there_as_the_kinds_own_config() -> None:
             {"checks": {"length": {"max_tokns": 1}}},
             r"^checks\.length\.max_tokns: no such field\n.*mean max_tokens",
         ),
-        ({"checks": {"length": {"max_tokens": "x"}}}, r"^checks\.length\.max_tokens: .*valid integer.*\(given: 'x'\)$"),
+        (
+            {"checks": {"length": {"max_tokens": "x"}}},
+            r"^checks\.length\.max_tokens: .*valid integer.*\(given: 'x'\) \(max_tokens: Most tokens[^()]*\)$",
+        ),
         ({"checks": {"lenght": {}}}, r"^checks\.lenght: unknown kind 'lenght' of filters\n.*did you mean length"),
         ({"checks": {"length": 3, "finish": "no"}}, r"^checks\.length: should hold .*; checks\.finish: should hold"),
         ({"checks": {"correct": {"judge": {"on": []}}}}, r"checks\.correct\.judge\.endpoint: is required"),

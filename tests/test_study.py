@@ -184,6 +184,7 @@ def test_a_wrong_study_is_told_where(small: Callable[..., Recipe], parts: dict[s
         ({"stages": ["filter"]}, r"arms\.x: needs what generate makes[\s\S]*after"),
         ({"stages": ["sft"], "after": "teacher"}, r"arms\.x: needs what filter makes"),
         ({"stages": ["grpo"], "after": "teacher"}, r"arms\.x: needs what sft or grpo makes"),
+        ({"stages": ["eval"], "set": {"eval.samples": 0}}, r"eval\.samples: .*\(samples: Attempts at each problem"),
         ({"stages": ["eval"], "set": {"eval.sampels": 2}}, r"arms\.x: eval\.sampels: no such field[\s\S]*samples"),
     ],
 )

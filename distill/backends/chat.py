@@ -29,17 +29,17 @@ from distill.types import NO_RESULT
 
 class Config(Gateway):
     base_url: Annotated[str, NO_RESULT]
-    """The API's address, version included, such as `https://host/v1`."""
+    """Address of the API, version included, such as `https://host/v1`."""
     model: str | None = None
-    """The model's name at the API; the preset's name when not given."""
+    """Name of the model at the API; None takes the preset's name."""
     concurrency: Annotated[int, NO_RESULT] = Field(64, ge=1)
     """Most requests in flight; fewer where the API turns them away."""
     requests_per_minute: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
-    """Requests per minute that the API allows; None: as it answers."""
+    """Requests per minute that the API allows; None goes by its replies."""
     tokens_per_minute: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
-    """Tokens per minute that the API allows, prompt and completion together; None: as it answers."""
+    """Tokens per minute that the API allows, prompt and completion together; None goes by its replies."""
     stream: Annotated[bool, NO_RESULT] = True
-    """Take the reply piece by piece."""
+    """Whether the reply is taken piece by piece."""
     silence: Annotated[float, NO_RESULT] = Field(600, gt=0)
     """Seconds that may pass without a byte of a stream before it counts as lost."""
     timeout: Annotated[float, NO_RESULT] = Field(7200, gt=0)
@@ -47,15 +47,16 @@ class Config(Gateway):
     patience: Annotated[float, NO_RESULT] = Field(600, gt=0)
     """Seconds to keep trying while nothing works."""
     budget_field: Annotated[Literal["max_tokens", "max_completion_tokens"], NO_RESULT] = "max_tokens"
-    """How the API calls the token budget."""
+    """Field of the request that holds the token budget, as the API calls it."""
     extra: dict[str, Any] = {}
-    """More fields of the request, as the API knows them; null leaves one out (`seed: null`)."""
+    """Fields of the request besides the usual ones, as the API knows them; null leaves one out (`seed: null`). All
+    count in a trace's identity: another effort makes other traces."""
     price_in: Annotated[float | None, NO_RESULT] = Field(None, ge=0)
-    """Price of a million prompt tokens."""
+    """Price of a million prompt tokens; None for free ones."""
     price_out: Annotated[float | None, NO_RESULT] = Field(None, ge=0)
-    """Price of a million completion tokens, those of the reasoning included."""
+    """Price of a million completion tokens, those of the reasoning included; None for free ones."""
     proxy: Annotated[str | None, NO_RESULT] = "env"
-    """Address of an HTTP proxy, or `$NAME`; `env` takes what the environment says, null goes directly."""
+    """Address of an HTTP proxy, or `$NAME`; `env` takes what the environment says, None goes directly."""
 
     @field_validator("base_url")
     @classmethod

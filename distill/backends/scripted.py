@@ -26,9 +26,9 @@ from distill.types import NO_RESULT, Record, content_id
 
 class Config(Record):
     replies: tuple[str, ...] = ()
-    """Replies to any prompt."""
+    """Replies to prompts that no line of `file` fits, one of which is drawn for each request."""
     file: Path | None = None
-    """JSONL of replies to prompts that contain a text."""
+    """JSONL file of replies to prompts that contain a text; None for `replies` only."""
     delay: Annotated[float, NO_RESULT] = Field(0, ge=0)
     """Seconds that each reply takes."""
     fail_first: Annotated[int, NO_RESULT] = Field(0, ge=0)
@@ -36,7 +36,7 @@ class Config(Record):
     fail_after: Annotated[int | None, NO_RESULT] = Field(None, ge=0)
     """Replies after which all requests fail with a BackendError; None: they never do."""
     concurrency: Annotated[int, NO_RESULT] = Field(64, ge=1)
-    """Requests in flight."""
+    """Most requests in flight."""
 
 
 class ScriptLine(Record):

@@ -24,7 +24,7 @@ from distill.types import NO_RESULT, Record
 
 class Config(Record):
     batch: Annotated[int, NO_RESULT] = Field(128, ge=1)
-    """Rows generated together."""
+    """Rows that are generated together."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Precision of the weights; `auto` is as saved. CPUs without AVX512-BF16 or AMX are faster in float32."""
 

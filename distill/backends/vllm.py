@@ -34,20 +34,20 @@ class Repetition(Record):
     """When the engine ends a completion as a loop: its last tokens are one pattern again and again (vLLM's names)."""
 
     max_pattern_size: int = Field(ge=1)
-    """Longest pattern looked for, tokens."""
+    """Longest pattern that is looked for, in tokens."""
     min_pattern_size: int = Field(1, ge=1)
-    """Shortest pattern looked for, tokens."""
+    """Shortest pattern that is looked for, in tokens."""
     min_count: int = Field(ge=2)
-    """Times in a row that it must occur."""
+    """Times in a row that a pattern must occur to be a loop."""
 
 
 class Config(Gateway):
     endpoints: Annotated[tuple[str, ...], NO_RESULT] = ()
     """Addresses of running servers, such as `http://node1:8000`; none, and no `endpoints_file`: start here."""
     endpoints_file: Annotated[Path | None, NO_RESULT] = None
-    """File of more addresses, one per line, read again every few seconds: servers may join and leave."""
+    """File of more addresses, one per line, read every few seconds: servers may join and leave; None: no file."""
     replicas: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
-    """Servers to start here; None: as many as the GPUs hold, one on a CPU."""
+    """Servers to start here; None takes as many as the GPUs hold, one on a CPU."""
     port: Annotated[int | None, NO_RESULT] = Field(None, ge=1, le=65535)
     """Port of the first server started here; None takes free ones."""
     concurrency: Annotated[int, NO_RESULT] = Field(1024, ge=1)
@@ -59,9 +59,9 @@ class Config(Gateway):
     start_timeout: Annotated[float, NO_RESULT] = Field(3600, gt=0)
     """Seconds that a server started here may take to load the model."""
     cpu_cache: Annotated[int, NO_RESULT] = Field(1, ge=1)
-    """KV cache of each server started here, GiB, on a CPU build of vLLM."""
+    """Memory in GiB for the KV cache of each server started here, on a CPU build of vLLM."""
     repetition: Repetition | None = None
-    """End loops early, with finish `repetition`."""
+    """Rule by which loops are ended early, with finish `repetition`; None lets them go on."""
 
     @field_validator("endpoints")
     @classmethod

@@ -27,13 +27,14 @@ class Gateway(Record):
     """What stands between here and a server. Secrets are named, never written: a recipe is stored with its run."""
 
     api_key_env: Annotated[str | None, NO_RESULT] = None
-    """Name of the environment variable that holds the API key."""
+    """Name of the environment variable that holds the API key; None sends no key."""
     headers: Annotated[dict[str, str], NO_RESULT] = {}
-    """More headers of every request; a value `$NAME` is read from the environment."""
+    """Headers of every request besides the usual ones; a value `$NAME` is read from the environment."""
     proxy: Annotated[str | None, NO_RESULT] = None
-    """Address of an HTTP proxy, or `$NAME`; `env` takes what the environment says (HTTPS_PROXY, NO_PROXY)."""
+    """Address of an HTTP proxy, or `$NAME`; `env` takes what the environment says (HTTPS_PROXY, NO_PROXY), None goes
+    directly."""
     ca: Annotated[Path | None, NO_RESULT] = None
-    """PEM file of a certificate authority to trust besides the system's."""
+    """PEM file of a certificate authority to trust besides the system's; None trusts the system's only."""
 
 
 def session(

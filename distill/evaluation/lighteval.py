@@ -37,15 +37,16 @@ _Z = NormalDist().inv_cdf(0.975)
 
 class Config(Record):
     python: Annotated[Path, NO_RESULT]
-    """Interpreter of the environment that has `lighteval[litellm]`; the module's head says how to make one."""
+    """Interpreter of a separate environment that has `lighteval[litellm]`."""
     tasks: tuple[str, ...] = Field(min_length=1)
-    """As lighteval names them, `TASK` or `TASK|SHOTS`, such as `aime24|0`; `lighteval tasks list` shows all."""
+    """Names of lighteval's tasks, `TASK` or `TASK|SHOTS`, such as `aime24|0`; `lighteval tasks list` shows all."""
     custom_tasks: Path | None = None
-    """A Python file of further tasks, as lighteval's own option takes it."""
+    """Python file of further tasks, as lighteval's own option takes it; None for lighteval's tasks only."""
     concurrency: Annotated[int, NO_RESULT] = Field(32, ge=1)
-    """Requests in flight."""
+    """Most requests in flight."""
     limit: int | None = Field(None, ge=1)
-    """Problems per task, to try it out; lighteval says itself that such numbers mean nothing."""
+    """Only the first so many problems of each task, to try it out; None measures all. Lighteval itself says that such
+    numbers mean nothing."""
 
 
 def measure(config: Config, model: Model, role: Role, url: str, sampling: Sampling, folder: Path) -> list[Score]:

@@ -21,15 +21,15 @@ class Selection(Record):
     """Recipe settings `filter.select`."""
 
     per_problem: int | None = Field(None, ge=1)
-    """At most so many accepted traces of one problem."""
+    """Most accepted traces of one problem that are taken; None takes all."""
     pick: Literal["first", "shortest", "random", "diverse"] = "first"
     """Which accepted traces of a problem to take: the lowest sample indices; the fewest tokens (characters where no
     check counts tokens); any; or those that share the fewest words with the ones taken before."""
     rows: int | None = Field(None, ge=1)
-    """At most so many traces in all, drawn with the weights that `difficulty` gives."""
+    """Most traces in all, drawn with the weights that `difficulty` gives; None takes all."""
     difficulty: float = Field(0.0, ge=0)
-    """Weight of a trace: (1 − the pass rate of its problem) to this power; 0 draws all alike (Kimi k1.5 §2.3.4 samples
-    problems in proportion to 1 − success)."""
+    """Power to which (1 − the pass rate of its problem) is raised for a trace's weight in the draw of `rows`; 0 draws
+    all alike (Kimi k1.5 §2.3.4 samples problems in proportion to 1 − success)."""
 
 
 @dataclass(frozen=True, slots=True)

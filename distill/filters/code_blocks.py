@@ -43,7 +43,7 @@ _LIKE_PROGRAM = re.compile(
 
 class Config(Record):
     fences: int = Field(0, ge=0)
-    """Fenced blocks that are tolerated."""
+    """Most fenced blocks that are tolerated."""
     lines: int = Field(3, ge=0)
     """Lines of a program without a fence that make a block; 0 looks for fences only."""
 

@@ -25,13 +25,13 @@ _LISTED = 3  # matches spelled out in a detail
 
 class Config(Record):
     against: tuple[str, ...] | None = None
-    """Problem sets, `name:split`; None: those that the recipe's eval uses."""
+    """Problem sets as `name:split`; None takes those that the recipe's eval uses."""
     n: int = Field(8, ge=2, le=50)
-    """Words in a run that nominates; in Chinese and Japanese, letters."""
+    """Length of a run that nominates, in words; in Chinese and Japanese, in letters."""
     coverage: float = Field(0.7, gt=0, le=1)
-    """Share of a benchmark problem's own words that a text must have."""
+    """Share of a benchmark problem's own words that a text must have to be a copy."""
     numbers: float = Field(0.9, ge=0, le=1)
-    """Share of a benchmark problem's numbers that a text must have besides its words."""
+    """Share of a benchmark problem's numbers that a text must have besides the words to be a copy."""
     template: float = Field(0.3, gt=0, le=1)
     """Share of a benchmark's problems from which on a run of words, or a paragraph, is its template, if 3 have it."""
 

@@ -25,31 +25,32 @@ from distill.judges.questions import Question, problem_text
 from distill.types import Outcome, Problem, Record, Trace
 
 _COMPUTED = frozenset({"code", "countdown", "reasoning_gym", "judge"})
-# the first byte of a feature
-_ASK = b"?"  # to be judged
+_ASK = b"?"  # first byte of a feature: to be judged
 _SILENT = b"-"  # has no answer
 _VOTE = b"="  # votes for what follows
 
 
 class Judging(judge.Config):
     on: tuple[Literal["wrong", "undecidable"], ...] = Field(("wrong", "undecidable"), min_length=1)
-    """Which verdicts of the rules are put to the judge."""
+    """Verdicts of the rules that are put to the judge."""
     rubric: str | None = Field(None, min_length=1)
-    """Criteria by which the judge is asked about problems without a gold; without a rubric it is not asked."""
+    """Criteria by which the judge is asked about problems without a gold; None asks about none of these."""
     threshold: float | None = Field(None, gt=0, le=1)
-    """With a rubric, ask for a score and pass from this one on; None asks for a plain yes or no."""
+    """Least score that passes, where the judge gives scores by a rubric; None asks for a plain yes or no."""
 
 
 class Vote(Record):
     votes: int = Field(3, ge=2)
-    """Fewer samples with an answer than this decide nothing."""
+    """Samples with an answer that a problem needs at least, for a vote to decide."""
     share: float = Field(0.5, gt=0, le=1)
-    """At least this share of a problem's samples with an answer must agree; a tie decides nothing."""
+    """Least share of a problem's samples with an answer that must agree; a tie decides nothing."""
 
 
 class Config(Record):
     judge: Judging | None = None
+    """Judge model that is asked where the rules say wrong or undecidable; None asks none."""
     vote: Vote | None = None
+    """Rule by which samples vote on the answer of a problem without a gold; None decides nothing."""
 
     @model_validator(mode="after")
     def _one_for_no_gold(self) -> Config:

@@ -37,9 +37,9 @@ class Config(Record):
     similarity: float = Field(0.85, ge=0.5, le=1)
     """Jaccard similarity of the sets of runs from which on problems are near duplicates."""
     words: int = Field(3, ge=1, le=20)
-    """Length of the runs, in words; in scripts without blanks, in letters."""
+    """Length of the runs that are compared, in words; in scripts without blanks, in letters."""
     numbers: bool = True
-    """Numbers, number words and signs of near duplicates must agree, in order."""
+    """Whether numbers, number words and signs of near duplicates must agree, in order."""
     common: float = Field(0.05, gt=0, le=1)
     """Share of the problems from which on a run of words is a template's, if more than 20 have it."""
 

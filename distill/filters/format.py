@@ -23,9 +23,10 @@ _BOX = re.compile(r"\\boxed\{")
 
 class Config(Record):
     answer: Literal["tag", "boxed", "any", "none"] = "any"
-    r"""How the final answer must be marked: an <answer> tag, `\boxed{}`, either, or any text."""
+    r"""Mark that the final answer must have: an <answer> tag (`tag`), `\boxed{}` (`boxed`), either (`any`), or none at
+    all (`none`)."""
     empty_reasoning: bool = False
-    """Accept a think block with nothing in it, as general data has for trivial questions."""
+    """Whether a think block with nothing in it is accepted, as general data has for trivial questions."""
 
 
 class FormatFilter(Filter):

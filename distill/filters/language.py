@@ -29,17 +29,17 @@ _GAP = r"(?:[^\w\n]|\d)+"  # a run goes on over blanks, signs and numbers
 
 class Config(Record):
     share: float = Field(0.15, gt=0, le=1)
-    """Share of foreign words in all, quotations included; in scripts without blanks each letter is a word."""
+    """Greatest share of foreign words in all, quotations included; in scripts without blanks each letter is a word."""
     letters: int = Field(3, ge=0)
-    """Foreign letters outside quotations, in all, of a script without blanks."""
+    """Most foreign letters outside quotations, in all, of a script without blanks."""
     quotation: int = Field(8, ge=0)
     """Words of the longest quotation; no more foreign words than that are never too large a share."""
     words: int = Field(1, ge=0)
-    """Foreign words outside quotations, in all, of another script that is not Latin."""
+    """Most foreign words outside quotations, in all, of another script that is not Latin."""
     latin_words: int = Field(4, ge=0)
-    """Different Latin words in one run within another script: names, units and terms are common there."""
+    """Most different Latin words in one run within another script: names, units and terms are common there."""
     function_words: int = Field(2, ge=0)
-    """Different English function words outside quotations, in all, within another script."""
+    """Most different English function words outside quotations, in all, within another script."""
 
 
 class LanguageFilter(Filter):

@@ -13,7 +13,9 @@ from distill.types import Outcome, Problem, Record, Trace
 
 class Config(Record):
     min_tokens: int = Field(1, ge=0)
+    """Least tokens of the assistant's turn, reasoning included, as the student counts."""
     max_tokens: int = Field(16384, ge=1)
+    """Most tokens of the assistant's turn, reasoning included, as the student counts."""
 
 
 class LengthFilter(Filter):

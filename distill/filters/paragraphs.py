@@ -19,7 +19,7 @@ _UNSPACED = re.compile("[" + "".join(SCRIPTS[script] for script in sorted(UNSPAC
 
 class Config(Record):
     max_words: int = Field(500, ge=1)
-    """Words of the longest paragraph; two letters of a script without blanks count as one word."""
+    """Most words of a paragraph; two letters of a script without blanks count as one word."""
 
 
 class ParagraphFilter(Filter):

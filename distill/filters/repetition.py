@@ -28,17 +28,17 @@ class Config(Record):
     repeats: int = Field(4, ge=2)
     """Exact repeats of a tail's period that make a loop."""
     characters: int = Field(200, ge=1)
-    """Length at least of a tail that loops exactly."""
+    """Least length in characters of a tail that loops exactly."""
     masked_repeats: int = Field(30, ge=2)
     """Repeats that make a loop when only the digits differ."""
     masked_characters: int = Field(500, ge=1)
-    """Length at least of a tail that loops when only the digits differ."""
+    """Least length in characters of a tail that loops when only the digits differ."""
     lines: int = Field(5, ge=2)
-    """Times that a group of one to four lines is written in a row, anywhere, that make a loop."""
+    """Times in a row that a group of one to four lines must be written, anywhere, to make a loop."""
     words: int = Field(20, ge=2)
-    """Length of the runs of words that are compared."""
+    """Length in words of the runs that are compared."""
     share: float = Field(0.2, gt=0, le=1)
-    """Share of the words that begin a run of `words` words written before; more of them make a loop."""
+    """Greatest share of words that begin a run of `words` words written before; more of them make a loop."""
 
 
 class RepetitionFilter(Filter):

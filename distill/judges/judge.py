@@ -42,14 +42,16 @@ class Config(Gateway):
     endpoint: Annotated[str, NO_RESULT]
     """Address of an OpenAI-compatible server, such as `http://node1:8000`."""
     model: str
-    """The judge's name at that server."""
+    """Name of the judge at its server."""
     temperature: float = Field(0.0, ge=0)
+    """Sampling temperature of the judge, 0 for the most likely token each time."""
     max_tokens: int = Field(4096, ge=16)
-    """Budget of a reply, its reasoning included."""
+    """Most tokens of a reply, its reasoning included."""
     extra: dict[str, Any] = {}
-    """Further fields of the request, as the server knows them; null leaves one out (`max_tokens: null`)."""
+    """Fields of the request besides the usual ones, as the server knows them; null leaves one out (`max_tokens:
+    null`)."""
     concurrency: Annotated[int, NO_RESULT] = Field(64, ge=1)
-    """Questions in flight."""
+    """Most questions in flight."""
     timeout: Annotated[float, NO_RESULT] = Field(1800, gt=0)
     """Seconds that one reply may take."""
     patience: Annotated[float, NO_RESULT] = Field(600, gt=0)

@@ -35,25 +35,28 @@ class Slurm(Record):
     """GPUs of each node; 0 for a job on CPUs. `filter` takes none, nor does a generate whose teacher is served
     elsewhere."""
     gpu_memory: float = Field(80, gt=0)
-    """GiB of one GPU."""
+    """Memory of one GPU in GiB."""
     cpus_per_gpu: int = Field(8, ge=1)
+    """CPUs that a job asks for with each GPU."""
     cpus: int = Field(16, ge=1)
     """CPUs of a job without GPUs."""
     partition: str | None = None
+    """Partition that jobs are submitted to; None leaves it to sbatch."""
     account: str | None = None
+    """Account that jobs are charged to; None leaves it to sbatch."""
     time: str | None = None
-    """Wall-clock limit as sbatch writes it, such as `"12:00:00"`."""
+    """Wall-clock limit of a job as sbatch writes it, such as `"12:00:00"`; None leaves it to sbatch."""
     notice: int = Field(120, ge=15)
     """Seconds before the limit at which the job is told to stop: as long as a checkpoint of the student takes."""
     renewals: int | None = Field(None, ge=0)
-    """How often a job that was told to stop queues itself again; `scancel` ends it for good. When not given, 8 times
-    for a stage, which ends by itself once it is finished, and never for servers, which do not."""
+    """Times that a job that was told to stop queues itself again; None: 8 for a stage, which ends by itself once it is
+    finished, and 0 for servers, which do not. `scancel` ends it for good."""
     sbatch: tuple[str, ...] = ()
     """Further `#SBATCH` options, such as `--mem=0`."""
     setup: tuple[str, ...] = ()
     """Shell lines before all else, such as `module load cuda`."""
     stages: dict[str, dict[str, Any]] = {}
-    """Settings that are different for one stage, by its name: `sft: {nodes: 4}`."""
+    """Settings that are different for one stage, by its name, such as `sft: {nodes: 4}`."""
 
     @field_validator("time", mode="before")
     @classmethod
@@ -98,7 +101,7 @@ class Slurm(Record):
         try:
             settings = Slurm.model_validate({**self.model_dump(exclude={"stages"}), **stage_defaults, **overrides})
         except ValidationError as error:
-            raise from_validation(error, location) from error
+            raise from_validation(error, location, config=Slurm) from error
         if settings.nodes > 1 and stage not in _MULTI_NODE_STAGES:
             fix = f"leave it out; only {', '.join(_MULTI_NODE_STAGES)} takes several"
             if stage == "generate":

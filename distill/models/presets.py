@@ -26,38 +26,47 @@ class Preset(Record):
     """Facts about a model that both roles share."""
 
     name: str
+    """Name by which a recipe calls the model."""
     description: Annotated[str, NO_RESULT] = ""
+    """Note on the model for people."""
     model: Annotated[str, NO_RESULT]
-    """Hub id, or a local folder (relative paths: to data/ for shipped presets)."""
+    """Model as a Hub id, or a local folder (relative paths: to data/ for shipped presets)."""
     revision: str | None = None
+    """Commit or branch of the model on the Hub; None takes the newest."""
     parameters: Annotated[float | None, NO_RESULT] = None
+    """Number of the model's parameters; None where it is not known."""
     active: Annotated[float | None, NO_RESULT] = None
     """Parameters used per token by a mixture of experts; None for a dense model."""
     precision: Annotated[Precision | None, NO_RESULT] = None
-    """Number format of the published weights; with `parameters` it says what they take in memory."""
+    """Number format of the published weights, which with `parameters` says what they take in memory; None where it is
+    not known."""
     heads: Annotated[int | None, NO_RESULT] = None
-    """Attention heads; read from config.json when not given."""
+    """Number of attention heads; None reads it from config.json."""
     kv_heads: Annotated[int | None, NO_RESULT] = None
-    """Key-value heads, 1 for latent attention (MLA); read from config.json when not given."""
+    """Number of key-value heads, 1 for latent attention (MLA); None reads it from config.json."""
     cache: Annotated[int | None, NO_RESULT] = None
-    """Bytes of key-value cache per token in bf16: 2 · layers · kv_heads · head size · 2; with latent attention
-    layers · (latent + rope size) · 2. Read from config.json when not given."""
+    """Bytes of key-value cache per token in bf16: 2 · layers · kv_heads · head size · 2; with latent attention layers ·
+    (latent + rope size) · 2. None reads the sizes from config.json."""
     context: int | None = None
-    """Longest prompt + completion, tokens; read from config.json when not given."""
+    """Longest prompt + completion in tokens; None reads it from config.json."""
     licence: Annotated[str | None, NO_RESULT] = None
+    """Licence of the weights, by its short name; None where it is not known."""
     think: Tags = Tags()
+    """Tags between which the model reasons."""
     sampling: Sampling = Sampling(temperature=0.6, top_p=0.95)
-    """The authors' advice; `max_tokens` is the longest output that they measured with or advise."""
+    """Sampling parameters that the authors advise; `max_tokens` is the longest output that they measured with or
+    advise."""
     system_prompt: bool | None = None
-    """False: the authors advise to use none and to put all instructions into the user's turn. None: no advice."""
+    """Whether a system prompt does good; false: the authors advise to put all instructions into the user's turn. None:
+    no advice."""
     template: str | None = None
-    """A chat template in recipes/templates that replaces the model's own."""
+    """Name of a chat template in recipes/templates that replaces the model's own; None keeps that."""
     serve: Annotated[dict[str, object], NO_RESULT] = {}
     """Arguments of `vllm serve`, by name without dashes. Parallel sizes follow from the hardware unless given here."""
     hardware: Annotated[str, NO_RESULT] = ""
-    """The smallest hardware that `distill serve` would use, in words."""
+    """Description of the smallest hardware that `distill serve` would use."""
     recipe: Annotated[str, NO_RESULT] = "r1-distill"
-    """The recipe that this preset belongs to."""
+    """Name of the recipe that the preset belongs to."""
 
 
 class Teacher(Preset):
@@ -71,29 +80,30 @@ class Rope(Record):
     theta: float
     """Base of the rotary frequencies, in place of the published one."""
     context: int
-    """`max_position_embeddings` after stretching, tokens."""
+    """Number of positions in tokens after stretching (`max_position_embeddings`)."""
 
 
 class Student(Preset):
     """`context` is the published one, `template` the one that it is trained and then served with."""
 
     shape: Annotated[Shape | None, NO_RESULT] = None
-    """The student's sizes; read from config.json when not given, see `shape`."""
+    """Sizes of the student's layers; None reads them from config.json."""
     eos: str | None = None
-    """The token that ends a turn in `template`; the tokenizer's own when not given."""
+    """Token that ends a turn in `template`; None takes the tokenizer's own."""
     pad: str | None = None
-    """The token that fills rows up, never one that is learnt; the tokenizer's own when not given."""
+    """Token that fills rows up, never one that is learnt; None takes the tokenizer's own."""
     rope: Rope | None = None
-    """Stretched positions, for a base whose context is shorter than the traces."""
+    """Stretched positions, for a base whose context is shorter than the traces; None keeps the published ones."""
     learning_rate: float | None = Field(None, gt=0)
-    """Peak learning rate, for full fine-tuning with the batch size of `recipe`."""
+    """Peak learning rate for full fine-tuning with the batch size of `recipe`; None leaves it to the recipe."""
     epochs: float | None = Field(None, gt=0)
+    """Passes over the training set; None leaves them to the recipe."""
     max_length: int | None = Field(None, ge=16)
-    """Longest prompt + completion that the student is trained on, tokens."""
+    """Longest prompt + completion in tokens that the student is trained on; None takes the context up to 32,768."""
     lora_targets: tuple[str, ...] = ()
-    """Linear layers that LoRA adapts; all of them when not given."""
+    """Names of the linear layers that LoRA adapts; none means all."""
     hardware: Annotated[str, NO_RESULT] = ""
-    """The smallest hardware that trains all its weights on rows of `max_length` tokens, in words; LoRA needs less."""
+    """Description of the smallest hardware that trains all weights on rows of `max_length` tokens; LoRA needs less."""
 
 
 P = TypeVar("P", bound=Preset)
@@ -120,7 +130,7 @@ def _find_preset(ref: str, role: Role, preset_type: type[P]) -> P:
         try:
             preset = preset_type.model_validate(resources.load_yaml(path))
         except ValidationError as error:
-            raise from_validation(error, str(path)) from error
+            raise from_validation(error, str(path), config=preset_type) from error
         local = resources.folder("data") / preset.model
         if local.is_dir():
             return preset.model_copy(update={"model": str(local)})

@@ -9,7 +9,9 @@ class Tags(Record):
     """The delimiters of a model's reasoning."""
 
     open: str = "<think>"
+    """Text that opens the reasoning."""
     close: str = "</think>"
+    """Text that closes the reasoning."""
 
 
 class Spans(Record):

@@ -18,26 +18,33 @@ class Shape(Record):
     """A dense decoder with grouped-query attention and a gated MLP; fields are named as in config.json."""
 
     model_type: Architecture
+    """Architecture of the decoder, by the name that transformers has for it."""
     hidden_size: int = Field(ge=1)
+    """Width of the residual stream."""
     intermediate_size: int = Field(ge=1)
     """Width of the MLP."""
     num_hidden_layers: int = Field(ge=1)
+    """Number of decoder layers."""
     num_attention_heads: int = Field(ge=1)
+    """Number of attention heads of a layer."""
     num_key_value_heads: int = Field(ge=1)
+    """Number of key-value heads of a layer, each shared by several attention heads."""
     head_dim: int = Field(ge=1)
+    """Width of an attention head."""
     vocab_size: int = Field(ge=1)
     """Rows of the embedding, padding included; the tokenizer may have fewer."""
     tie_word_embeddings: bool
     """Whether the output head is the embedding."""
     max_position_embeddings: int = Field(ge=1)
-    """Context that the published weights were trained for, tokens."""
+    """Context in tokens that the published weights were trained for."""
     rope_theta: float
+    """Base of the rotary frequencies."""
     rope_scaling: dict[str, object] | None = None
-    """Scaling of the rotary positions as published, such as Llama 3.1's."""
+    """Scaling of the rotary positions as published, such as Llama 3.1's; None for plain positions."""
     attention_bias: bool = False
-    """Biases of q, k, v and o in `llama` and `qwen3`; `qwen2` always has those of q, k and v, and this says nothing."""
+    """Whether q, k, v and o have biases in `llama` and `qwen3`; `qwen2` always has those of q, k and v."""
     mlp_bias: bool = False
-    """Biases of the MLP's three layers; `llama` only."""
+    """Whether the MLP's three layers have biases; `llama` only."""
 
     @property
     def layer_parameters(self) -> int:

@@ -28,7 +28,7 @@ class Weighted(Record):
     """The settings that every reward has."""
 
     weight: float = Field(1.0, gt=0)
-    """What the reward's value is multiplied by in the sum."""
+    """Factor of the reward's value in the sum of all rewards."""
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,11 @@ from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
 class Config(Weighted):
     weight: float = Field(0.1, gt=0)
-    """TinyZero's: too small to be worth a wrong answer."""
+    """Factor of the reward's value in the sum of all rewards; 0.1 is TinyZero's, too small to be worth a wrong
+    answer."""
     answer: Literal["tag", "boxed", "any", "none"] = "any"
-    r"""How the answer must be marked: an <answer> tag, `\boxed{}`, either, or any text."""
+    r"""Mark that the answer must have: an <answer> tag (`tag`), `\boxed{}` (`boxed`), either (`any`), or none at all
+    (`none`)."""
 
 
 class FormatReward(Reward):

@@ -18,7 +18,7 @@ from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
 class Config(Weighted):
     weight: float = Field(0.1, gt=0)
-    """R1 adds the share as it is; so small a weight cannot be worth a wrong answer."""
+    """Factor of the reward's value in the sum of all rewards; R1's is 1, and 0.1 cannot be worth a wrong answer."""
 
 
 class LanguageReward(Reward):

@@ -16,7 +16,8 @@ from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
 class Config(Weighted):
     weight: float = Field(0.05, gt=0)
-    """Less than the weight of `format`, so that a short reply out of format is not worth more than a long one in it."""
+    """Factor of the reward's value in the sum of all rewards; less than that of `format`, so that a short reply out of
+    format is not worth more than a long one in it."""
     warmup: int = Field(50, ge=0)
     """Optimizer steps during which the reward is 0."""
 

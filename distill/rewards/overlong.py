@@ -14,9 +14,11 @@ from distill.rewards import Reward, RewardContext, Rollout, Weighted
 
 class Config(Weighted):
     weight: float = Field(0.5, gt=0)
-    """The paper's is 1 beside an accuracy of 1 or −1; ours is 1 or 0."""
+    """Factor of the reward's value in the sum of all rewards; DAPO's is 1 beside an accuracy of 1 or −1, here 1 or
+    0."""
     cache: float = Field(0.2, gt=0, le=1)
-    """L_cache as a share of L_max, the longest completion; the paper's are 4,096 of 20,480 tokens."""
+    """Last part of the room for a completion, as a share, over which the penalty grows (DAPO's L_cache / L_max, 4,096
+    of 20,480 tokens)."""
 
 
 class OverlongReward(Reward):

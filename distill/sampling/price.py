@@ -11,11 +11,12 @@ class Price(Record):
     """A price, either of an engine's time or of the tokens that a hosted API bills."""
 
     per_hour: float | None = Field(None, ge=0)
-    """Price of one engine (endpoint) for an hour."""
+    """Price of one engine (endpoint) for an hour; None for engines that cost nothing by the hour."""
     input: float | None = Field(None, ge=0)
-    """Price of a million prompt tokens; a trace that is continued sends what it said so far once more."""
+    """Price of a million prompt tokens, None for free ones; a trace that is continued sends its text so far once
+    more."""
     output: float | None = Field(None, ge=0)
-    """Price of a million completion tokens."""
+    """Price of a million completion tokens; None for free ones."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Price:

@@ -20,9 +20,10 @@ from distill.types import Record
 
 class Config(Record):
     python: str | None = None
-    """Interpreter of the programs, such as one with numpy; None: the one that runs distill, without its packages."""
+    """Interpreter of the programs, such as one with numpy; None takes the one that runs distill, without its
+    packages."""
     mounts: tuple[str, ...] = ()
-    """More folders that programs may read."""
+    """Folders that programs may read besides the system's."""
 
 
 class Bubblewrap:

@@ -32,8 +32,9 @@ _BUSY_CODES = {429, 502, 503, 504}
 
 class Config(Record):
     endpoint: str = Field("http://127.0.0.1:8080", pattern="^https?://")
+    """Address of the SandboxFusion server."""
     python: str = "python"
-    """The server's name of the interpreter."""
+    """Name of the interpreter at the server."""
     wait: float = Field(30.0, gt=0)
     """Seconds, besides the program's own, that a request may take on the way and in the server's queue."""
     tries: int = Field(3, ge=1)

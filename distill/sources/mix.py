@@ -34,18 +34,18 @@ class MixSource(Record):
     """Where general data is from, and how much of it."""
 
     path: str
-    """A .jsonl, .jsonl.zst or .parquet, a folder of them, or a Hub dataset."""
+    """File of the rows (.jsonl, .jsonl.zst or .parquet), a folder of such files, or a Hub dataset."""
     map: str | dict[str, object]
     """Name or .yaml of a field map, or the map itself, such as `{messages: conversations, licence: cc-by-4.0}`; in a
     map written here `thinks` is false unless it says otherwise."""
     share: float = Field(gt=0, lt=1)
     """Share of the final mix that this source makes up; the kept reasoning is part of the mix."""
     by: ShareUnit = "rows"
-    """What the share is measured in; the same for all sources of a mix."""
+    """Unit in which the share is measured, equal in all sources of a mix."""
     reasoning: Literal["keep", "empty"] = "empty"
     """Whether a row's own reasoning stays, or an empty think block takes its place."""
     limit: int | None = Field(None, ge=1)
-    """Draw from the first so many rows only."""
+    """Only the first so many rows are drawn from; None draws from all."""
 
 
 class DrawnSource(Record):

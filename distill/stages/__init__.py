@@ -101,9 +101,13 @@ class SamplingChoice(Record):
     """Sampling parameters that a recipe sets; those left out come from the teacher's advice."""
 
     temperature: float | None = None
+    """Sampling temperature, 0 for the most likely token each time; None takes the teacher's advice."""
     top_p: float | None = None
+    """Share of the probability that the tokens to choose from make up; None takes the teacher's advice."""
     top_k: int | None = None
+    """Most tokens to choose from at each step; None takes the teacher's advice."""
     max_tokens: int | None = None
+    """Most tokens of a completion, reasoning included; None takes the teacher's advice."""
 
     def over(self, advice: Sampling) -> Sampling:
         return Sampling.model_validate({**advice.model_dump(), **self.model_dump(exclude_none=True)})

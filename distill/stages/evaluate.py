@@ -30,23 +30,30 @@ _ORDER: tuple[Role, ...] = ("teacher", "base", "sft", "grpo")
 
 class Config(Record):
     problems: str | None = None
-    """Problem set, its `test` split unless another is named; the teacher's default set when not given."""
+    """Problem set, its `test` split unless another is named; None takes the teacher's default."""
     also: tuple[str, ...] = ()
-    """Further problem sets."""
+    """Problem sets that are measured on besides `problems`."""
     limit: int | None = Field(None, ge=1)
+    """Only the first so many problems of each set are measured on; None takes all."""
     protocol: ProtocolName | None = None
-    """A published way to measure: `r1` (0.6 / 0.95 / 32,768 tokens, samples per set as in the paper, no system prompt)
-    or `greedy`. Other settings given here win over it."""
+    """Published way to measure: `r1` (0.6 / 0.95 / 32,768 tokens, samples per set as in the paper, no system prompt),
+    `greedy`, or None for the teacher's advice. Other settings given here win over it."""
     samples: int | None = Field(None, ge=1, le=1000)
-    """Attempts per problem; the protocol's number, or 4, when not given."""
+    """Attempts at each problem; None takes the protocol's number, or 4."""
     models: tuple[Role, ...] = ("teacher", "base", "sft")
+    """Models to measure, by their roles in the run."""
     sampling: SamplingChoice = SamplingChoice()
+    """Sampling parameters of all measured models, where they differ from the protocol's or the teacher's."""
     seed: int = 1
+    """Seed of sampling, from which each attempt's own is made."""
     backend: ChosenBackend = ChosenBackend.of({"kind": "auto"})
+    """Engine that runs the measured models, as a `kind` with that kind's settings; `auto` takes vLLM where it is
+    installed, else transformers."""
     rescore: bool = False
-    """Sample nothing: judge stored attempts with today's verifiers and gold answers. Needs no model and no engine."""
+    """Whether nothing is sampled and stored attempts are judged with today's verifiers and gold answers, which needs no
+    model and no engine."""
     lighteval: Lighteval | None = None
-    """Further measures: lighteval's tasks on the model at `backend.endpoints`."""
+    """Measures of lighteval's tasks on the model at `backend.endpoints`; None takes none."""
 
 
 def set_names(config: Config, default: str | None) -> tuple[str, ...]:

@@ -35,25 +35,28 @@ CHUNK = 1 << 20
 
 
 class Config(Record):
-    checks: ChosenFilters = Field({"correct": {}}, validate_default=True)
-    """Checks by name, with their settings, in the order in which the first reject reason is taken; false switches one
+    checks: ChosenFilters = Field(default_factory=lambda: {"correct": ChosenFilter.of({}, "correct")})
+    """Checks by name with their settings, in the order in which the first reject reason is taken; false switches one
     off."""
     traces: Annotated[tuple[str, ...], NO_RESULT] = ()
-    """Other run folders whose traces to filter instead of this run's."""
+    """Other run folders whose traces are filtered instead of this run's."""
     limit: int | None = Field(None, ge=1)
+    """Only the first so many traces are judged, over all logs; None judges all."""
     select: Selection = Selection()
-    """Which of the accepted traces to train on."""
+    """Rules that choose traces to train on among the accepted ones."""
     mix: dict[str, MixSource] = {}
-    """General data beside the reasoning, by name: each a share of the final set."""
+    """General data beside the reasoning, by name; each source is a share of the final set."""
     unfiltered: bool = False
     """Train on as many traces as would be chosen, but drawn at random from all, for comparison."""
     examples: Annotated[int, NO_RESULT] = Field(5, ge=0)
-    """Kept and rejected traces of each reason that funnel.json names, to read with `distill show`."""
+    """Number of kept traces, and of rejected ones of each reason, that funnel.json names to read with `distill
+    show`."""
     on: Annotated[Literal["here", "ray"], NO_RESULT] = "here"
-    """Judge on this machine or on a Ray cluster (RAY_ADDRESS)."""
+    """Place where traces are judged: this machine (`here`) or a Ray cluster (RAY_ADDRESS)."""
     processes: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
-    """Processes on this machine; all that it may use when not given."""
+    """Processes on this machine; None takes all cores that it may use."""
     seed: int = 0
+    """Seed of what is drawn: the choice of traces, the mix and their order."""
 
     def active(self) -> dict[str, ChosenFilter]:
         """The checks that are switched on."""

@@ -27,27 +27,31 @@ from distill.types import NO_RESULT, Record
 
 class Config(Record):
     problems: str | None = None
-    """Problem set: a name in data/, `name:split`, a .yaml or a .jsonl; the teacher's default when not given."""
+    """Problem set, as a name in data/, `name:split`, a .yaml or a .jsonl; None takes the teacher's default."""
     limit: int | None = Field(None, ge=1)
-    """Only the first so many problems."""
+    """Only the first so many problems are sampled; None samples all."""
     samples: int = Field(1, ge=1)
-    """Attempts per problem, at most."""
+    """Most attempts at one problem."""
     stop_at: int | None = Field(None, ge=1)
-    """Enough once so many attempts at a problem are correct; all `samples` are taken when not given."""
+    """Correct attempts after which a problem is sampled no more; None takes all `samples`."""
     give_up: int | None = Field(None, ge=1)
-    """Enough once so many attempts were made and none is correct."""
+    """Attempts after which a problem without a correct one is sampled no more; None never gives up."""
     budgets: tuple[int, ...] = ()
     """Completion tokens at which an unfinished trace is examined: a loop ends there, any other is continued up to the
     last budget. Without any, `sampling.max_tokens` is the only one."""
     sampling: SamplingChoice = SamplingChoice()
+    """Sampling parameters of the teacher, where they differ from its preset's."""
     seed: int = 0
+    """Seed of sampling, from which each attempt's own is made."""
     retry_failed: Annotated[bool, NO_RESULT] = False
-    """Send requests again that the engine refused before."""
+    """Whether requests that the engine refused in an earlier run are sent again."""
     preflight: Annotated[bool, NO_RESULT] = True
-    """Before a run, sample a few tokens of one problem and look whether engine, template and settings fit."""
+    """Whether a few tokens of one problem are sampled first, to see that engine, template and settings fit."""
     backend: ChosenBackend = ChosenBackend.of({"kind": "auto"})
+    """Engine that runs the teacher, as a `kind` with that kind's settings; `auto` takes vLLM where it is installed,
+    else transformers."""
     price: Price | None = None
-    """Price of tokens or engine hours, for the live view and the forecast. A hosted API's may stand in `backend`."""
+    """Price of tokens or engine hours, for the live view and the forecast; None takes a hosted API's from `backend`."""
 
     @field_validator("budgets")
     @classmethod

@@ -30,12 +30,13 @@ WORKER = "distill.training.grpo.worker"
 
 class Config(grpo_config.Config):
     data: Annotated[str | None, NO_RESULT] = None
-    """Another run folder whose problems and pass rates to use instead of this run's."""
+    """Another run folder whose problems and pass rates are used; None takes this run's."""
     problems: str | None = None
-    """A problem set instead of a run's problems, its `train` split unless another is named."""
+    """Problem set used instead of a run's problems, its `train` split unless another is named; None takes the run's."""
     limit: int | None = Field(None, ge=1)
+    """Only the first so many problems are used; None takes all."""
     start: Literal["student", "base"] = "student"
-    """`student`: the one that sft made; `base`: the untrained one (R1-Zero)."""
+    """Model that is trained on: the one that sft made (`student`), or the untrained one (`base`, as R1-Zero)."""
 
 
 class GrpoSummary(StageSummary):

@@ -28,19 +28,20 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 class Config(Record):
     to: str = Field(min_length=1)
-    """`org/name` on the Hub, or a folder that begins with `.` or `/`."""
+    """Target, as `org/name` on the Hub, or a folder that begins with `.` or `/`."""
     dataset: bool = False
-    """Publish the set that was trained on, instead of the student."""
+    """Whether the set that was trained on is published, instead of the student."""
     public: bool = False
     """Whether all may see the repository on the Hub, once it is verified."""
     replace: bool = False
-    """Replace a target's content even where it was not published from here."""
+    """Whether a target's content is replaced even where it was not published from here."""
     accept: tuple[str, ...] = ()
     """Licences, as `llama3.1`, whose conditions you know and meet; `unknown` where none is known."""
     adapter: bool = False
-    """Publish the LoRA adapters alone, where they were merged into the student."""
+    """Whether the LoRA adapters are published alone, where they were merged into the student."""
     load: bool = True
-    """Load the files as read back, and let a model write; switch off where it is too large for this machine."""
+    """Whether the files are loaded as read back and a model writes with them; switch off where it is too large for this
+    machine."""
 
     @property
     def folder(self) -> Path | None:

@@ -19,9 +19,10 @@ from distill.types import Record
 
 class Config(Record):
     out: Path | None = None
-    """Where the page goes; `report.html` in the run folder, or in the working directory for several runs."""
+    """File that the page goes to; None takes `report.html` in the run folder, or in the working directory for several
+    runs."""
     traces: int = Field(10_000, ge=0)
-    """The most traces to take into the page; beyond that a stratified sample that the page states. 0 is none."""
+    """Most traces that go into the page, 0 for none; of more, a stratified sample is taken and the page says so."""
 
 
 class ReportSummary(StageSummary):

@@ -29,9 +29,9 @@ WORKER = "distill.training.sft.worker"
 
 class Config(config.Config):
     data: Annotated[str | None, NO_RESULT] = None
-    """Another run folder, whose sft set is trained on instead of this run's."""
+    """Another run folder whose sft set is trained on; None trains on this run's."""
     stop_check: Annotated[int, NO_RESULT] = Field(4, ge=0)
-    """Traces on which the finished student must show that it stops."""
+    """Number of traces on which the finished student must show that it stops; 0 skips the check."""
 
 
 class SftSummary(StageSummary):

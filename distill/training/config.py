@@ -26,47 +26,59 @@ _ADAPTER_RATE_FACTOR = 10.0
 
 class Config(Record):
     epochs: float | None = Field(None, gt=0)
-    """Passes over the set; None: as many as the student's preset names."""
+    """Passes over the set; None takes as many as the student's preset names."""
     learning_rate: float | None = Field(None, gt=0)
-    """Peak learning rate; None: the student preset's, with LoRA times ten (Schulman et al. 2025, "LoRA Without
+    """Peak learning rate; None takes the student preset's, with LoRA times ten (Schulman et al. 2025, "LoRA Without
     Regret")."""
     max_length: int | None = Field(None, ge=16)
-    """Longest prompt + completion, student tokens; None: the student preset's, else its context up to 32,768. Longer
-    rows are left out and counted, never cut."""
+    """Longest prompt + completion in student tokens; None takes the student preset's, else its context up to 32,768.
+    Longer rows are left out and counted, never cut."""
     batch_size: int = Field(64, ge=1)
     """Rows (packed ones when packing) per optimizer step, over all devices."""
     method: Method = "full"
+    """Weights that are trained: all of them (`full`), or low-rank adapters beside them, plain (`lora`) or over a model
+    in 4 bits (`qlora`)."""
     lora: Lora = Lora()
+    """Settings of the adapters, used by the methods lora and qlora."""
     optimizer: Optimizer = "adamw"
+    """Optimizer that updates the weights; `paged_adamw_8bit` keeps its states in 8 bits and may move them to the
+    CPU."""
     strategy: Annotated[Strategy | Literal["auto"], NO_RESULT] = "auto"
-    """How weights and optimizer states are spread; `auto`: the fastest that fits (`distill plan` shows it)."""
+    """Way in which weights and optimizer states are spread over devices; `auto` takes the fastest that fits (`distill
+    plan` shows it)."""
     nodes: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
-    """Nodes to train on; None: as many as the batch job has (DISTILL_NODES, set by the script of `--on slurm`), else
-    one."""
+    """Nodes to train on; None takes as many as the batch job has (DISTILL_NODES, set by the script of `--on slurm`),
+    else one."""
     processes: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
-    """Processes on one node; None: one for each GPU, or one on a CPU."""
+    """Processes on one node; None takes one for each GPU, or one on a CPU."""
     gpu_memory: Annotated[float | None, NO_RESULT] = Field(None, gt=0)
-    """GiB of one GPU; None: asked of the machine."""
+    """Memory of one GPU in GiB; None asks the machine."""
     micro_batch: int | None = Field(None, ge=1)
-    """Rows per process and forward pass; None: what fits."""
+    """Rows per process and forward pass; None takes what fits."""
     sequence_parallel: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
-    """GPUs that share one row (DeepSpeed Ulysses); None: as many as the length needs."""
+    """GPUs that share one row (DeepSpeed Ulysses); None takes as many as the length needs."""
     attention: Attention | Literal["auto"] = "auto"
-    """What computes attention. `auto`: flash_attention_2 where it is installed and there is a GPU, else sdpa; on a CPU
-    eager for rows of up to 1,024 tokens, which is faster there."""
+    """Code that computes attention. `auto` takes flash_attention_2 where it is installed and there is a GPU, else sdpa;
+    on a CPU eager for rows of up to 1,024 tokens, which is faster there."""
     gradient_checkpointing: Annotated[bool, NO_RESULT] = True
+    """Whether activations are computed again in the backward pass, which takes a third more time and far less
+    memory."""
     schedule: Literal["cosine", "linear", "constant_with_warmup", "cosine_with_min_lr"] = "cosine"
+    """Course of the learning rate after the warm-up."""
     min_learning_rate: float = Field(0.1, ge=0, lt=1)
-    """Where cosine_with_min_lr ends, as a share of the learning rate."""
+    """Learning rate at which cosine_with_min_lr ends, as a share of the peak."""
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps over which the learning rate rises to its peak."""
     weight_decay: float = Field(0.0, ge=0)
+    """Share of a weight, times the learning rate, that each step takes away from it (AdamW)."""
     adam_beta2: float = Field(0.999, gt=0, lt=1)
+    """Decay of AdamW's mean of squared gradients from one step to the next."""
     checkpoints: Annotated[int, NO_RESULT] = Field(10, ge=0)
-    """Checkpoints saved over the whole training, evenly; the last two are kept until it is done."""
+    """Number of checkpoints saved over the whole training, evenly; the last two are kept until it is done."""
     log_to: Annotated[tuple[Tracker, ...], NO_RESULT] = ()
-    """Trackers to report to besides the console and metrics.jsonl; each is a package of its own."""
+    """Trackers that are reported to besides the console and metrics.jsonl; each is a package of its own."""
     seed: int = 0
+    """Seed of the training: the order of the rows, fresh adapters and dropout."""
 
 
 def context_length(student: Student) -> int:

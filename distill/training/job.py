@@ -22,12 +22,12 @@ class Lora(Record):
     rank: int = Field(64, ge=1)
     """Rank of the two matrices that make up an adapter."""
     alpha: float = Field(64.0, gt=0)
-    """The update is scaled by alpha / rank."""
+    """Numerator of the factor alpha / rank by which an adapter's update is scaled."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of the adapters' inputs that is dropped in training."""
     merge: bool = True
-    """Save a plain model with the adapters merged into it, which eval and vLLM can serve as it is. The adapters alone
-    are kept in `student/adapter` either way."""
+    """Whether a plain model with the adapters merged into it is saved, which eval and vLLM can serve as it is;
+    `student/adapter` holds the adapters alone either way."""
 
 
 class Schedule(Record):

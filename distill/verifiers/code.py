@@ -33,15 +33,16 @@ class Config(Record):
     seconds: float = Field(10.0, gt=0)
     """Wall time of one test by input and output, or of all assert tests together."""
     memory: int = Field(1024, ge=64)
-    """Memory that the program may use, MiB."""
+    """Memory in MiB that the program may use."""
     processes: int = Field(16, ge=3)
     """Processes and threads that the program may have at once."""
     output: int = Field(4, ge=1)
-    """MiB that one test may print, or one call return."""
+    """Output in MiB that one test may print, or one call return."""
     tolerance: float | None = Field(None, gt=0)
-    """How far numbers in an output may be off, absolutely or relatively; None: not at all."""
+    """Distance by which numbers in an output may be off, absolutely or relatively; None allows none."""
     sandbox: dict[str, object] = {"kind": "bubblewrap"}
-    """Kind and settings of the sandbox; assert tests need one that can be talked to, such as bubblewrap."""
+    """Sandbox as a `kind` with that kind's settings; assert tests need one that can be talked to, such as
+    bubblewrap."""
 
 
 class Code(Verifier):

@@ -18,7 +18,7 @@ _EDGES = " .,;:!?\"'`*。，；：！？“”‘’「」"
 
 class Config(Record):
     case: bool = False
-    """Whether case matters."""
+    """Whether upper and lower case are told apart."""
     punctuation: bool = False
     """Whether punctuation around the answer matters."""
 

@@ -22,11 +22,11 @@ from distill.verifiers import Verifier
 
 class Config(judge.Config):
     rubric: str | None = Field(None, min_length=1)
-    """What a good answer is; needed for problems without a gold answer."""
+    """Description of a good answer, needed for problems without a gold answer; None compares with the gold."""
     threshold: float | None = Field(None, gt=0, le=1)
-    """With a rubric, ask for a score and pass from this one on; None asks for a plain yes or no."""
+    """Least score that passes, where the judge gives scores by a rubric; None asks for a plain yes or no."""
     cache: Path | None = None
-    """A log that keeps verdicts and replies, so that nothing is asked twice."""
+    """Log that keeps verdicts and replies, so that nothing is asked twice; None keeps none."""
 
 
 class JudgeVerifier(Verifier):

@@ -21,9 +21,9 @@ from distill.verifiers import Verifier
 
 class Config(Record):
     absolute: float = Field(0.0, ge=0)
-    """How far an answer may be from the gold; an answer within either tolerance passes."""
+    """Distance that an answer may have from the gold; an answer within either tolerance passes."""
     relative: float = Field(1e-6, ge=0)
-    """How far an answer may be from the gold, as a share of the gold's size."""
+    """Distance that an answer may have from the gold, as a share of the gold's size."""
 
 
 class Numeric(Verifier):

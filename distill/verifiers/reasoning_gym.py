@@ -37,11 +37,11 @@ _NO_LIMIT = 1e7
 
 class Config(Record):
     threshold: float = Field(1.0, gt=0, le=1)
-    """Least score that passes."""
+    """Least score of an answer that passes."""
     seconds: float = Field(5.0, gt=0)
     """CPU seconds that scoring one answer may take."""
     memory: int = Field(2048, ge=256)
-    """Memory that the scorers may use, MiB."""
+    """Memory in MiB that the scorers may use."""
 
 
 class ReasoningGym(Verifier):

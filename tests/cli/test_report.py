@@ -38,3 +38,4 @@ def test_wrong_input_is_one_message(run_here: Run, tmp_path: Path) -> None:
     done = run_here("report", "tiny", "--set", "report.traces=-1")
     assert done.exit_code == 2
     assert "report.traces" in done.output
+    assert "(traces: Most traces that go into the page" in done.output

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from distill.machine import hardware
-from distill.rewards import ChosenRewards
+from distill.rewards import ChosenReward, ChosenRewards
 from distill.training import config as settings
 from distill.training.grpo import prompts
 from distill.training.grpo.guards import GuardLimits
@@ -37,60 +37,84 @@ class Vllm(Record):
     """Settings of `rollouts: server` or `colocate`, by TRL's names without `vllm_`."""
 
     server_base_url: str | None = None
-    """Address of a server on other GPUs than the trainer's, which takes new weights from it: started with
-    `VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --weight-transfer-config '{"backend": "nccl"}' --logprobs-mode
-    processed_logprobs --max-logprobs -1`."""
+    """Address of a server on other GPUs than the trainer's, which takes new weights from it; None for TRL's default.
+    Start it with `VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --weight-transfer-config '{"backend": "nccl"}'
+    --logprobs-mode processed_logprobs --max-logprobs -1`."""
     server_timeout: float = Field(240.0, gt=0)
-    """Seconds to wait for the server."""
+    """Seconds to wait until the server answers at the start."""
     gpu_memory_utilization: float = Field(0.3, gt=0, le=1)
     """Share of each GPU that a colocated engine takes."""
     tensor_parallel_size: int = Field(1, ge=1)
+    """GPUs over which a colocated engine spreads each layer."""
     enable_sleep_mode: bool = False
-    """A colocated engine frees its memory while the student is updated."""
+    """Whether a colocated engine frees its memory while the student is updated."""
 
 
 class Config(settings.Config):
     """What is called as in TRL's GRPOConfig means the same there."""
 
     pass_rate: prompts.PassRateBand = prompts.PassRateBand()
-    """Pass rates of the prompts to learn from: how often the teacher solves them, as generate estimated it."""
+    """Band of pass rates that a prompt to learn from has: how often the teacher solves it, as generate estimated."""
     order: prompts.PromptOrder = "shuffled"
-    """Order of the prompts. `easy_to_hard`: by falling pass rate; `prioritised`: drawn with p ∝ 1 − pass rate."""
+    """Order of the prompts: `shuffled`, by falling pass rate (`easy_to_hard`), or drawn with p ∝ 1 − pass rate
+    (`prioritised`)."""
     steps: int | None = Field(None, ge=1)
-    """Optimizer steps; None: `epochs` passes over the prompts."""
-    rewards: ChosenRewards = Field({"accuracy": {}, "format": {}}, validate_default=True)
+    """Optimizer steps of the whole training; None makes `epochs` passes over the prompts."""
+    rewards: ChosenRewards = Field(
+        default_factory=lambda: {name: ChosenReward.of({}, name) for name in ("accuracy", "format")}
+    )
     """Rewards by name with their settings, `weight` among them; `name: false` switches one off."""
     rollouts: Annotated[Literal["auto", "generate", "server", "colocate"], NO_RESULT] = "auto"
-    """What samples: vLLM as a `server` or `colocate`d with the trainer, or transformers' `generate`, the only one on a
-    CPU. `auto`: colocate where there are a GPU and vLLM."""
+    """Engine that samples: vLLM as a `server` or `colocate`d with the trainer, or transformers' `generate`, the only
+    one on a CPU. `auto` colocates where there are a GPU and vLLM."""
     vllm: Annotated[Vllm, NO_RESULT] = Vllm()
+    """Settings of the vLLM engine, used by the rollouts server and colocate."""
     num_generations: int = Field(8, ge=2)
+    """Completions of each prompt, which are compared with one another."""
     max_completion_length: int = Field(8192, ge=1)
+    """Most tokens of a completion; a longer one is cut."""
     temperature: float = Field(1.0, gt=0)
+    """Sampling temperature of the completions."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Share of the probability that the tokens to choose from make up; 1 allows all."""
     top_k: int = Field(0, ge=0)
+    """Most tokens to choose from at each step; 0 allows all."""
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = "dapo"
+    """Formula of the loss, by TRL's name: `dapo` weighs all tokens of a batch alike; `grpo` all completions, which
+    favours short ones; `dr_grpo` divides by `max_completion_length`."""
     beta: float = Field(0.0, ge=0)
-    """Weight of the KL to where the student began; 0 needs no reference model."""
+    """Weight of the KL divergence from where the student began; 0 needs no reference model."""
     num_iterations: int = Field(1, ge=1)
+    """Optimizer steps taken on each batch of completions (μ of the GRPO paper)."""
     epsilon: float = Field(0.2, gt=0)
+    """Clipping bound of the probability ratio, below 1 and, without `epsilon_high`, above it."""
     epsilon_high: float | None = Field(None, gt=0)
-    """Upper clipping bound; None: the same as `epsilon`. DAPO's is 0.28."""
+    """Upper clipping bound of the probability ratio; None takes that of `epsilon`. DAPO's is 0.28."""
     delta: float | None = Field(None, gt=0)
+    """Greatest probability ratio that counts where the advantage is negative (INTELLECT-2), above 1 + `epsilon`; None
+    sets no limit."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
-    """What advantages are divided by. `group`: the group's own deviation, as the paper does. Where a whole group is
-    wrong, a small reward then weighs as much as accuracy does elsewhere: format pays for any answer at all. `batch`:
-    the batch's, which keeps such rewards small."""
+    """Deviation that advantages are divided by. `group` takes the group's own, as the paper does: where a whole group
+    is wrong, a small reward then weighs as much as accuracy does elsewhere, so that format pays for any answer at all.
+    `batch` takes the batch's, which keeps such rewards small."""
     importance_sampling_level: Literal["token", "sequence"] = "token"
+    """Unit over which probability ratios are taken: each `token`, or the mean of a `sequence` (GSPO)."""
     mask_truncated_completions: bool = False
+    """Whether completions that were cut are left out of the loss."""
     multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"
+    """Way in which rewards are joined: their weighted sum is normalised, or each is normalised in its group before the
+    sum (GDPO)."""
     limits: Annotated[GuardLimits, NO_RESULT] = GuardLimits()
+    """Bounds at which a training that goes wrong is stopped."""
     samples_every: Annotated[int, NO_RESULT] = Field(10, ge=1)
     """Steps between completions that are put into grpo/samples.jsonl to be read."""
     max_length: int | None = Field(None, ge=16)
-    """Longest prompt + completion; prompts that leave no room for a completion are left out. None: the context."""
+    """Longest prompt + completion in tokens, None for the student's context; prompts that leave no room for a
+    completion are left out."""
     epochs: float | None = Field(1.0, gt=0)
+    """Passes over the prompts; None takes as many as the student's preset names."""
     learning_rate: float | None = Field(1e-6, gt=0)
+    """Peak learning rate; None takes the student preset's, with LoRA times ten."""
     batch_size: int = Field(64, ge=2)
     """Completions per optimizer step, over all devices."""
     schedule: Literal["cosine", "linear", "constant_with_warmup", "cosine_with_min_lr"] = "constant_with_warmup"

@@ -16,15 +16,17 @@ class GuardLimits(Record):
     window: int = Field(20, ge=1)
     """Optimizer steps that means are taken over; nothing is said before so many were seen."""
     zero_variance: float | None = Field(0.95, gt=0, le=1)
-    """Most groups, as a share, whose completions all earn the same: they teach nothing."""
+    """Greatest share of groups whose completions all earn the same, which teaches nothing; None sets no limit."""
     clipped: float | None = Field(0.9, gt=0, le=1)
-    """Most completions, as a share, that may be cut at `max_completion_length`."""
+    """Greatest share of completions that are cut at `max_completion_length`; None sets no limit."""
     kl: float | None = Field(10.0, gt=0)
-    """Most nats a token from the reference model; known only where beta is above 0."""
+    """Greatest distance from the reference model in nats a token, measured only with `beta` above 0; None sets no
+    limit."""
     entropy: float | None = Field(0.01, ge=0)
-    """Least entropy, nats a token: below it all completions of a prompt become one."""
+    """Least entropy in nats a token, below which all completions of a prompt become one; None sets no limit."""
     drift: float | None = Field(4.0, gt=1)
-    """How many times as long, or as short, as in the first window completions may become."""
+    """Greatest factor by which completions may become longer or shorter than in the first window; None sets no
+    limit."""
 
 
 class Watch:

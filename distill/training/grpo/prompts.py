@@ -26,7 +26,9 @@ class PassRateBand(Record):
     """Pass rates, both ends included; a problem without an estimate is in every band."""
 
     low: float = Field(0.0, ge=0, le=1)
+    """Least pass rate of a problem, this one included."""
     high: float = Field(1.0, ge=0, le=1)
+    """Greatest pass rate of a problem, this one included."""
 
     @model_validator(mode="after")
     def _ordered(self) -> PassRateBand:
