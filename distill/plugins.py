@@ -123,30 +123,6 @@ def describe(family: str, kind: str) -> str:
     return (load(family, kind).__doc__ or "").strip().split("\n")[0]
 
 
-def configure(family: str, options: Mapping[str, object], *, name: str | None = None, where: str = "") -> Record:
-    """Validate `options` (with `kind`, or `name` as the kind) into that kind's frozen Config.
-
-    Raises:
-        InputError: names the field at `where` and, for an unknown field, the choices.
-    """
-    kind, settings = _split(options, name)
-    try:
-        return _config(family, kind, settings)
-    except ValidationError as error:
-        invalid = from_validation(error, "", where)
-        raise InputError(invalid.message, fix=invalid.fix) from error
-    except InputError as error:
-        raise InputError(error.message, where=where or None, fix=error.fix) from error
-
-
-def build(
-    family: str, options: Mapping[str, object], *args: object, name: str | None = None, where: str = ""
-) -> object:
-    """Configure and build a kind in one step; further arguments go to its `build`."""
-    config = configure(family, options, name=name, where=where)
-    return load(family, _split(options, name)[0]).build(config, *args)
-
-
 def _split(options: Mapping[str, object], name: str | None) -> tuple[str, dict[str, object]]:
     """The kind that options name, else `name`, and its settings."""
     return str(options.get("kind", name)), {key: value for key, value in options.items() if key != "kind"}

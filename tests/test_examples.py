@@ -33,6 +33,7 @@ from distill.problems import sets
 from distill.sources import field_maps
 from distill.stages.publish import Config as PublishConfig
 from distill.types import Outcome
+from distill.verifiers import ChosenVerifier
 from tests.judge_server import Answer, Server
 
 ROOT = Path(__file__).parent.parent
@@ -207,7 +208,7 @@ def test_links_between_the_guides_lead_somewhere() -> None:
 
 
 def amount(text: str, gold: str = "EUR 1,317.60", **settings: Any) -> Outcome:
-    verifier = plugins.build("verifiers", {"kind": str(OWN / "amount.py"), **settings})
+    verifier = ChosenVerifier.of({"kind": str(OWN / "amount.py"), **settings}).build()
     outcome: Outcome = verifier.verify(gold, text)
     return outcome
 
@@ -238,7 +239,7 @@ def test_the_examples_verifier_says_why_not(text: str, reason: str) -> None:
 
 def test_the_examples_verifier_has_settings_and_equal_answers_have_one_key() -> None:
     assert amount("\\boxed{EUR 1317.61}", cents=1).passed
-    verifier = plugins.build("verifiers", {"kind": str(OWN / "amount.py")})
+    verifier = ChosenVerifier.of({"kind": str(OWN / "amount.py")}).build()
     assert verifier.key("EUR 1.00", "EUR 12.50") == verifier.key("EUR 1.00", "\\boxed{12,5 €}")
     with pytest.raises(InputError, match="not an amount"):
         amount("EUR 1", gold="12.50")

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from distill import plugins
-from distill.filters import Context
+from distill.filters import ChosenFilter, Context
 from distill.progress import LogLines
 from distill.run import Run
 from distill.sources import field_maps, imported
@@ -46,7 +45,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     assert (summary["rows"], summary["traces"], summary["problems"], summary["rejected"]) == (463, 463, 333, 0)
     problems = {problem.id: problem for problem in jsonl.read(run.problems, Problem)}
     context = Context(student="none is needed")
-    filters = {kind: plugins.build("filters", {"kind": kind}, context) for kind in KINDS}
+    filters = {kind: ChosenFilter.of({"kind": kind}).build(context) for kind in KINDS}
     outcomes = {
         trace.source_id: {kind: check(problems[trace.problem_id], trace) for kind, check in filters.items()}
         for trace in jsonl.read(run.traces_file, Trace)

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from distill import plugins, recipe, resources
+from distill import recipe, resources
 from distill.errors import InputError
 from distill.filters import ChosenFilter
 from distill.models import presets
 from distill.problems import sets
+from distill.verifiers import ChosenVerifier
 
 
 @pytest.mark.parametrize("name", recipe.names())
@@ -128,7 +129,7 @@ def test_presets_resolve_ids_paths_and_typos(tiny: Path) -> None:
 def test_every_problem_set_is_well_formed(name: str) -> None:
     found, _, folder = sets.find(name)
     assert found.name == name
-    plugins.configure("verifiers", found.verifier)
+    ChosenVerifier.of(found.verifier)
     for path in sets.local_files(name, "train"):
         assert path.is_file(), folder
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from distill import plugins
+from distill.backends import ChosenBackend
 from distill.backends.chat import Config
 from distill.endpoints.rate_limit import RateLimit
 from distill.errors import BackendError, InputError
@@ -76,7 +76,7 @@ def ask(fake: Fake, *requests: Request, path: str = "some/where", **options: Any
         async with fake.running() as url, asyncio.timeout(20):
             settings = {"kind": "chat", "base_url": f"{url}/v1/", **options}
             model = Model(name="tiny", path=path, context=64)
-            made = plugins.build("backends", settings, model, Path("unused"))
+            made = ChosenBackend.of(settings).build(model, Path("unused"))
             await made.open()
             try:
                 return [await made.complete(asked) for asked in requests or (request(),)], made
@@ -161,7 +161,7 @@ def test_a_wrong_key_or_model_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(BackendError, match=r"(?s)402.*pay there"):
         ask(Fake(status(402, "no balance")))
     with pytest.raises(InputError, match="api_key_env"):
-        plugins.configure("backends", {"kind": "chat", "base_url": "https://me:s3cret@host/v1"})
+        ChosenBackend.of({"kind": "chat", "base_url": "https://me:s3cret@host/v1"})
 
 
 def test_usage_that_is_missing_is_counted(tokenizer_folder: Path) -> None:
@@ -247,11 +247,8 @@ def test_replies_are_kept() -> None:
     async def go() -> None:
         fake = Fake(stream({"reasoning": "hm"}, {"content": "4"}), whole({"content": "5"}))
         async with fake.running() as url:
-            made = plugins.build(
-                "backends",
-                {"kind": "chat", "base_url": f"{url}/v1"},
-                Model(name="tiny", path="p", context=64),
-                Path("unused"),
+            made = ChosenBackend.of({"kind": "chat", "base_url": f"{url}/v1"}).build(
+                Model(name="tiny", path="p", context=64), Path("unused")
             )
             made.journal = lambda asked, reply: kept.append(reply)
             await made.open()

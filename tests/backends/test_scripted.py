@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distill import plugins
-from distill.backends import Backend
+from distill.backends import Backend, ChosenBackend
 from distill.errors import BackendError, InputError
 from distill.models.chat import Tokenizer
 from distill.models.model import Model
@@ -17,7 +16,7 @@ from distill.types import Sampling
 
 def backend(folder: Path, **options: object) -> Backend:
     model = Model(name="tiny", path=str(folder), context=64)
-    made: Backend = plugins.build("backends", {"kind": "scripted", **options}, model, folder)
+    made: Backend = ChosenBackend.of({"kind": "scripted", **options}).build(model, folder)
     return made
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from distill import plugins
-from distill.backends import Backend
+from distill.backends import Backend, ChosenBackend
 from distill.errors import BackendError, InputError
 from distill.models.chat import Tokenizer
 from distill.models.model import Model
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.slow  # importing torch and transformers alone takes se
 
 def backend(folder: Path, context: int = 256, **options: Any) -> Backend:
     model = Model(name="tiny", path=str(folder), context=context)
-    made: Backend = plugins.build("backends", {"kind": "transformers", "dtype": "float32", **options}, model, folder)
+    made: Backend = ChosenBackend.of({"kind": "transformers", "dtype": "float32", **options}).build(model, folder)
     return made
 
 

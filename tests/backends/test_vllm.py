@@ -13,8 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from distill import plugins
-from distill.backends import Backend
+from distill.backends import Backend, ChosenBackend
 from distill.backends.vllm import Config
 from distill.errors import BackendError, InputError
 from distill.models.model import Model
@@ -25,7 +24,7 @@ from tests.backends.fake import MODEL, Answer, Fake, after, half, never, raw, re
 
 def client(*urls: str, model: Model = MODEL, **options: Any) -> Backend:
     settings = {"kind": "vllm", "endpoints": urls, **options}
-    made: Backend = plugins.build("backends", settings, model, Path("unused"))
+    made: Backend = ChosenBackend.of(settings).build(model, Path("unused"))
     return made
 
 

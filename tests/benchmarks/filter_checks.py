@@ -25,8 +25,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from distill import plugins
-from distill.filters import Context
+from distill.filters import ChosenFilter, Context
 from distill.models.chat import Tokenizer
 from distill.models.reasoning import Tags, split
 from distill.types import Message, Problem, Sampling, Trace, Usage, content_id
@@ -161,7 +160,7 @@ def main() -> None:
     print(f"{len(pairs):,} traces, {distinct:,} distinct, {size:,.0f} characters on average\n")
     print(f"{'check':36}{'µs/trace':>10}{'traces/s':>14}")
     context = Context(student="none is needed")
-    built = {name: plugins.build("filters", {}, context, name=name) for name in CHECKS}
+    built = {name: ChosenFilter.of({}, name).build(context) for name in CHECKS}
     built["repetition"](*pairs[0])  # imports numpy
     ours = {name: measure(name, check, pairs) for name, check in built.items()}
     print()

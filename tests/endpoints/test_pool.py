@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from distill import plugins
+from distill.backends import ChosenBackend
 from distill.endpoints.addresses import AddressList
 from distill.endpoints.failures import retry_after
 from distill.endpoints.window import START_SIZE, Gauge, Window
@@ -33,7 +33,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def pool(*urls: str, **options: Any) -> AsyncIterator[Any]:
-    made = plugins.build("backends", {"kind": "vllm", "endpoints": urls, **options}, MODEL, Path("unused"))
+    made = ChosenBackend.of({"kind": "vllm", "endpoints": urls, **options}).build(MODEL, Path("unused"))
     await made.open()
     try:
         yield made

@@ -4,16 +4,15 @@ import time
 
 import pytest
 
-from distill import plugins
-from distill.filters import Context
+from distill.filters import ChosenFilter, Context
 
-CHECK = plugins.build("filters", {}, Context(student="none"), name="code_blocks")
+CHECK = ChosenFilter.of({}, "code_blocks").build(Context(student="none"))
 PYTHON = "def solve(n):\n    total = 0\n    for i in range(n):\n        total += i\n    return total\n"
 CPP = "#include <iostream>\nusing namespace std;\nint main() {\n    int n;\n    cin >> n;\n}\n"
 
 
 def judge(make_trace, make_problem, reasoning, answer="so", **config):
-    check = plugins.build("filters", config, Context(student="none"), name="code_blocks")
+    check = ChosenFilter.of(config, "code_blocks").build(Context(student="none"))
     return check(make_problem(), make_trace(f"<think>\n{reasoning}\n</think>\n{answer}"))
 
 

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill import plugins
 from distill.errors import InputError
-from distill.filters import Context
+from distill.filters import ChosenFilter, Context
 from distill.problems import sets
 
 STORY = (
@@ -33,7 +32,7 @@ def build(tmp_path_factory):
     def make(questions, **config):
         path = folder / f"bench{len(list(folder.iterdir()))}.jsonl"
         path.write_text("".join(json.dumps({"problem": q, "answer": "1"}) + "\n" for q in questions))
-        return plugins.build("filters", config, Context(student="none", benchmarks=(str(path),)), name="contamination")
+        return ChosenFilter.of(config, "contamination").build(Context(student="none", benchmarks=(str(path),)))
 
     return make
 
@@ -133,7 +132,7 @@ def test_a_set_of_two_problems_has_no_template(build, judge):
 @pytest.mark.slow
 def test_countdown_problems_with_other_numbers_are_no_leaks(judge):
     context = Context(student="none", benchmarks=("countdown-tiny:test",))
-    check = plugins.build("filters", {}, context, name="contamination")
+    check = ChosenFilter.of({}, "contamination").build(context)
     text = "We need 29 from the numbers 3, 7, 8. Use each number exactly once, with + - * / and parentheses."
     for problem in sets.load("countdown-tiny:train", "train", 700):
         assert judge(check, problem.messages[0].content, text).passed
@@ -143,7 +142,7 @@ def test_countdown_problems_with_other_numbers_are_no_leaks(judge):
 
 def test_without_benchmarks_there_is_nothing_to_compare_with(judge):
     for config in ({}, {"against": []}):
-        check = plugins.build("filters", config, Context(student="none"), name="contamination")
+        check = ChosenFilter.of(config, "contamination").build(Context(student="none"))
         with pytest.raises(InputError, match="no benchmark"):
             judge(check, STORY)
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from distill import plugins
 from distill.errors import BackendError, InputError
-from distill.filters import Candidate, Context
+from distill.filters import Candidate, ChosenFilter, Context
 from distill.types import Message, Outcome, Problem, Trace
 from tests.conftest import make_trace
 from tests.judge_server import Server, compares, fails, says, section
@@ -68,11 +67,11 @@ class Pool:
 
 
 def settled(pairs: list[tuple[Problem, Trace]], context: Context = CONTEXT, **settings: Any) -> Pool:
-    return Pool(plugins.build("filters", settings, context, name="correct"), pairs)
+    return Pool(ChosenFilter.of(settings, "correct").build(context), pairs)
 
 
 def test_without_judge_and_vote_it_is_a_plain_filter() -> None:
-    check = plugins.build("filters", {}, CONTEXT, name="correct")
+    check = ChosenFilter.of({}, "correct").build(CONTEXT)
     pair = says_("<answer>5 apples</answer>", problem())
     assert check(*pair).passed is True
     assert check.feature(*pair) is None
@@ -201,7 +200,7 @@ def test_memory_does_not_hold_the_texts_of_all() -> None:
 
     with Server(compares).running() as url:
         settings = {"judge": {"endpoint": url, "model": "j", "concurrency": 4}}
-        check = plugins.build("filters", settings, CONTEXT, name="correct")
+        check = ChosenFilter.of(settings, "correct").build(CONTEXT)
         whole = check.settle
 
         def settle(candidates: Any) -> Iterator[tuple[int, Outcome]]:

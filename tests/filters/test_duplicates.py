@@ -9,8 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill import plugins
-from distill.filters import PASS, Candidate, Context
+from distill.filters import PASS, Candidate, ChosenFilter, Context
 from distill.problems import sets
 from distill.text.hashes import ngrams, sequence_hash
 from distill.text.tokens import tokens
@@ -36,7 +35,7 @@ class Listed:
 @pytest.fixture
 def of_traces(make_problem, make_trace):
     def settle(texts, fit=None, **settings):
-        check = plugins.build("filters", settings, CONTEXT, name="duplicates")
+        check = ChosenFilter.of(settings, "duplicates").build(CONTEXT)
         problem = make_problem()
         fit = fit or [True] * len(texts)
         items = []
@@ -52,7 +51,7 @@ def of_traces(make_problem, make_trace):
 @pytest.fixture
 def of_problems(make_problem, make_trace):
     def settle(questions, fit=None, **settings):
-        check = plugins.build("filters", settings, CONTEXT, name="duplicate_problems")
+        check = ChosenFilter.of(settings, "duplicate_problems").build(CONTEXT)
         fit = fit or [True] * len(questions)
         trace = make_trace("any")
         items = [
@@ -168,7 +167,7 @@ def test_any_text_has_small_features_and_equals_itself(of_traces, make_problem, 
     found = of_traces([text, text])
     assert found.keys() <= {"t1"}
     for kind in ("duplicates", "duplicate_problems"):
-        check = plugins.build("filters", {}, CONTEXT, name=kind)
+        check = ChosenFilter.of({}, kind).build(CONTEXT)
         feature = check.feature(make_problem(text + "?" * 3), make_trace(text))
         assert feature is None or len(feature) <= 1000
 
@@ -176,7 +175,7 @@ def test_any_text_has_small_features_and_equals_itself(of_traces, make_problem, 
 def test_long_texts_have_small_features(make_problem, make_trace):
     text = " ".join(map(str, range(100_000)))
     for kind in ("duplicates", "duplicate_problems"):
-        check = plugins.build("filters", {}, CONTEXT, name=kind)
+        check = ChosenFilter.of({}, kind).build(CONTEXT)
         assert len(check.feature(make_problem(text), make_trace(text))) <= 1000
 
 
@@ -219,7 +218,7 @@ def test_a_problem_of_which_nothing_is_kept_makes_no_duplicates(of_problems):
 
 
 def test_all_traces_of_the_later_problem_are_rejected(make_problem, make_trace):
-    check = plugins.build("filters", {}, CONTEXT, name="duplicate_problems")
+    check = ChosenFilter.of({}, "duplicate_problems").build(CONTEXT)
     first, second = (check.feature(make_problem(text), make_trace("any")) for text in (STORY, STORY.upper()))
     # the first problem's only fit trace is its last
     items = [("a", "p", False, first), ("b", "p", True, first), ("c", "q", True, second), ("d", "q", False, second)]

@@ -4,13 +4,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill import plugins
-from distill.filters import Context
+from distill.filters import ChosenFilter, Context
 from distill.models.reasoning import Tags
 
 
 def reason(make_trace, make_problem, text, prefill="", answer="any"):
-    check = plugins.build("filters", {"answer": answer}, Context(student="none"), name="format")
+    check = ChosenFilter.of({"answer": answer}, "format").build(Context(student="none"))
     outcome = check(make_problem(), make_trace(text, prefill=prefill))
     assert outcome.passed == (not outcome.reason)
     return outcome.reason
@@ -70,7 +69,7 @@ def test_the_kind_of_answer_can_be_required(make_trace, make_problem):
 
 def test_other_think_tags(make_trace, make_problem):
     tags = Tags(open="◁think▷", close="◁/think▷")
-    check = plugins.build("filters", {}, Context(student="none", tags=tags), name="format")
+    check = ChosenFilter.of({}, "format").build(Context(student="none", tags=tags))
     assert check(make_problem(), make_trace("◁think▷a◁/think▷\\boxed{3}", tags=tags)).passed
     assert check(make_problem(), make_trace("<think>a</think>\\boxed{3}", tags=tags)).reason == "think_missing"
 
@@ -88,7 +87,7 @@ def test_any_plain_reasoning_and_answer_are_well_formed(make_trace, make_problem
 
 def test_an_empty_think_block_may_be_allowed(make_trace, make_problem):
     for config, expected in (({}, "empty_reasoning"), ({"empty_reasoning": True}, "")):
-        check = plugins.build("filters", {"answer": "none", **config}, Context(student="none"), name="format")
+        check = ChosenFilter.of({"answer": "none", **config}, "format").build(Context(student="none"))
         assert check(make_problem(), make_trace("<think>\n\n</think>\n\nParis.")).reason == expected
 
 
@@ -105,7 +104,7 @@ def test_cases_of_public_graders(make_trace, make_problem, shared):
         answer = "none" if case["schema"] == "think" else "tag"
         for empty, differing in found.items():
             config = {"answer": answer, "empty_reasoning": empty}
-            check = plugins.build("filters", config, Context(student="none"), name="format")
+            check = ChosenFilter.of(config, "format").build(Context(student="none"))
             if check(make_problem(), make_trace(case["text"])).passed != case["expected"]:
                 differing.append(case["text"])
     assert found == {True: [], False: ["<think></think>\nThis is my answer."]}

@@ -5,10 +5,9 @@ import time
 
 import pytest
 
-from distill import plugins
-from distill.filters import Context
+from distill.filters import ChosenFilter, Context
 
-CHECK = plugins.build("filters", {}, Context(student="none"), name="language")
+CHECK = ChosenFilter.of({}, "language").build(Context(student="none"))
 
 ENGLISH = "Try 3 * 9 = 27, 27 + 7 = 34. That is 34, I need 29, no.\n"
 DRIFT = "等等,试试 7 * 3 = 21,这是 45,不是 29。\n"

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from distill import plugins
-from distill.filters import Context
+from distill.filters import ChosenFilter, Context
 
-CHECK = plugins.build("filters", {"max_words": 20}, Context(student="none"), name="paragraphs")
+CHECK = ChosenFilter.of({"max_words": 20}, "paragraphs").build(Context(student="none"))
 
 
 def judge(make_trace, make_problem, reasoning, answer="so"):
@@ -44,7 +43,7 @@ def test_only_the_reasoning_is_looked_at(make_trace, make_problem):
 
 def test_real_traces(make_trace, make_problem, shared):
     """By default 2 of 238 clean correct traces are walls of text: one paragraph of 678 and one of 782 words."""
-    check = plugins.build("filters", {}, Context(student="none"), name="paragraphs")
+    check = ChosenFilter.of({}, "paragraphs").build(Context(student="none"))
     rows = [r for r in shared("real_traces.jsonl") if r["truth"] == "correct" and r["status"] == "complete"]
     found = [check(make_problem(), make_trace(row["text"])) for row in rows if not row["flags"]]
     assert len(found) == 238

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from distill import plugins
 from distill.errors import InputError
-from distill.filters import PASS, Candidate, Context
+from distill.filters import PASS, Candidate, ChosenFilter, Context
 from distill.filters.pass_rate import Config, PassRate
 from distill.types import Problem, Trace
 
@@ -41,7 +40,7 @@ class Ledger:
 
 
 def settle(rates, **config):
-    check = plugins.build("filters", config, Context(student="none"), name="pass_rate")
+    check = ChosenFilter.of(config, "pass_rate").build(Context(student="none"))
     ledger = Ledger(rates)
     found = dict(check.settle(ledger))
     by_problem: dict[str, set] = {}
@@ -88,7 +87,7 @@ def test_undecided_traces_do_not_count():
 
 
 def test_it_holds_one_problem_at_a_time():
-    check = plugins.build("filters", {"samples": 2}, Context(student="none"), name="pass_rate")
+    check = ChosenFilter.of({"samples": 2}, "pass_rate").build(Context(student="none"))
     ledger = Ledger({f"p{i:03}": [True, False] for i in range(100)})
     first = next(iter(check.settle(ledger)))
     assert first[0] == 0
@@ -97,7 +96,7 @@ def test_it_holds_one_problem_at_a_time():
 
 
 def test_the_first_word_is_no_word(make_problem, make_trace):
-    check = plugins.build("filters", {}, Context(student="none"), name="pass_rate")
+    check = ChosenFilter.of({}, "pass_rate").build(Context(student="none"))
     assert check(make_problem(), make_trace("a")) == PASS
     assert check.feature(make_problem(), make_trace("a")) is None
 

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill import plugins
-from distill.filters import Context
+from distill.filters import ChosenFilter, Context
 
-CHECK = plugins.build("filters", {}, Context(student="none"), name="repetition")
+CHECK = ChosenFilter.of({}, "repetition").build(Context(student="none"))
 
 
 def judge(make_trace, make_problem, text, closed=True):
@@ -100,7 +99,7 @@ def plain_share(words: list[str], size: int) -> float:
     size=st.integers(2, 5),
 )
 def test_the_score_is_the_share_of_repeated_runs(make_trace, make_problem, words, blanks, size):
-    check = plugins.build("filters", {"words": size}, Context(student="none"), name="repetition")
+    check = ChosenFilter.of({"words": size}, "repetition").build(Context(student="none"))
     outcome = check(make_problem(), make_trace(blanks.join(words)))
     assert outcome.score == plain_share(words, size)
 

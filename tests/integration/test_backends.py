@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from distill import plugins, resources
-from distill.backends import Backend
+from distill import resources
+from distill.backends import Backend, ChosenBackend
 from distill.errors import BackendError, InputError
 from distill.models.chat import Tokenizer
 from distill.models.model import Model
@@ -50,7 +50,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.
 
 
 def backend(kind: str, log: Path, model: Model = MODEL, **options: object) -> Backend:
-    made: Backend = plugins.build("backends", {"kind": kind, **options}, model, log)
+    made: Backend = ChosenBackend.of({"kind": kind, **options}).build(model, log)
     return made
 
 
@@ -169,11 +169,11 @@ def test_kill_9_leaves_no_engine_behind(tmp_path: Path) -> None:
     code = f"""
 import asyncio, sys
 from pathlib import Path
-from distill import plugins
+from distill.backends import ChosenBackend
 from distill.models.model import Model
 model = Model.model_validate_json(sys.argv[1])
 async def main():
-    await plugins.build("backends", {{"kind": "vllm"}}, model, Path({str(tmp_path)!r})).open()
+    await ChosenBackend.of({{"kind": "vllm"}}).build(model, Path({str(tmp_path)!r})).open()
     print("open", flush=True)
     await asyncio.sleep(600)
 asyncio.run(main())

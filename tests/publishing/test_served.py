@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from distill import plugins
-from distill.backends import Backend
+from distill.backends import Backend, ChosenBackend
 from distill.models.chat import Tokenizer
 from distill.models.model import Model
 from distill.models.reasoning import Tags
@@ -64,7 +63,7 @@ def test_vllm_serves_a_published_student_by_its_name(
     monkeypatch.delenv("HF_HUB_OFFLINE")
     assert "HF_HUB_OFFLINE" not in os.environ
     model = Model(name="student", path="someone/student", context=1024)
-    made: Backend = plugins.build("backends", {"kind": "vllm"}, model, tmp_path / "log")
+    made: Backend = ChosenBackend.of({"kind": "vllm"}).build(model, tmp_path / "log")
     ids = Tokenizer(str(run.student)).prompt([Message(role="user", content=ASKED)], Tags()).ids
     request = Request(id="one", ids=ids, sampling=Sampling(temperature=0.6, top_p=0.95, max_tokens=600), seed=1)
     with asyncio.Runner() as runner:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from distill import plugins
+from distill.backends import ChosenBackend
 from distill.models.chat import Tokenizer
 from distill.models.model import Model
 from distill.models.reasoning import Tags
@@ -35,7 +35,7 @@ def look(fake: Fake, model: Model, sampling: Sampling = ADVICE, problem: Problem
         fake.context = model.context
         async with fake.running() as url, asyncio.timeout(20):
             at = {"base_url": f"{url}/v1"} if kind.get("kind") == "chat" else {"endpoints": [url]}
-            backend = plugins.build("backends", {"kind": "vllm", **at, **kind}, model, Path("unused"))
+            backend = ChosenBackend.of({"kind": "vllm", **at, **kind}).build(model, Path("unused"))
             await backend.open()
             tokenizer = Tokenizer(model.path, template=model.template)
             try:

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from distill import plugins
 from distill.errors import BackendError, InputError
-from distill.sandbox import Ended, Limits, SandboxResult
+from distill.sandbox import ChosenSandbox, Ended, Limits, SandboxResult
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,7 +26,7 @@ LIMITS = Limits(seconds=10, memory=128, processes=8, disk=4, output=1, files=32)
 def run(program: str, *args: str, stdin: str = "", **limits: int) -> SandboxResult:
     """Run a program; whatever it does, none of its processes may be left afterwards."""
     mark = secrets.token_hex(8)
-    sandbox = plugins.build("sandbox", {"kind": "bubblewrap"})
+    sandbox = ChosenSandbox.of({"kind": "bubblewrap"}).build()
     files = {"program.py": program}
     result: SandboxResult = sandbox.run(
         files, ["python", "-I", "program.py", *args, mark], stdin, LIMITS.model_copy(update=limits)
@@ -297,14 +296,14 @@ def test_recursion_without_end() -> None:
 
 
 def test_files_must_lie_inside() -> None:
-    sandbox = plugins.build("sandbox", {"kind": "bubblewrap"})
+    sandbox = ChosenSandbox.of({"kind": "bubblewrap"}).build()
     for name in ("../x", "/etc/x"):
         with pytest.raises(InputError, match="below its working directory"):
             sandbox.run({name: ""}, ["true"])
 
 
 def test_a_session_answers_line_by_line_until_it_ends() -> None:
-    sandbox = plugins.build("sandbox", {"kind": "bubblewrap"})
+    sandbox = ChosenSandbox.of({"kind": "bubblewrap"}).build()
     program = (
         "import sys\nfor line in sys.stdin:\n    if line == 'stop\\n':\n        sys.exit(3)\n"
         "    print(line.upper(), end='', flush=True)"
@@ -330,7 +329,7 @@ def test_a_session_answers_line_by_line_until_it_ends() -> None:
 )
 def test_a_session_that_breaks_a_limit_is_over(program: str, status: str) -> None:
     mark = secrets.token_hex(8)
-    sandbox = plugins.build("sandbox", {"kind": "bubblewrap"})
+    sandbox = ChosenSandbox.of({"kind": "bubblewrap"}).build()
     session = sandbox.open({"program.py": program}, ["python", "-I", "program.py", mark], LIMITS)
     with pytest.raises(Ended) as ended:
         session.ask(b"hello\n", 1)
@@ -340,7 +339,7 @@ def test_a_session_that_breaks_a_limit_is_over(program: str, status: str) -> Non
 
 def test_closing_a_session_kills_it() -> None:
     mark = secrets.token_hex(8)
-    sandbox = plugins.build("sandbox", {"kind": "bubblewrap"})
+    sandbox = ChosenSandbox.of({"kind": "bubblewrap"}).build()
     session = sandbox.open({}, ["python", "-I", "-c", "input()\nprint('up')\ninput()", mark], LIMITS)
     assert session.ask(b"\n", 5) == b"up\n"
     assert running(mark)
@@ -352,8 +351,8 @@ def test_closing_a_session_kills_it() -> None:
 def test_a_killed_owner_leaves_nothing_behind() -> None:
     mark = secrets.token_hex(8)
     code = (
-        "from distill import plugins\n"
-        f"plugins.build('sandbox', {{}}, name='bubblewrap').run({{}}, ['python', '-c', 'import time; "
+        "from distill.sandbox import ChosenSandbox\n"
+        f"ChosenSandbox.of({{}}, 'bubblewrap').build().run({{}}, ['python', '-c', 'import time; "
         f"time.sleep(60)', {mark!r}])"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as owner:
@@ -370,25 +369,25 @@ def test_a_killed_owner_leaves_nothing_behind() -> None:
 
 
 def test_a_command_that_does_not_exist_is_the_programs_error() -> None:
-    sandbox = plugins.build("sandbox", {"kind": "bubblewrap"})
+    sandbox = ChosenSandbox.of({"kind": "bubblewrap"}).build()
     assert sandbox.run({}, ["no-such-command"], "", LIMITS).status == "error"
 
 
 def test_an_interpreter_and_folders_of_ones_own(tmp_path: Path) -> None:
-    sandbox = plugins.build("sandbox", {"kind": "bubblewrap", "python": sys.executable})
+    sandbox = ChosenSandbox.of({"kind": "bubblewrap", "python": sys.executable}).build()
     done = sandbox.run({}, ["python", "-I", "-c", "import pydantic; print('found')"], "", LIMITS)
     assert done.stdout == "found\n"
     with pytest.raises(InputError, match="no such interpreter"):
-        plugins.build("sandbox", {"kind": "bubblewrap", "python": "no-such-python"})
+        ChosenSandbox.of({"kind": "bubblewrap", "python": "no-such-python"}).build()
     with pytest.raises(InputError, match="no such folder"):
-        plugins.build("sandbox", {"kind": "bubblewrap", "mounts": [str(tmp_path / "none")]})
+        ChosenSandbox.of({"kind": "bubblewrap", "mounts": [str(tmp_path / "none")]}).build()
 
 
 def test_a_machine_that_forbids_namespaces_is_told_apart_from_a_program() -> None:
     """Inside a namespace that allows no further ones, distill itself must refuse to run anything."""
     code = (
-        "from distill import plugins\nfrom distill.errors import BackendError\n"
-        "try:\n    plugins.build('sandbox', {'kind': 'bubblewrap'})\nexcept BackendError as error:\n    print(error)"
+        "from distill.errors import BackendError\nfrom distill.sandbox import ChosenSandbox\n"
+        "try:\n    ChosenSandbox.of({'kind': 'bubblewrap'}).build()\nexcept BackendError as error:\n    print(error)"
     )
     host = ["bwrap", "--unshare-user", "--disable-userns", "--dev-bind", "/", "/", sys.executable, "-c", code]
     done = subprocess.run(host, capture_output=True, text=True, check=False)
@@ -413,8 +412,8 @@ def test_a_missing_bwrap_is_an_error_with_its_remedy(monkeypatch: pytest.MonkeyP
 
 def test_a_process_that_may_not_grant_the_limits_says_so() -> None:
     code = (
-        "import resource\nfrom distill import plugins\nfrom distill.errors import BackendError\n"
-        "sandbox = plugins.build('sandbox', {'kind': 'bubblewrap'})\n"
+        "import resource\nfrom distill.errors import BackendError\nfrom distill.sandbox import ChosenSandbox\n"
+        "sandbox = ChosenSandbox.of({'kind': 'bubblewrap'}).build()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))\n"
         "try:\n    sandbox.run({}, ['true'])\nexcept BackendError as error:\n    print(error)"
     )

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from distill import plugins
 from distill.errors import BackendError, InputError
-from distill.sandbox import Interactive, Limits
+from distill.sandbox import ChosenSandbox, Interactive, Limits
+from distill.verifiers import ChosenVerifier
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +92,7 @@ def server() -> Iterator[Server]:
 
 
 def built(server: Server, **options: Any) -> Any:
-    return plugins.build("sandbox", {"kind": "fusion", "endpoint": server.endpoint, "python": "python3", **options})
+    return ChosenSandbox.of({"kind": "fusion", "endpoint": server.endpoint, "python": "python3", **options}).build()
 
 
 def test_a_program_with_files_input_and_limits(server: Server) -> None:
@@ -139,15 +139,15 @@ def test_no_server_is_an_error_with_its_remedy() -> None:
     with Server() as gone:
         endpoint = gone.endpoint
     with pytest.raises(BackendError, match=r"set sandbox\.endpoint"):
-        plugins.build("sandbox", {"kind": "fusion", "endpoint": endpoint, "tries": 1})
+        ChosenSandbox.of({"kind": "fusion", "endpoint": endpoint, "tries": 1}).build()
     with pytest.raises(InputError, match="endpoint"):
-        plugins.build("sandbox", {"kind": "fusion", "endpoint": "file:///etc/passwd"})
+        ChosenSandbox.of({"kind": "fusion", "endpoint": "file:///etc/passwd"}).build()
 
 
 def test_code_is_judged_through_it_except_by_asserts(server: Server) -> None:
     assert not isinstance(built(server), Interactive)
     spec = {"kind": "fusion", "endpoint": server.endpoint, "python": "python3"}
-    verifier = plugins.build("verifiers", {"kind": "code", "seconds": 2, "sandbox": spec})
+    verifier = ChosenVerifier.of({"kind": "code", "seconds": 2, "sandbox": spec}).build()
     numbers = [str(i) for i in range(5)]
     gold = {"inputs": numbers, "outputs": [f"{'x' * 300_000}{i}" for i in numbers]}
     assert verifier.verify(gold, "print('x' * 300_000 + input())").passed, "output in portions that the server keeps"

@@ -102,10 +102,9 @@ def test_the_filter_has_a_jump_for_every_call_and_refuses_odd_machines() -> None
 def test_an_ordinary_user_gets_the_same_sandbox() -> None:
     code = """
 import os
-from distill import plugins
-from distill.sandbox import Limits
+from distill.sandbox import ChosenSandbox, Limits
 assert os.getuid() != 0
-run = plugins.build("sandbox", {"kind": "bubblewrap"}).run
+run = ChosenSandbox.of({"kind": "bubblewrap"}).build().run
 limits = Limits(seconds=3, memory=64, processes=8)
 print(run({}, ["python", "-I", "-c", "import os; print(os.getuid())"], "", limits).stdout)
 bomb = "import os, signal\\nn = 0\\nwhile os.fork():\\n    n += 1\\nsignal.pause()"

@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from distill import plugins
 from distill.errors import InputError, RunError
-from distill.filters import Context
+from distill.filters import ChosenFilter, Context
 from distill.models import reasoning
 from distill.models.reasoning import Tags
 from distill.problems import sets
@@ -501,7 +500,7 @@ def test_filters_judge_imported_traces(tmp_path: Path) -> None:
     context = Context(student="tiny")
     (problem,) = jsonl.read(run.problems, Problem)
     verdicts = {
-        kind: [plugins.build("filters", {"kind": kind}, context)(problem, trace).passed for trace in traces(run)]
+        kind: [ChosenFilter.of({"kind": kind}).build(context)(problem, trace).passed for trace in traces(run)]
         for kind in ("correct", "finish", "format")
     }
     assert verdicts == {

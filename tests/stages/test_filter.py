@@ -124,7 +124,7 @@ def test_nothing_to_filter_and_nothing_left_are_clear(folder: Path, tmp_path_fac
 
 
 def test_a_wrong_setting_names_its_check(folder: Path) -> None:
-    with pytest.raises(ValidationError, match=r"checks\.length\.max_tokns\n +no such field|checks\.length\.max_tokns"):
+    with pytest.raises(ValidationError, match=r"checks\.length\.max_tokns"):
         filter.STAGE.run(job(folder, checks={"length": {"max_tokns": 1}}))
 
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from distill import plugins
 from distill.errors import InputError
 from distill.programs.gold import extract_program, same_output, without_blank_lines
+from distill.verifiers import ChosenVerifier
 
 pytestmark = pytest.mark.slow
 
@@ -35,8 +35,8 @@ SQUARE = {
     "entry_point": "square",
 }
 DOUBLE = {"inputs": ["1\n2\n", "5\n-7\n", "0\n0\n"], "outputs": ["2\n4\n", "10\n-14\n", "0\n0\n"]}
-VERIFIER = plugins.build("verifiers", {"kind": "code", "seconds": 5, "memory": 256, "output": 1})
-QUICK = plugins.build("verifiers", {"kind": "code", "seconds": 1, "memory": 128, "output": 1})
+VERIFIER = ChosenVerifier.of({"kind": "code", "seconds": 5, "memory": 256, "output": 1}).build()
+QUICK = ChosenVerifier.of({"kind": "code", "seconds": 1, "memory": 128, "output": 1}).build()
 
 
 def read(name: str) -> list[dict[str, Any]]:
@@ -308,7 +308,7 @@ def test_tests_that_need_more_than_data_are_undecidable() -> None:
 
 @needs_bwrap
 def test_the_same_program_is_run_once(tmp_path: Path) -> None:
-    verifier = plugins.build("verifiers", {"kind": "code"})
+    verifier = ChosenVerifier.of({"kind": "code"}).build()
     gold = ["assert f() > 0.5"]
     code = "import random\ndef f():\n    return random.random()"
     assert len({verifier.verify(gold, code).passed for _ in range(12)}) == 1
@@ -322,7 +322,7 @@ def test_a_failing_sandbox_is_undecidable_and_a_useless_one_an_error(tmp_path: P
         "class Broken:\n    def run(self, *given):\n        raise BackendError('the disk is gone')\n\n\n"
         "def build(config):\n    return Broken()\n"
     )
-    verifier = plugins.build("verifiers", {"kind": "code", "sandbox": {"kind": str(plugin)}})
+    verifier = ChosenVerifier.of({"kind": "code", "sandbox": {"kind": str(plugin)}}).build()
     outcome = verifier.verify(DOUBLE, "print(1)")
     assert (outcome.passed, outcome.reason, outcome.score) == (None, "sandbox_error", None)
     with pytest.raises(InputError, match="assert tests cannot run"):
@@ -459,7 +459,7 @@ def test_agreement_with_plain_python_on_humaneval() -> None:
 
     def compare(case: tuple[dict[str, Any], str]) -> tuple[bool, Any]:
         if not hasattr(own, "verifier"):
-            own.verifier = plugins.build("verifiers", {"kind": "code", "seconds": 5})
+            own.verifier = ChosenVerifier.of({"kind": "code", "seconds": 5}).build()
         return plain_python(*case), own.verifier.verify(case[0], f"```python\n{case[1]}\n```")
 
     own = threading.local()

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from distill import plugins
 from distill.errors import BackendError, InputError
 from distill.types import Message, Problem
-from distill.verifiers import Verifiers
+from distill.verifiers import ChosenVerifier, Verifiers
 from tests.conftest import make_trace
 from tests.judge_server import Server, compares, says, section
 
@@ -49,7 +48,7 @@ def test_a_rubric_does_without_a_gold() -> None:
 def test_it_verifies_bare_answers_too() -> None:
     server = Server(compares)
     with server.running() as url:
-        verifier = plugins.build("verifiers", {"kind": "judge", "endpoint": url, "model": "j"})
+        verifier = ChosenVerifier.of({"kind": "judge", "endpoint": url, "model": "j"}).build()
         assert verifier.reads_problem
         assert verifier.verify("5", "5").passed is True
         assert verifier.verify("5", "6").passed is False
@@ -81,4 +80,4 @@ def test_its_cache_outlives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("wrong", [{"endpoint": "nowhere"}, {"rubric": ""}, {"threshold": 2}, {"modle": "j"}])
 def test_wrong_settings_are_the_users_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
-        plugins.build("verifiers", {"kind": "judge", "endpoint": "http://a:1", "model": "j", **wrong})
+        ChosenVerifier.of({"kind": "judge", "endpoint": "http://a:1", "model": "j", **wrong}).build()

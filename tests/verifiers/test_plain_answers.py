@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from distill import plugins
+from distill.verifiers import ChosenVerifier
 
 
 def passed(kind, gold, text, **options):
-    return plugins.build("verifiers", {"kind": kind, **options}).verify(gold, text).passed
+    return ChosenVerifier.of({"kind": kind, **options}).build().verify(gold, text).passed
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_choice_reads_a_letter(text):
     "text", ["B or C", "B, C", "BC", "Bat", "a dog", "(B) not (C)", "B. it can't be A", "K", "42", ""]
 )
 def test_choice_refuses_what_is_ambiguous(text):
-    outcome = plugins.build("verifiers", {"kind": "choice"}).verify("B", f"<answer>{text}</answer>")
+    outcome = ChosenVerifier.of({"kind": "choice"}).build().verify("B", f"<answer>{text}</answer>")
     assert (outcome.passed, outcome.reason) == (False, "ambiguous")
 
 

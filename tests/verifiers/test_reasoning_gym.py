@@ -11,16 +11,16 @@ from typing import Any
 import orjson
 import pytest
 
-from distill import plugins
 from distill.errors import InputError
 from distill.sandbox.inside import gym
+from distill.verifiers import ChosenVerifier
 
 needs_both = [
     pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap: apt-get install bubblewrap"),
     pytest.mark.skipif(importlib.util.find_spec("reasoning_gym") is None, reason="needs reasoning-gym"),
 ]
 pytestmark = [pytest.mark.slow, *needs_both]
-VERIFIER = plugins.build("verifiers", {"kind": "reasoning_gym", "seconds": 2})
+VERIFIER = ChosenVerifier.of({"kind": "reasoning_gym", "seconds": 2}).build()
 
 
 @cache
@@ -89,7 +89,7 @@ def test_a_partial_score_is_kept_and_a_threshold_decides() -> None:
     gold = entries("string_insertion")[0]
     listed = str(list(gold["answer"]))
     assert (judge(gold, listed).passed, judge(gold, listed).score) == (False, 0.1)
-    lenient = plugins.build("verifiers", {"kind": "reasoning_gym", "threshold": 0.1})
+    lenient = ChosenVerifier.of({"kind": "reasoning_gym", "threshold": 0.1}).build()
     assert (lenient.verify(gold, listed).passed, lenient.verify(gold, listed).score) == (True, 0.1)
 
 
@@ -141,7 +141,7 @@ def test_an_answer_that_breaks_its_scorer_is_wrong_and_a_gold_that_does_is_undec
 
 @pytest.mark.integration
 def test_a_worker_that_was_killed_is_replaced() -> None:
-    verifier = plugins.build("verifiers", {"kind": "reasoning_gym"})
+    verifier = ChosenVerifier.of({"kind": "reasoning_gym"}).build()
     gold = entries("leg_counting")[0]
     assert verifier.verify(gold, gold["answer"]).passed
     verifier._worker.close()
@@ -178,7 +178,7 @@ def test_an_unknown_task_is_the_users_error() -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    verifier = plugins.build("verifiers", {"kind": "reasoning_gym"})
+    verifier = ChosenVerifier.of({"kind": "reasoning_gym"}).build()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"distill\[reasoning-gym\]"):
         verifier.verify({"task": "leg_counting", "answer": "4"}, "4")

@@ -23,7 +23,7 @@ EXAMPLES: dict[str, tuple[Any, str, str, list[Any]]] = {
 
 
 def built(kind: str) -> Any:
-    return plugins.build("verifiers", {"kind": kind})
+    return ChosenVerifier.of({"kind": kind}).build()
 
 
 def test_every_kind_has_an_example():
@@ -116,7 +116,7 @@ def test_no_text_makes_math_raise(text):
 def test_a_verifier_describes_itself_and_refuses_unknown_settings(kind):
     assert plugins.describe("verifiers", kind)
     with pytest.raises(InputError):
-        plugins.configure("verifiers", {"kind": kind, "no_such_setting": 1})
+        ChosenVerifier.of({"kind": kind, "no_such_setting": 1})
 
 
 def test_a_verifier_is_built_once():

@@ -1,7 +1,7 @@
 """Amount: a sum of money in one currency, such as `EUR 1,317.60`, `1.317,60 EUR` or `€1317.6`.
 
 A verifier is a file like this one: a `Config` with what a problem may set, and a `build` that gives a
-`distill.verifiers.Verifier`: that class says all that a verifier may offer; `verify` and `key` must be written.
+`distill.verifiers.Verifier`. That class says all that a verifier may offer; `verify` and `key` must be written.
 Problems name it as `verifier: {kind: ./amount.py, cents: 1}`.
 """
 
