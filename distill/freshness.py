@@ -11,6 +11,7 @@ import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 
 import orjson
 from pydantic.fields import FieldInfo
@@ -74,14 +75,15 @@ def changed_inputs(earlier: Mapping[str, Stamp | None], current: Mapping[str, St
     """What differs between two states of inputs; nothing where the same content lies elsewhere."""
     if _contents(earlier) == _contents(current):
         return []
+    moved = {PurePath(path).name: path for path in earlier if path not in current}
     reasons = []
     for path, stamped in current.items():
-        if path in earlier and _content(earlier[path]) != _content(stamped):
-            reasons.append(f"{path} has changed")
-        elif path not in earlier and _content(stamped) not in _contents(earlier):
+        before = path if path in earlier else moved.pop(PurePath(path).name, None)
+        if before is None:
             reasons.append(f"{path} is new")
-    gone = [path for path, stamped in earlier.items() if _content(stamped) not in _contents(current)]
-    reasons += [f"{path} is gone" for path in gone if path not in current]
+        elif _content(earlier[before]) != _content(stamped):
+            reasons.append(f"{path} has changed")
+    reasons += [f"{path} is gone" for path in moved.values()]
     return reasons or ["its inputs are in another order"]
 
 

@@ -217,10 +217,11 @@ def run_stages(
 
 def _finished_by(entry: StageEntry) -> str:
     """A remark on a stage that another version finished; empty for one of this version."""
-    version = entry.get("distill", "an earlier version")
+    version = entry.get("distill")
     if version == importlib.metadata.version("distill"):
         return ""
-    return f"; finished by distill {version}, --redo does it again"
+    author = f"distill {version}" if version else "an earlier version"
+    return f"; finished by {author}, --redo does it again"
 
 
 def _summary_of(stage: StageName, entry: StageEntry) -> StageSummary:
