@@ -174,14 +174,18 @@ def test_eval_scores_from_the_scripted_backend(tmp_path: Path, scripted_recipe: 
     assert presets.teacher("tiny").name == rows[0]["model"]
 
 
-CHECK = """from distill.filters import Context
+CHECK = """from distill.filters import Filter
 from distill.types import Outcome, Record
 
 class Config(Record):
     pass
 
+class Anything(Filter):
+    def __call__(self, problem, trace):
+        return Outcome(passed=True)
+
 def build(config, context):
-    return lambda problem, trace: Outcome(passed=True)
+    return Anything()
 """
 
 
