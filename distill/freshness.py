@@ -181,8 +181,8 @@ def _changed_kinds(family: str, name: str, value: object, default: object) -> It
 
 
 def _changed_kind(family: str, kind: str, options: Settings, prefix: str) -> Iterator[tuple[str, object]]:
-    config = plugins.configure(family, options, name=kind, where=prefix.rstrip("."))
-    yield from settings_of(config, prefix=prefix).items()
+    config_type: type[Record] = plugins.load(family, kind).Config
+    yield from settings_of(config_type.model_validate(options), prefix=prefix).items()
 
 
 def _active(kinds: object) -> Settings:
