@@ -271,7 +271,7 @@ def _judged_shares(config: Config, setup: CheckerSetup, shares: list[LogSlice]) 
     return executors.in_process(setup, shares)
 
 
-def _verdicts(ledger: Ledger, outcome_counts: funnel.Funnel, unfiltered: bool) -> Iterator[dict[str, Any]]:
+def _verdicts(ledger: Ledger, outcome_counts: funnel.Funnel, unfiltered: bool) -> Iterator[dict[str, object]]:
     for entry in ledger.entries():
         outcome_counts.add(entry)
         for name, outcome in entry.outcomes.items():
