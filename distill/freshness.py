@@ -43,9 +43,9 @@ def settings_of(config: Record, families: Mapping[str, str] | None = None, prefi
     return dict(sorted(_as_stored(dict(named)).items()))
 
 
-def preset_of(role: str, preset: Preset) -> Settings:
+def preset_of(preset: Preset) -> Settings:
     """The facts of a preset that can change a result, its weights by their content and not by their folder."""
-    return {f"{role}.weights": presets.weights_fingerprint_of(preset), **settings_of(preset, prefix=f"{role}.")}
+    return {"weights": presets.weights_fingerprint_of(preset), **settings_of(preset)}
 
 
 def has_result(field: FieldInfo) -> bool:

@@ -15,12 +15,14 @@ from distill.models import presets
 from distill.progress import LogLines
 from distill.recipe import Recipe
 from distill.run import Run
+from distill.stages import filter, sft
 from distill.stages.filter import Config as FilterConfig
 from distill.stages.filter import FilterSummary
 from distill.stages.generate import Config as GenerateConfig
 from distill.stages.sft import Config as SftConfig
 from distill.store import jsonl
 from distill.types import Record
+from tests.conftest import make_job
 
 EARLIER = Path(__file__).parent / "data" / "earlier_run"
 WITHOUT_RESULT = {
@@ -139,9 +141,22 @@ def test_which_engine_samples_a_model_is_no_part_of_a_result_but_another_api_is(
 def test_a_preset_counts_by_its_weights_and_by_what_steers_or_trains_it() -> None:
     student = presets.student("tiny")
     described = student.model_copy(update={"description": "another", "licence": "mit", "hardware": "one GPU"})
-    assert freshness.preset_of("student", student) == freshness.preset_of("student", described)
-    changed = student.model_copy(update={"eos": "<end>"})
-    assert freshness.preset_of("student", changed)["student.eos"] == "<end>"
+    assert freshness.preset_of(student) == freshness.preset_of(described)
+    assert freshness.preset_of(student.model_copy(update={"eos": "<end>"}))["eos"] == "<end>"
+
+
+def test_advice_of_a_preset_counts_where_it_is_followed(tmp_path: Path) -> None:
+    job = make_job(tmp_path, SftConfig())
+    followed = sft.STAGE.settings(job)
+    assert followed["learning_rate"] == job.student.learning_rate
+    assert not [name for name in followed if name.startswith("teacher.")]
+    same = SftConfig(learning_rate=job.student.learning_rate)
+    assert sft.STAGE.settings(make_job(tmp_path, same)) == followed
+    replaced = sft.STAGE.settings(make_job(tmp_path, SftConfig(learning_rate=0.5)))
+    assert replaced == {**followed, "learning_rate": 0.5}
+    filtered = filter.STAGE.settings(make_job(tmp_path, FilterConfig()))
+    assert not {"learning_rate", "student.learning_rate"} & {*filtered}
+    assert filtered["student.eos"] == job.student.eos
 
 
 def test_reasons_name_what_has_changed() -> None:
@@ -204,7 +219,7 @@ def test_a_changed_tracker_retrains_nothing_and_a_changed_learning_rate_does(ear
     watched = ("sft.log_to=[trackio]", "sft.checkpoints=1", "sft.processes=2", "filter.examples=1")
     assert reasons(earlier, stored_recipe(earlier, *watched, "generate.preflight=false")) == {}
     faster = stored_recipe(earlier, "sft.learning_rate=2e-5")
-    assert reasons(earlier, faster) == {"sft": ["learning_rate default → 2e-05"]}
+    assert reasons(earlier, faster) == {"sft": ["learning_rate 0.002 → 2e-05"]}
 
 
 def test_settings_of_an_earlier_version_outlive_the_recipe_that_held_them(earlier: Run) -> None:
@@ -212,7 +227,7 @@ def test_settings_of_an_earlier_version_outlive_the_recipe_that_held_them(earlie
     faster = stored_recipe(earlier, "sft.learning_rate=2e-5")
     pipeline.start(earlier, faster)
     assert earlier.state()["recipe"]["sft"]["learning_rate"] == 2e-5
-    assert reasons(earlier, faster) == {"sft": ["learning_rate default → 2e-05"]}
+    assert reasons(earlier, faster) == {"sft": ["learning_rate 0.002 → 2e-05"]}
     assert reasons(earlier, before) == {}
 
 

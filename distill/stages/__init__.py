@@ -26,6 +26,8 @@ from distill.run import Run
 from distill.types import Problem, Record, Sampling
 from distill.verifiers import Verifiers
 
+TRAINING_ADVICE = frozenset({"epochs", "learning_rate", "lora_targets", "max_length", "pad", "rope"})
+"""Facts of a student's preset that say how it is trained."""
 C = TypeVar("C", bound=Record)
 
 
@@ -61,6 +63,8 @@ class Stage(ABC, Generic[C]):
     """Fields of the config that hold kinds' settings, to the family of these kinds."""
     models: ClassVar[tuple[Role, ...]] = ("teacher", "student")
     """Presets whose facts can change the result."""
+    trains: ClassVar[bool] = False
+    """Whether the advice on training in the student's preset counts."""
     on_several_nodes: ClassVar[bool] = False
     """Whether further nodes may take part, with `follow`."""
 
@@ -89,11 +93,21 @@ class Stage(ABC, Generic[C]):
         raise NotImplementedError(f"{type(self).__name__} runs on one node")
 
     def settings(self, job: StageJob[C]) -> Settings:
-        """What is set away from the defaults and can change the result, the models' facts included."""
+        """What is set away from the defaults and can change the result.
+
+        A preset's advice counts as the setting that it fills in, as `learning_rate`, where that is left to it; any
+        other fact under the model's role, as `student.eos`.
+        """
         presets = {"teacher": job.teacher, "student": job.student}
+        own = dict(job.config)
         settings = freshness.settings_of(job.config, self.families)
         for role in self.models:
-            settings |= freshness.preset_of(role, presets[role])
+            for name, value in freshness.preset_of(presets[role]).items():
+                field = name.partition(".")[0]
+                if field not in own and (self.trains or field not in TRAINING_ADVICE):
+                    settings[f"{role}.{name}"] = value
+                elif field in own and (own[field] is None or isinstance(own[field], Record)):
+                    settings.setdefault(name, value)
         return settings
 
 
