@@ -11,14 +11,15 @@ import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 
 import orjson
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from distill import plugins
 from distill.models import presets
 from distill.models.presets import Preset
+from distill.plugins import ByName, Chosen
 from distill.run import Stamp
 from distill.types import NoResult, Record
 
@@ -30,21 +31,20 @@ _SHOWN = 60
 """Characters of a value that a reason shows."""
 
 
-def settings_of(config: Record, families: Mapping[str, str] | None = None, prefix: str = "") -> Settings:
+def settings_of(config: Record, prefix: str = "") -> Settings:
     """The settings of a config that can change a result and differ from their defaults.
 
     Args:
-        families: fields that hold kinds' settings, to the family: `backends` one kind, the others kinds by name.
         prefix: put before every name.
     """
     plain = config.model_dump(mode="json")
-    named = _changed(type(config), plain, _defaults(type(config)), prefix, families or {})
+    named = _changed(type(config), plain, _defaults(type(config)), prefix, dict(config))
     return dict(sorted(_as_stored(dict(named)).items()))
 
 
-def preset_of(role: str, preset: Preset) -> Settings:
+def preset_of(preset: Preset) -> Settings:
     """The facts of a preset that can change a result, its weights by their content and not by their folder."""
-    return {f"{role}.weights": presets.weights_fingerprint_of(preset), **settings_of(preset, prefix=f"{role}.")}
+    return {"weights": presets.weights_fingerprint_of(preset), **settings_of(preset)}
 
 
 def has_result(field: FieldInfo) -> bool:
@@ -74,14 +74,15 @@ def changed_inputs(earlier: Mapping[str, Stamp | None], current: Mapping[str, St
     """What differs between two states of inputs; nothing where the same content lies elsewhere."""
     if _contents(earlier) == _contents(current):
         return []
+    moved = {PurePath(path).name: path for path in earlier if path not in current}
     reasons = []
     for path, stamped in current.items():
-        if path in earlier and _content(earlier[path]) != _content(stamped):
-            reasons.append(f"{path} has changed")
-        elif path not in earlier and _content(stamped) not in _contents(earlier):
+        before = path if path in earlier else moved.pop(PurePath(path).name, None)
+        if before is None:
             reasons.append(f"{path} is new")
-    gone = [path for path, stamped in earlier.items() if _content(stamped) not in _contents(current)]
-    reasons += [f"{path} is gone" for path in gone if path not in current]
+        elif _content(earlier[before]) != _content(stamped):
+            reasons.append(f"{path} has changed")
+    reasons += [f"{path} is gone" for path in moved.values()]
     return reasons or ["its inputs are in another order"]
 
 
@@ -125,17 +126,23 @@ def _defaults(record_type: type[Record]) -> Settings:
 
 
 def _changed(
-    record_type: type[Record], plain: Settings, defaults: Settings, prefix: str, families: Mapping[str, str]
+    record_type: type[Record], plain: Settings, defaults: Settings, prefix: str, values: Settings
 ) -> Iterator[tuple[str, object]]:
-    """Names and values of a record's settings that have a result and differ from `defaults`."""
+    """Names and values of a record's settings that have a result and differ from `defaults`.
+
+    Args:
+        values: the record's fields as they are, not as JSON has them: kinds' settings among them.
+    """
     for field_name, field in record_type.model_fields.items():
         if not has_result(field):
             continue
         name = prefix + field_name
         value = plain.get(field_name)
         default = defaults.get(field_name, _DEFAULT)
-        if field_name in families:
-            yield from _changed_kinds(families[field_name], name, value, default)
+        if isinstance(chosen := values.get(field_name), Chosen):
+            yield from _changed_kind(chosen, name, chosen.default)
+        elif any(isinstance(mark, ByName) for mark in field.metadata):
+            yield from _changed_kinds(values[field_name], name, default)
         elif (inner := record_in(field.annotation)) and isinstance(value, dict):
             yield from _changed_record(inner, name, value, default, by_name=typing.get_origin(field.annotation) is dict)
         elif value != default:
@@ -157,37 +164,25 @@ def _changed_record(
     yield from _changed(record_type, value, default, f"{name}.", {})
 
 
-def _changed_kinds(family: str, name: str, value: object, default: object) -> Iterator[tuple[str, object]]:
-    """Settings of a backend, or of checks or rewards by their names in their order."""
-    if family == "backends":
-        options = _options(value)
-        kind = str(options.pop("kind", "auto"))
-        if kind not in LOCAL_ENGINES:
-            yield f"{name}.kind", kind
-        if kind != "auto":
-            yield from _changed_kind(family, kind, options, f"{name}.")
-        return
-    active = _active(value)
+def _changed_kinds(choices: object, name: str, default: object) -> Iterator[tuple[str, object]]:
+    """Settings of checks or rewards by their names in their order."""
+    active = _active(choices)
     if list(active) != list(_active(default)):
         yield name, list(active)
-    for key, settings in active.items():
-        options = _options(settings)
-        kind = str(options.pop("kind", key))
-        if kind != key:
-            yield f"{name}.{key}.kind", kind
-        yield from _changed_kind(family, kind, options, f"{name}.{key}.")
+    for key, chosen in active.items():
+        assert isinstance(chosen, Chosen)
+        yield from _changed_kind(chosen, f"{name}.{key}", key)
 
 
-def _changed_kind(family: str, kind: str, options: Settings, prefix: str) -> Iterator[tuple[str, object]]:
-    config = plugins.configure(family, options, name=kind, where=prefix.rstrip("."))
-    yield from settings_of(config, prefix=prefix).items()
+def _changed_kind(chosen: Chosen, name: str, usual_kind: str | None) -> Iterator[tuple[str, object]]:
+    if chosen.kind not in {usual_kind, *LOCAL_ENGINES}:
+        yield f"{name}.kind", chosen.kind
+    if chosen.kind != "auto":  # whatever it comes to samples the same
+        yield from settings_of(chosen.config, prefix=f"{name}.").items()
 
 
 def _active(kinds: object) -> Settings:
     """The kinds that are not switched off."""
-    return {name: settings for name, settings in _options(kinds).items() if settings is not False}
-
-
-def _options(settings: object) -> Settings:
-    """Settings as a mapping: true and null switch a kind on with its defaults."""
-    return dict(settings) if isinstance(settings, Mapping) else {}
+    if not isinstance(kinds, Mapping):
+        return {}
+    return {name: chosen for name, chosen in kinds.items() if chosen is not False}

@@ -24,7 +24,7 @@ from distill.run import Run, StageEntry, Stamp, stamp
 from distill.sampling.forecast import Forecast
 from distill.stages import Stage, StageJob, StageSummary, evaluate, filter, generate, grpo, sft
 from distill.training import launch
-from distill.types import content_id
+from distill.types import Record, content_id
 
 LOG = logging.getLogger("distill")
 
@@ -79,12 +79,12 @@ def with_grpo_eval(run: Run, recipe: Recipe, stages: tuple[StageName, ...]) -> t
     return recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"models": models})}), stages
 
 
-def is_fresh(stage_job: StageJob[Any], stage: StageName) -> bool:
+def is_fresh(stage_job: StageJob[Record], stage: StageName) -> bool:
     """Whether a stage has finished with these settings on these inputs and its outputs are as it left them."""
     return not reasons_to_run(stage_job, stage)
 
 
-def reasons_to_run(stage_job: StageJob[Any], stage: StageName) -> list[str]:
+def reasons_to_run(stage_job: StageJob[Record], stage: StageName) -> list[str]:
     """Why a stage is to be run, as `learning_rate 1e-05 → 2e-05`; nothing where it is fresh.
 
     That another version finished it is no reason, nor are facts that an earlier version kept no record of.
@@ -102,7 +102,7 @@ def reasons_to_run(stage_job: StageJob[Any], stage: StageName) -> list[str]:
     return reasons + _changed_outputs(stage_job, stage, entry["outputs"])
 
 
-def _changed_outputs(stage_job: StageJob[Any], stage: StageName, stamps: Mapping[str, Stamp | None]) -> list[str]:
+def _changed_outputs(stage_job: StageJob[Record], stage: StageName, stamps: Mapping[str, Stamp | None]) -> list[str]:
     reasons = []
     for path in STAGES[stage].outputs(stage_job.run):
         earlier = stamps.get(path.name)
@@ -167,7 +167,9 @@ def forecast(run: Run, recipe: Recipe, count: int, progress: Progress, force_her
     return generate.forecast(job(run, recipe, "generate", progress), count)
 
 
-def _stamps(stage_job: StageJob[Any], stage: StageName, earlier: Mapping[str, Stamp | None]) -> dict[str, Stamp | None]:
+def _stamps(
+    stage_job: StageJob[Record], stage: StageName, earlier: Mapping[str, Stamp | None]
+) -> dict[str, Stamp | None]:
     return {name: stamp(path, earlier.get(name)) for name, path in STAGES[stage].inputs(stage_job).items()}
 
 
@@ -217,10 +219,11 @@ def run_stages(
 
 def _finished_by(entry: StageEntry) -> str:
     """A remark on a stage that another version finished; empty for one of this version."""
-    version = entry.get("distill", "an earlier version")
+    version = entry.get("distill")
     if version == importlib.metadata.version("distill"):
         return ""
-    return f"; finished by distill {version}, --redo does it again"
+    author = f"distill {version}" if version else "an earlier version"
+    return f"; finished by {author}, --redo does it again"
 
 
 def _summary_of(stage: StageName, entry: StageEntry) -> StageSummary:
@@ -234,7 +237,7 @@ def _summary_of(stage: StageName, entry: StageEntry) -> StageSummary:
     return STAGES[stage].summary.model_validate(entry["summary"])
 
 
-def _run_here(stage_job: StageJob[Any], stage: StageName, started_at: float) -> StageSummary:
+def _run_here(stage_job: StageJob[Record], stage: StageName, started_at: float) -> StageSummary:
     # what it is made of is taken down before the work: what changes meanwhile makes the stage stale, not wrongly fresh
     entry: StageEntry = {
         "distill": importlib.metadata.version("distill"),

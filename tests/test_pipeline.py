@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from distill.models import presets
 from distill.progress import LogLines
 from distill.recipe import StageName
 from distill.run import Run
+from distill.stages.generate import GenerateSummary, SetAside
 from distill.store import jsonl
 from tests.conftest import GOOD
 
@@ -90,8 +92,11 @@ def test_broken_problem_rows_are_set_aside(tmp_path: Path, scripted_recipe: Buil
     recipe["generate"]["problems"] = str(rows)
     recipe["filter"] = {"checks": {"finish": {}}}
     list_of = list(pipeline.run_stages(run, recipes.build(recipe), TWO, LogLines()))
-    assert list_of[0].summary.rejected_problems == 1
-    assert list_of[0].summary.first_rejected == [{"line": 2, "reason": "is not a JSON object"}]
+    summary = list_of[0].summary
+    assert isinstance(summary, GenerateSummary)
+    assert summary.rejected_problems == 1
+    assert summary.first_rejected == (SetAside(line=2, reason="is not a JSON object"),)
+    assert summary.line().endswith("set aside in problems.rejected.jsonl (first: line 2, is not a JSON object)")
     assert [row["line"] for _, row in jsonl.rows(run.rejected)] == [2]
     rows.write_text("broken\n")
     with pytest.raises(InputError, match="no usable problem"):
@@ -167,3 +172,58 @@ def test_eval_scores_from_the_scripted_backend(tmp_path: Path, scripted_recipe: 
     assert list(metrics)[:4] == ["pass@1", "pass@2", "pass@4", "cons@4"]
     assert go(run, recipe, stages=("eval",)) == [False]
     assert presets.teacher("tiny").name == rows[0]["model"]
+
+
+CHECK = """from distill.filters import Filter
+from distill.types import Outcome, Record
+
+class Config(Record):
+    pass
+
+class Anything(Filter):
+    def __call__(self, problem, trace):
+        return Outcome(passed=True)
+
+def build(config, context):
+    return Anything()
+"""
+
+
+def test_a_check_whose_code_changes_judges_again_and_samples_nothing(
+    tmp_path: Path, scripted_recipe: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    check = tmp_path / "mine.py"
+    check.write_text(CHECK)
+    run, recipe = Run(tmp_path / "run"), scripted_recipe([GOOD])
+    recipe["filter"]["checks"]["mine"] = {"kind": str(check)}
+    assert go(run, recipe) == [True, True]
+    check.write_text(CHECK + "# another word\n")
+    with caplog.at_level(logging.INFO, "distill"):
+        assert go(run, recipe) == [False, True]
+    assert "filter: starts again: mine: what it goes by has changed" in caplog.messages
+    assert go(run, recipe) == [False, False]
+
+
+def test_what_another_version_finished_is_done_again_only_when_asked(
+    tmp_path: Path, scripted_recipe: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, recipe = Run(tmp_path), scripted_recipe([GOOD])
+    go(run, recipe)
+    run.finish("filter", {**run.stage("filter"), "distill": "0.0.7", "fingerprint": "of another formula"})
+    with caplog.at_level(logging.INFO, "distill"):
+        assert go(run, recipe) == [False, False]
+    assert "generate: unchanged, nothing to do" in caplog.messages
+    assert "filter: unchanged, nothing to do; finished by distill 0.0.7, --redo does it again" in caplog.messages
+    (redone,) = pipeline.run_stages(run, recipes.build(recipe), ("filter",), LogLines(), redo=True)
+    assert not redone.fresh
+    assert run.stage("filter")["distill"] != "0.0.7"
+
+
+def test_an_output_that_was_edited_is_named(tmp_path: Path, scripted_recipe: Build) -> None:
+    run, recipe = Run(tmp_path), scripted_recipe([GOOD])
+    go(run, recipe)
+    run.verdicts_file.write_text("")
+    stage_job = pipeline.job(run, recipes.build(recipe), "filter", LogLines())
+    assert pipeline.reasons_to_run(stage_job, "filter") == [f"{run.verdicts_file} is not as it left it"]
+    run.verdicts_file.unlink()
+    assert pipeline.reasons_to_run(stage_job, "filter") == [f"{run.verdicts_file} is gone"]

@@ -152,7 +152,7 @@ def test_a_student_of_another_arm_is_a_link(tmp_path: Path) -> None:
     both.student.mkdir(parents=True)
     (both.student / "config.json").write_text("{}")
     assert (both.run.student / "config.json").read_text() == "{}"
-    assert pipeline.MODULES["grpo"].inputs(pipeline.job(both.run, both.recipe, "grpo", LogLines()))
+    assert pipeline.STAGES["grpo"].inputs(pipeline.job(both.run, both.recipe, "grpo", LogLines()))
     moved = tmp_path.rename(tmp_path.with_name("moved"))
     assert (moved / "sft-grpo-1" / "student" / "config.json").is_file(), "a moved study keeps its links"
     other = plan.runs(recipes.load("tiny-study"), tmp_path / "own")[5]

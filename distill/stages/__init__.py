@@ -9,7 +9,7 @@ of their own kind.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
@@ -26,6 +26,8 @@ from distill.run import Run
 from distill.types import Problem, Record, Sampling
 from distill.verifiers import Verifiers
 
+TRAINING_ADVICE = frozenset({"epochs", "learning_rate", "lora_targets", "max_length", "pad", "rope"})
+"""Facts of a student's preset that say how it is trained."""
 C = TypeVar("C", bound=Record)
 
 
@@ -57,10 +59,10 @@ class Stage(ABC, Generic[C]):
 
     summary: ClassVar[type[StageSummary]]
     """What `run` returns, to read it back from run.json."""
-    families: ClassVar[Mapping[str, str]] = {}
-    """Fields of the config that hold kinds' settings, to the family of these kinds."""
     models: ClassVar[tuple[Role, ...]] = ("teacher", "student")
     """Presets whose facts can change the result."""
+    trains: ClassVar[bool] = False
+    """Whether the advice on training in the student's preset counts."""
     on_several_nodes: ClassVar[bool] = False
     """Whether further nodes may take part, with `follow`."""
 
@@ -89,11 +91,21 @@ class Stage(ABC, Generic[C]):
         raise NotImplementedError(f"{type(self).__name__} runs on one node")
 
     def settings(self, job: StageJob[C]) -> Settings:
-        """What is set away from the defaults and can change the result, the models' facts included."""
+        """What is set away from the defaults and can change the result.
+
+        A preset's advice counts as the setting that it fills in, as `learning_rate`, where that is left to it; any
+        other fact under the model's role, as `student.eos`.
+        """
         presets = {"teacher": job.teacher, "student": job.student}
-        settings = freshness.settings_of(job.config, self.families)
+        own = dict(job.config)
+        settings = freshness.settings_of(job.config)
         for role in self.models:
-            settings |= freshness.preset_of(role, presets[role])
+            for name, value in freshness.preset_of(presets[role]).items():
+                field = name.partition(".")[0]
+                if field not in own and (self.trains or field not in TRAINING_ADVICE):
+                    settings[f"{role}.{name}"] = value
+                elif field in own and (own[field] is None or isinstance(own[field], Record)):
+                    settings.setdefault(name, value)
         return settings
 
 

@@ -97,7 +97,6 @@ class EvalSummary(StageSummary):
 
 class EvalStage(Stage[Config]):
     summary = EvalSummary
-    families = {"backend": "backends"}
 
     def inputs(self, job: StageJob[Config]) -> dict[str, Path]:
         paths = {str(path): path for ref in problem_sets(job) for path in sets.local_files(ref, "test")}

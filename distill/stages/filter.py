@@ -118,7 +118,6 @@ class FilterSummary(StageSummary):
 
 class FilterStage(Stage[Config]):
     summary = FilterSummary
-    families = {"checks": "filters"}
 
     def inputs(self, job: StageJob[Config]) -> dict[str, Path]:
         return {str(path): path for run in sources(job) for path in (run.problems, run.traces_file, run.rates)}

@@ -50,7 +50,7 @@ class Config(Record):
     backend: ChosenBackend = ChosenBackend.of({"kind": "auto"})
     """Engine that runs the teacher, as a `kind` with that kind's settings; `auto` takes vLLM where it is installed,
     else transformers."""
-    price: Price | None = None
+    price: Annotated[Price | None, NO_RESULT] = None
     """Price of tokens or engine hours, for the live view and the forecast; None takes a hosted API's from `backend`."""
 
     @field_validator("budgets")
@@ -127,7 +127,6 @@ class GenerateSummary(StageSummary):
 
 class GenerateStage(Stage[Config]):
     summary = GenerateSummary
-    families = {"backend": "backends"}
     models = ("teacher",)
 
     def inputs(self, job: StageJob[Config]) -> dict[str, Path]:

@@ -79,8 +79,8 @@ class GrpoPreview(StageSummary):
 
 class GrpoStage(Stage[Config]):
     summary = GrpoSummary
-    families = {"rewards": "rewards"}
     models = ("student",)
+    trains = True
 
     def inputs(self, job: StageJob[Config]) -> dict[str, Path]:
         source = _source(job)

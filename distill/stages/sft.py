@@ -82,6 +82,7 @@ class SftPreview(StageSummary):
 class SftStage(Stage[Config]):
     summary = SftSummary
     models = ("student",)
+    trains = True
     on_several_nodes = True
 
     def inputs(self, job: StageJob[Config]) -> dict[str, Path]:

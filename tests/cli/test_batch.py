@@ -115,3 +115,25 @@ def test_what_is_finished_gets_no_job(run_here: Run, said: Path, tiny: Path) -> 
     assert said.read_text().splitlines()[0] == "--parsable r/slurm/filter.sbatch"
     more = run_here("run", "tiny", "--run", "r", "--on", "slurm", *words[:-1], "3")
     assert "generate=$(" in more.stdout, "one more problem is work to do"
+
+
+@pytest.mark.slow
+def test_what_is_finished_gets_a_job_and_is_forgotten_when_it_is_to_be_done_again(run_here: Run, said: Path) -> None:
+    words = [
+        "--set",
+        "generate.backend.kind=scripted",
+        "--set",
+        "generate.backend.replies=['</think>1']",
+        "--limit",
+        "2",
+    ]
+    assert run_here("generate", "tiny", "--run", "r", *words).exit_code == 0
+    assert run_here("filter", "--run", "r", "--set", "filter.checks={finish: {}}").exit_code == 0
+    assert "filter: unchanged, no job" in run_here("filter", "--run", "r", "--on", "slurm").stdout
+    done = run_here("filter", "--run", "r", "--on", "slurm", "--redo", "--submit")
+    assert done.exit_code == 0, done.output
+    assert said.read_text() == "--parsable r/slurm/filter.sbatch\n"
+    assert run_here("is-done", "filter", "--run", "r").exit_code == 3
+    planned = run_here("filter", "--run", "r", "--redo", "--dry-run")
+    assert "filter: would run" in planned.stdout
+    assert "2 of 2 traces kept" in run_here("filter", "--run", "r", "--redo").stdout

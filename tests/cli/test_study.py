@@ -64,3 +64,9 @@ def test_a_study_is_run_whole_and_here(tmp_path: Path, run_here: Run) -> None:
     assert "distill run sums.yaml" in alone.stderr
     assert "which runs here" in run_here("run", recipe, "--on", "slurm").stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_study_is_not_done_again_as_a_whole(tmp_path: Path, run_here: Run) -> None:
+    done = run_here("run", a_study(tmp_path), "--redo", "--dry-run")
+    assert done.exit_code == 2
+    assert "--redo: a study's runs are done again one by one" in done.stderr.replace("\n", " ")

@@ -32,7 +32,7 @@ def test_a_student_is_staged_read_back_merged_and_tagged(run: Run, hub: Hub) -> 
     repo = hub.repos[f"models/{TO}"]
     assert repo.private
     assert repo.files == written(run)
-    assert repo.tags == {f"v{told['provenance']}": repo.main}
+    assert repo.tags == {f"v{told.provenance}": repo.main}
     assert told.changed
     assert len(repo.history) == 2  # main was made, and moved once
     order = [line.split(" ", 1)[1].rsplit("/", 1)[-1] for line in hub.seen]

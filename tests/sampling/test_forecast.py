@@ -18,6 +18,7 @@ from distill.sampling.forecast import Forecast, Pilot, PilotProblem, draw_pilot,
 from distill.sampling.history import Censored, Logs, ProblemPassRate
 from distill.sampling.price import Price
 from distill.sampling.speed import Stopwatch
+from distill.stages.generate import GenerateSummary
 from distill.store import jsonl
 from distill.types import Message, Metric, Problem, Segment, Trace, Usage
 from tests.conftest import make_trace
@@ -201,6 +202,7 @@ def test_a_pilot_is_kept_and_the_stage_is_not_done(tmp_path: Path) -> None:
     assert not done.fresh
     ids = [trace.id for trace in jsonl.read(run.traces_file, Trace)]
     assert ids[: len(kept)] == kept
+    assert isinstance(done.summary, GenerateSummary)
     assert len(ids) == len(set(ids)) == len(kept) + done.summary.sampled_now
     rates = list(jsonl.read(run.rates, ProblemPassRate))
     assert found.traces.low <= sum(rate.samples for rate in rates) <= found.traces.high

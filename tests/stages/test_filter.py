@@ -68,11 +68,11 @@ def test_every_check_judges_every_trace_and_each_gets_a_decision(folder: Path) -
     assert summary.orphans == 1
     assert summary.undecidable == 1
     assert summary.kept == 2
-    by_check = {row["check"]: row for row in summary["checks"]}
+    by_check = {row.check: row for row in summary.checks}
     assert by_check["correct"].rejects == 3
     assert by_check["correct"].only == 1
     assert by_check["finish"].reasons == {"cut": 1}
-    assert json.loads(Run(folder).funnel.read_text()) == summary
+    assert json.loads(Run(folder).funnel.read_text()) == summary.model_dump(mode="json")
 
 
 def test_the_set_has_messages_provenance_and_tokens(folder: Path) -> None:
