@@ -2,4 +2,4 @@
 
 from setuptools import find_packages, setup
 
-setup(packages=[*find_packages(include=["distill", "distill.*"]), "distill.cli", "distill.recipes", "distill.data"])
+setup(packages=[*find_packages(include=["distill", "distill.*"]), "distill.cli", "distill.cli.commands", "distill.recipes", "distill.data"])

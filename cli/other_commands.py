@@ -33,7 +33,7 @@ def import_command(
     """Take other people's traces into a run folder; the same source adds nothing twice."""
 
     def act() -> None:
-        from .imports import execute
+        from .commands.import_ import execute
 
         execute(source, map_, run, limit)
 
@@ -55,7 +55,7 @@ def verify(
     """Judge predicted answers against gold ones: one verdict with its reason a row, in their order."""
 
     def act() -> None:
-        from .verify import execute
+        from .commands.verify import execute
 
         execute(pairs, out, kind)
 
@@ -96,7 +96,7 @@ def serve(
     options = {"replicas": replicas, "port": port or None, "host": host}
 
     def act() -> None:
-        from .serve import execute
+        from .commands.serve import execute
 
         execute(teacher, on, run, endpoints_file, options, set_ or [], dry_run, submit)
 
@@ -138,7 +138,7 @@ def plan(
     def act() -> None:
         from distill.planning.setup import Hardware
 
-        from .plan import PlanRequest, execute
+        from .plan_tables import PlanRequest, execute
 
         hardware = Hardware(nodes=nodes, gpus=gpus, gpu_memory=gpu_memory, host_memory=host_memory, gpu=gpu)
         wish = PlanRequest(hardware, tokens, run, data, method, price, mfu, out)
@@ -164,7 +164,7 @@ def publish(
     options = {"to": to, "dataset": dataset or None, "public": public or None}
 
     def act() -> None:
-        from .publish import execute
+        from .commands.publish import execute
 
         execute(run, options, set_ or [], dry_run)
 
@@ -195,7 +195,7 @@ def report(
     """One page that needs no network: funnel, lengths, pass rates, tokens, curves, scores, and the traces to search."""
 
     def act() -> None:
-        from .report import execute
+        from .commands.report import execute
 
         execute(recipe, run or [], out, set_ or [])
 
@@ -212,7 +212,7 @@ def show(
     ),
 ) -> None:
     """Print one trace with its verdicts, one problem with its traces, or the examples of a reject reason."""
-    from .show import show as print_it
+    from .traces import show as print_it
 
     guarded(lambda: print_it(run, id))
 
@@ -227,7 +227,7 @@ def ls(
     ] = "recipes",
 ) -> None:
     """List what can be named on the command line and in recipes."""
-    from .ls import ls as print_it
+    from .listing import ls as print_it
 
     guarded(lambda: print_it(what))
 
@@ -244,7 +244,7 @@ def doctor(
     healthy = False
 
     def act() -> None:
-        from .doctor import execute
+        from .commands.doctor import execute
 
         nonlocal healthy
         healthy = execute(run)

@@ -19,7 +19,7 @@ from distill.recipe import Recipe, StageName
 from distill.run import Run
 from distill.stages import publish
 
-from . import study, tables, training
+from . import study_tables, tables, training_previews
 from .progress import Bar
 
 NEXT_COMMAND: dict[StageName, str] = {
@@ -29,8 +29,8 @@ NEXT_COMMAND: dict[StageName, str] = {
 }
 PREVIEWS: dict[StageName | None, Callable[[Console, dict[str, Any]], None]] = {
     "filter": tables.funnel,
-    "sft": training.preview,
-    "grpo": training.preview_grpo,
+    "sft": training_previews.preview,
+    "grpo": training_previews.preview_grpo,
 }
 
 
@@ -60,7 +60,7 @@ def execute(
             )
         if not dry_run:
             log_messages_to(run)
-        study.execute(recipe, run.folder, progress, dry_run)
+        study_tables.execute(recipe, run.folder, progress, dry_run)
         return
     if dry_run:
         tables.plan(console, run, recipe, stages)

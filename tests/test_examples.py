@@ -19,8 +19,9 @@ import orjson
 import pytest
 import yaml
 from aiohttp import web
-from distill.cli import serve, settings
+from distill.cli import settings
 from distill.cli.app import app
+from distill.cli.commands import serve
 from distill.cli.complete import LISTS
 from distill.cli.help_texts import HELP_TEXTS
 from distill.cli.stages import resolve

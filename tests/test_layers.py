@@ -67,7 +67,7 @@ def test_no_module_imports_from_a_higher_layer(path: Path) -> None:
 def test_importing_everything_loads_neither_torch_nor_vllm() -> None:
     names = [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in MODULES]
     code = (
-        f"import importlib, sys\nfor name in {[*names, 'distill.cli.stages', 'distill.cli.show', 'distill.cli.ls']}:"
+        f"import importlib, sys\nfor name in {[*names, 'distill.cli.stages', 'distill.cli.traces', 'distill.cli.listing']}:"
         " importlib.import_module(name)\n"
         "heavy = {'torch', 'vllm', 'trl', 'transformers', 'datasets', 'aiohttp', 'numpy'} & set(sys.modules)\n"
         "assert not heavy, heavy"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distill.cli.verify import execute
+from distill.cli.commands.verify import execute
 
 from distill.errors import InputError
 from distill.progress import LOG

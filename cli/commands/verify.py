@@ -16,7 +16,7 @@ from distill.errors import InputError, RunError, writing
 from distill.evaluation import answer_pairs
 from distill.progress import LOG, LogLines, Progress
 
-from .progress import Bar
+from ..progress import Bar
 
 
 def execute(source: Path, out_path: Path | None, kind: str) -> None:

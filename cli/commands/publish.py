@@ -16,7 +16,7 @@ from distill.run import Run
 from distill.stages import publish
 from distill.stages.publish import Config, Publication
 
-from . import settings
+from .. import settings
 
 
 def execute(folder: Path | None, options: dict[str, Any], changes: list[str], dry_run: bool) -> None:

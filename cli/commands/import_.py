@@ -11,8 +11,8 @@ from distill.progress import LogLines, Progress, duration
 from distill.run import Run
 from distill.sources import field_maps, imported
 
-from .progress import Bar
-from .stages import log_messages_to
+from ..progress import Bar
+from ..stages import log_messages_to
 
 
 def execute(source: str, ref: str | None, folder: Path | None, limit: int | None) -> None:

@@ -14,8 +14,8 @@ from distill.run import Run
 from distill.stages import report
 from distill.stages.report import Config
 
-from . import settings
-from .progress import Bar
+from .. import settings
+from ..progress import Bar
 
 
 def execute(ref: str | None, folders: Sequence[Path], page_path: Path | None, changes: Sequence[str]) -> None:
