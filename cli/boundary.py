@@ -17,6 +17,8 @@ def guarded(action: Callable[[], None]) -> None:
     debug = bool(os.environ.get("DISTILL_DEBUG"))
     try:
         action()
+    except typer.Exit:  # a status of the command's own
+        raise
     except Stopped as stopped:
         typer.echo(str(stopped), err=True)
     except DistillError as error:

@@ -1,122 +1,53 @@
-"""`distill plan`: what a training job takes on given hardware, before anything is started."""
+"""What `distill plan` prints: the job, what was weighed, memory, time, and the launch files."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import orjson
 from rich.console import Console
 from rich.table import Table
 
-from distill import recipe as recipes
-from distill.errors import InputError, suggest
-from distill.machine import hardware
-from distill.models import presets
-from distill.models.presets import Student
-from distill.models.shapes import Shape
 from distill.planning import choose, files, launch
-from distill.planning.choose import METHODS, Option, Workload
-from distill.planning.duration import MFU, Duration, duration
+from distill.planning.choose import Option
+from distill.planning.duration import MFU, Duration
 from distill.planning.memory import GIB, memory
-from distill.planning.setup import Hardware
 from distill.run import Run
 from distill.stages.sft import WORKER
-from distill.stages.sft import Config as SftConfig
-from distill.training import config as settings
+from distill.training.sft.plan import SetSize, SftPlan
 
-from .stages import resolve
-
-
-class PlanRequest(NamedTuple):
-    """The options of the command."""
-
-    hardware: Hardware
-    tokens: float | None = None
-    """Tokens of the set; None takes those of a run folder's set."""
-    folder: Path | None = None
-    """The run folder."""
-    data: Path | None = None
-    """Another run folder, whose set is trained on."""
-    method: str | None = None
-    price: float | None = None
-    """Of one GPU for an hour."""
-    mfu: float | None = None
-    """Share of the GPUs' peak that goes into the model."""
-    out_folder: Path | None = None
+from .printing import say
 
 
-def execute(request: PlanRequest, changes: list[str], option_changes: dict[str, Any]) -> None:
-    """Print the plan; with `request.out_folder` write its files there, else print them too.
-
-    Raises:
-        InputError: nothing fits.
-    """
-    # without --run nothing that lies in a default run folder counts: a plan is made before there is one
-    recipe_ref = (
-        presets.student(option_changes["student"]).recipe if "student" in option_changes else recipes.DEFAULT_RECIPE
-    )
-    recipe, run = resolve(None if request.folder else recipe_ref, request.folder, changes, option_changes)
-    student = presets.student(recipe.student)
-    config = recipe.sft
-    if request.method not in (None, *METHODS):
-        raise InputError(
-            f"no such method: {request.method!r}", where="--method", fix=suggest(str(request.method), METHODS)
-        )
-    if request.method not in (None, "auto"):
-        config = config.model_copy(update={"method": request.method})
-    shape = presets.shape(student)
-    machine = settings.hardware_taken(config, request.hardware)
-    # where this machine has no GPU, nothing says what is installed on the one that is planned for
-    flash_guessed = machine.gpus > 0 and config.attention == "auto" and not hardware.gpus()
-    attention = settings.attention_for(
-        config,
-        settings.max_row_length(config, student),
-        machine.gpus,
-        flash=flash_guessed or hardware.installed("flash_attn"),
-    )
-    job = settings.workload_of(config, student, attention, settings.batching(config.batching, attention))
-    console = Console()
-    attention_note = f"{attention}, taken to be installed there" if flash_guessed else attention
-    _print_head(console, student, shape, machine, job, attention_note)
-    if machine.gpus and config.strategy == "auto":
-        job = job.model_copy(update={"method": request.method or config.method})
-        weighed = choose.options(shape, machine, job)
-        _print_options(console, weighed, choose.pick(weighed, job.batch))
-        chosen = choose.choose(shape, machine, **dict(job))  # raises with what would help where nothing fits
-    else:  # sft does as it is told, whether it fits or not
-        setup = settings.setup(config, machine, shape, job)
-        chosen = choose.weigh(shape, machine, setup, rank=job.rank, flash=job.flash, packed=job.packed)
-        _print_options(console, [chosen], chosen)
-    _print_memory(console, shape, chosen, job)
-    _print_time(console, shape, chosen, job, request, config, student, run)
-    _print_files(console, chosen, request, run, attention)
-
-
-def _print_head(
-    console: Console, student: Student, shape: Shape, machine: Hardware, job: Workload, attention: str
-) -> None:
+def print_job(plan: SftPlan) -> None:
+    """Print what is to be trained, and on what."""
+    student = plan.student
+    machine = plan.machine
     revision = f" at {student.revision}" if student.revision else ""
-    if shape.parameters >= 1e8:
-        size = f"{shape.parameters / 1e9:,.2f}B"
+    if plan.shape.parameters >= 1e8:
+        size = f"{plan.shape.parameters / 1e9:,.2f}B"
     else:
-        size = f"{shape.parameters / 1e6:,.2f}M"
-    _print(console, f"student {student.name}: {student.model}{revision}, {size} parameters")
+        size = f"{plan.shape.parameters / 1e6:,.2f}M"
+    say(f"student {student.name}: {student.model}{revision}, {size} parameters")
     if machine.gpus:
         gpus = f"{machine.nodes} × " * (machine.nodes > 1) + f"{machine.gpus} × {machine.gpu or 'GPU'}"
-        _print(console, f"on {gpus} of {machine.gpu_memory:g} GiB, of which a plan leaves {choose.MARGIN:.0%} free")
+        say(f"on {gpus} of {machine.gpu_memory:g} GiB, of which a plan leaves {choose.MARGIN:.0%} free")
     else:
-        _print(console, "on a CPU")
+        say("on a CPU")
     rows = "one document each"
-    if job.packed:
+    if plan.job.packed:
         rows = "packed with documents that do not see one another"
-    _print(console, f"rows of up to {job.max_length:,} tokens, {rows}; {attention}")
+    attention_note = f"{plan.attention}, taken to be installed there" if plan.flash_assumed else plan.attention
+    say(f"rows of up to {plan.job.max_length:,} tokens, {rows}; {attention_note}")
 
 
-def _print_options(console: Console, weighed: list[Option], chosen: Option | None) -> None:
-    """All that was weighed up to the chosen one and the adapters, with what they lack."""
+def print_options(plan: SftPlan) -> None:
+    """Print all that was weighed up to the chosen one and the adapters, with what they lack."""
+    console = Console()
+    weighed = plan.weighed
+    chosen = plan.best
     table = Table("GiB", "on a GPU", "room", "on a host", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -134,7 +65,7 @@ def _print_options(console: Console, weighed: list[Option], chosen: Option | Non
     fastest = next((option for option in weighed if option.fits), None)
     if chosen is not None and fastest is not None and fastest != chosen:
         layout = choose.describe(fastest.setup)
-        _print(console, f"{layout} would make {fastest.setup.batch} rows per step, this one keeps the batch")
+        say(f"{layout} would make {fastest.setup.batch} rows per step, this one keeps the batch")
 
 
 def _room(option: Option) -> str:
@@ -152,10 +83,12 @@ def _host_memory(option: Option) -> str:
     return text
 
 
-def _print_memory(console: Console, shape: Shape, chosen: Option, job: Workload) -> None:
+def print_memory(plan: SftPlan, chosen: Option) -> None:
+    """Print what each process holds at its fullest."""
+    job = plan.job
     sizes = chosen.memory
     setup = chosen.setup
-    unfused = memory(shape, setup, rank=job.rank, flash=job.flash, packed=job.packed, fused=False)
+    unfused = memory(plan.shape, setup, rank=job.rank, flash=job.flash, packed=job.packed, fused=False)
     gradients_note = "fp32 sums" if setup.accumulation > 1 else ""
     optimizer_note = "moments and fp32 weights" if setup.zero else "moments"
     kept_note = "one hidden state per layer" if setup.checkpointing else "everything the backward pass needs"
@@ -182,95 +115,57 @@ def _print_memory(console: Console, shape: Shape, chosen: Option, job: Workload)
     table.columns[1].justify = "right"
     for name, size, note in rows:
         table.add_row(name, f"{size / GIB:,.2f}", note)
+    console = Console()
     console.print()
     console.print(table)
 
 
-def _print_time(
-    console: Console,
-    shape: Shape,
-    chosen: Option,
-    job: Workload,
-    request: PlanRequest,
-    config: SftConfig,
-    student: Student,
-    run: Run,
-) -> None:
+def print_batch(plan: SftPlan, chosen: Option) -> None:
+    """Print how the rows of a step are spread."""
     setup = chosen.setup
     replicas = setup.processes // setup.sequence_parallel
-    _print(console, "")
-    changed = f" instead of the {job.batch} asked for" if setup.batch != job.batch else ""
+    changed = f" instead of the {plan.job.batch} asked for" if setup.batch != plan.job.batch else ""
     product = f"{setup.micro_batch} × {setup.accumulation} passes × {replicas} replicas"
-    _print(console, f"rows per step: {setup.batch}{changed} = {product}")
-    tokens, rows = _tokens_and_rows(request, run)
-    if tokens is None:
-        _print(console, "steps and hours: give --tokens, or --run or --data with a folder that holds an sft set")
-        return
-    epochs = config.epochs or student.epochs or 1.0
-    estimate = duration(
-        shape,
-        setup,
-        tokens=tokens,
-        epochs=epochs,
-        rows=None if job.packed else rows,
-        gpu=request.hardware.gpu,
-        mfu=request.mfu or MFU,
-        price=request.price,
-    )
-    _print(console, f"{tokens:,.0f} tokens × {epochs:g} epochs: {estimate.steps:,} steps")
-    _print(console, _hours_line(estimate, request))
+    say("", f"rows per step: {setup.batch}{changed} = {product}")
 
 
-def _hours_line(estimate: Duration, request: PlanRequest) -> str:
+def print_time(plan: SftPlan, size: SetSize, estimate: Duration, mfu: float | None, price: float | None) -> None:
+    """Print steps, hours and cost."""
+    say(f"{size.tokens:,.0f} tokens × {plan.epochs:g} epochs: {estimate.steps:,} steps")
+    say(_hours_line(plan, estimate, mfu or MFU, price))
+
+
+def _hours_line(plan: SftPlan, estimate: Duration, mfu: float, price: float | None) -> str:
     if estimate.hours is None:
-        if not request.hardware.gpus:
-            return "hours: not estimated for a CPU"
-        return "hours: name the GPU with --gpu"
-    mfu = request.mfu or MFU
+        return "hours: name the GPU with --gpu" if plan.machine.gpus else "hours: not estimated for a CPU"
     line = f"about {estimate.hours:,.1f} hours, if {mfu:.0%} of the GPUs' peak goes into the model (--mfu)"
     if estimate.cost is not None:
-        line += f"; costs {estimate.cost:,.2f} at {request.price:g} per GPU and hour"
+        line += f"; costs {estimate.cost:,.2f} at {price:g} per GPU and hour"
     return line
 
 
-def _tokens_and_rows(request: PlanRequest, run: Run) -> tuple[float | None, int | None]:
-    """Tokens and rows of the set at hand; the set counts the assistant's turns, so prompts are not in them."""
-    if request.tokens is not None:
-        return request.tokens, None
-    folder = Run(request.data) if request.data else run
-    path = folder.sft / "train.parquet"
-    if not path.is_file():
-        if request.data:
-            raise InputError("holds no sft set", where=str(request.data), fix="name a run folder that was filtered")
-        return None, None
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    tokens = pq.read_table(path, columns=["tokens"])["tokens"]
-    return float(pc.sum(tokens).as_py() or 0), len(tokens)
-
-
-def _print_files(console: Console, chosen: Option, request: PlanRequest, run: Run, attention: str) -> None:
+def print_files(plan: SftPlan, chosen: Option, run: Run, out_folder: Path | None) -> None:
+    """Print how training starts; with `out_folder` the launch files are written there, else printed."""
     setup = chosen.setup
     job = str(run.folder / "training" / "job.json")
-    _print(console, "")
+    say("")
     if setup.strategy == "single":
-        _print(console, "one process needs no launcher: `distill sft` runs it")
-        _print(console, shlex.join([sys.executable, "-m", WORKER, job]))
+        say("one process needs no launcher: `distill sft` runs it")
+        say(shlex.join([sys.executable, "-m", WORKER, job]))
         return
-    folder = request.out_folder or run.folder / "training"
-    if request.out_folder:
-        path = files.write(request.out_folder, setup, attention=attention)
-        deepspeed_note = f", {request.out_folder / files.DEEPSPEED}" if setup.zero else ""
-        _print(console, f"written: {path}{deepspeed_note}")
+    folder = run.folder / "training"
+    if out_folder:
+        path = files.write(out_folder, setup, attention=plan.attention)
+        deepspeed_note = f", {out_folder / files.DEEPSPEED}" if setup.zero else ""
+        say(f"written: {path}{deepspeed_note}")
     else:
         path = folder / files.ACCELERATE
         deepspeed = folder.absolute() / files.DEEPSPEED if setup.zero else None
-        _print(console, f"# {path}")
-        _print(console, files.as_yaml(files.accelerate_config(setup, deepspeed, attention=attention)).rstrip())
+        say(f"# {path}")
+        say(files.as_yaml(files.accelerate_config(setup, deepspeed, attention=plan.attention)).rstrip())
         if setup.zero:
-            _print(console, f"\n# {deepspeed}")
-            _print(console, orjson.dumps(files.deepspeed_config(setup), option=orjson.OPT_INDENT_2).decode())
+            say(f"\n# {deepspeed}")
+            say(orjson.dumps(files.deepspeed_config(setup), option=orjson.OPT_INDENT_2).decode())
     master = None
     rank = None
     suffix = ""
@@ -279,9 +174,5 @@ def _print_files(console: Console, chosen: Option, request: PlanRequest, run: Ru
         rank = "RANK"
         suffix = " on every node, HOST being the first one and RANK 0, 1, …"
     line = launch.command(setup, path, ["-m", WORKER, job], master=master, rank=rank)
-    _print(console, f"\n`distill sft` writes these files and job.json, and starts{suffix}:")
-    _print(console, shlex.join(line))
-
-
-def _print(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    say(f"\n`distill sft` writes these files and job.json, and starts{suffix}:")
+    say(shlex.join(line))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,13 @@ from rich.logging import RichHandler
 from distill import pipeline
 from distill import recipe as recipes
 from distill.errors import InputError, closest
-from distill.models import presets
-from distill.progress import LOG, LogLines, Progress, log_to
+from distill.progress import LOG, Progress, log_to
 from distill.recipe import Recipe, StageName
 from distill.run import Run
 from distill.stages import publish
 
 from . import study_tables, tables, training_previews
-from .progress import Bar
+from .progress import on_stderr
 
 NEXT_COMMAND: dict[StageName, str] = {
     "generate": "distill filter",
@@ -38,19 +37,19 @@ def execute(
     stage: StageName | None,
     ref: str | None,
     folder: Path | None,
-    changes: list[str],
-    option_changes: dict[str, Any],
+    changes: Sequence[str],
+    option_changes: Mapping[str, object],
     dry_run: bool,
     force_here: bool,
     pilot: int | None = None,
 ) -> None:
     """One stage, or all of the recipe's when `stage` is None; with `pilot` only a forecast of generate."""
-    recipe, run = resolve(ref, folder, changes, option_changes)
+    recipe, run = recipes.resolve(ref, folder, changes, option_changes)
     stages = (stage,) if stage else recipe.stages
     if not force_here:
         recipe, stages = pipeline.with_grpo_eval(run, recipe, stages)
     console = Console()
-    progress: Progress = Bar(Console(stderr=True)) if Console(stderr=True).is_terminal else LogLines()
+    progress = on_stderr()
     if recipe.study:
         if stage:
             raise InputError(
@@ -103,34 +102,6 @@ def _warn_of_licences(recipe: Recipe) -> None:
     """What the licences of teacher and base will ask of whoever publishes, while nothing is spent yet."""
     for finding in publish.before_sampling(recipe.teacher, recipe.student):
         LOG.warning("%s %s (%s): %s", finding.part, finding.source, finding.licence, finding.message)
-
-
-def resolve(
-    ref: str | None, folder: Path | None, changes: list[str], option_changes: dict[str, Any]
-) -> tuple[Recipe, Run]:
-    """The recipe and the run folder that a command means.
-
-    A named recipe is read afresh. Without one, the run folder's own recipe counts, as far as it has one, else the
-    recipe that the named preset belongs to, else the default.
-    """
-    if ref is None:
-        recipe_name = _recipe_of_preset(option_changes) or recipes.DEFAULT_RECIPE
-        run = Run(folder or Path("runs") / recipe_name)
-        stored = run.state().get("recipe")
-        if stored:
-            return recipes.build(stored, changes, option_changes, where=str(run.json)), run
-        recipe = recipes.load(recipe_name, changes, option_changes)
-        return recipe, run
-    recipe = recipes.load(ref, changes, option_changes)
-    return recipe, Run(folder or Path("runs") / recipe.name)
-
-
-def _recipe_of_preset(option_changes: dict[str, Any]) -> str | None:
-    if "teacher" in option_changes:
-        return presets.teacher(option_changes["teacher"]).recipe
-    if "student" in option_changes:
-        return presets.student(option_changes["student"]).recipe
-    return None
 
 
 def log_messages_to(run: Run) -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 from distill import pipeline
 from distill.models import presets
 from distill.pipeline import StageResult
-from distill.progress import LogLines, duration
+from distill.progress import duration
 from distill.recipe import Recipe, StageName
 from distill.run import Run
 from distill.sampling.forecast import Forecast
@@ -159,10 +159,11 @@ def plan(console: Console, run: Run, recipe: Recipe, stages: tuple[StageName, ..
         highlight=False,
         markup=False,
     )
-    stale = False
+    stale_stages = pipeline.stale_stages(run, recipe, stages)
     for name in stages:
-        stale = stale or not pipeline.is_fresh(pipeline.job(run, recipe, name, LogLines()), name)
-        console.print(f"  {name}: {'would run' if stale else 'unchanged, would be skipped'}", highlight=False)
+        console.print(
+            f"  {name}: {'would run' if name in stale_stages else 'unchanged, would be skipped'}", highlight=False
+        )
         settings = getattr(recipe, name).model_dump(mode="json", exclude_defaults=True)
         if settings:
             console.print(f"    {orjson.dumps(settings).decode()}", highlight=False, markup=False)

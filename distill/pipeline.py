@@ -6,7 +6,7 @@ import logging
 import subprocess
 import time
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -16,7 +16,7 @@ import orjson
 from distill import recipe as recipes
 from distill.errors import RunError
 from distill.models import presets
-from distill.progress import Progress, duration
+from distill.progress import LogLines, Progress, duration
 from distill.recipe import Launcher, Recipe, StageName
 from distill.run import Run, stamp
 from distill.sampling.forecast import Forecast
@@ -87,6 +87,14 @@ def is_fresh(stage_job: StageJob[Any], stage: StageName) -> bool:
         if current is None or current["hash"] != stamps[path.name]["hash"]:
             return False
     return True
+
+
+def stale_stages(run: Run, recipe: Recipe, stages: Sequence[StageName]) -> tuple[StageName, ...]:
+    """The stages that are to be done: the first that is not fresh and all after it."""
+    for index, stage in enumerate(stages):
+        if not is_fresh(job(run, recipe, stage, LogLines()), stage):
+            return tuple(stages[index:])
+    return ()
 
 
 def preview(run: Run, recipe: Recipe, stage: StageName, progress: Progress) -> Summary | None:

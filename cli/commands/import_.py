@@ -1,34 +1,59 @@
-"""Imports other people's traces and says what came of each row."""
+"""`distill import`: other people's traces, and what came of each row."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
+import typer
 
-from distill.progress import LogLines, Progress, duration
-from distill.run import Run
-from distill.sources import field_maps, imported
+from .. import complete
+from ..boundary import guarded
+from ..options import LimitOption
+from ..printing import say
 
-from ..progress import Bar
-from ..stages import log_messages_to
+if TYPE_CHECKING:
+    from distill.run import Run
 
 
-def execute(source: str, ref: str | None, folder: Path | None, limit: int | None) -> None:
-    """Import `source` by the map `ref` into a run folder, by default the map's own."""
-    field_map = field_maps.find(ref, source)
-    run = Run(folder or Path("runs") / field_map.name)
-    console = Console()
-    error_console = Console(stderr=True)
-    progress: Progress = Bar(error_console) if error_console.is_terminal else LogLines()
-    log_messages_to(run)
-    summary = imported.run(source, field_map, run, limit, progress)
-    for line in _lines(summary, field_map.name, run):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+def import_command(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A Hub dataset, a .jsonl, .jsonl.zst or .parquet, or a folder.")
+    ],
+    map_: Annotated[
+        str | None,
+        typer.Option(
+            "--map",
+            metavar="NAME",
+            help="A field map in recipes/imports or a .yaml; known for some datasets.",
+            autocompletion=complete.maps,
+        ),
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Run folder.  [default: runs/MAP]")] = None,
+    limit: LimitOption = None,
+) -> None:
+    """Take other people's traces into a run folder; the same source adds nothing twice."""
+
+    def act() -> None:
+        from distill.run import Run
+        from distill.sources import field_maps, imported
+
+        from .. import progress
+        from ..stages import log_messages_to
+
+        field_map = field_maps.find(map_, source)
+        run_folder = Run(run or Path("runs") / field_map.name)
+        log_messages_to(run_folder)
+        summary = imported.run(source, field_map, run_folder, limit, progress.on_stderr())
+        say(*_lines(summary, field_map.name, run_folder))
+
+    guarded(act)
 
 
 def _lines(summary: dict[str, Any], name: str, run: Run) -> list[str]:
+    from distill.progress import duration
+    from distill.sources import imported
+
     took = duration(summary["seconds"])
     if summary["rows"] and summary["seconds"]:
         took += f", {summary['rows'] / summary['seconds']:,.0f} rows/s"

@@ -2,48 +2,62 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from rich.console import Console
+import typer
 
-from distill import recipe as recipes
-from distill.progress import LOG, LogLines, Progress
-from distill.run import Run
-from distill.stages import report
-from distill.stages.report import Config
-
-from .. import settings
-from ..progress import Bar
+from .. import complete
+from ..boundary import guarded
+from ..options import RecipeArg
+from ..printing import say
 
 
-def execute(ref: str | None, folders: Sequence[Path], page_path: Path | None, changes: Sequence[str]) -> None:
-    """Write the page and print where it is.
+def report(
+    recipe: RecipeArg = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run",
+            metavar="DIR",
+            help="Run folder; repeat for several side by side.  [default: runs/RECIPE]",
+            autocompletion=complete.runs,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="The page.  [default: DIR/report.html; of several runs ./report.html]"
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A=B", help="report.traces=N: how many to take in; 0: none.")
+    ] = None,
+) -> None:
+    """One page that needs no network: funnel, lengths, pass rates, tokens, curves, scores, and the traces to search."""
 
-    Args:
-        ref: a recipe whose run is meant where no folder is given.
-        folders: of the runs; found by the recipe's name, or the default one's, when there are none.
-    """
-    config = settings.build(Config, "report", {"out": page_path}, changes)
-    if not folders:
-        name = recipes.load(ref).name if ref else recipes.DEFAULT_RECIPE
-        folders = [Path("runs") / name]
-    stderr_console = Console(stderr=True)
-    progress: Progress = Bar(stderr_console) if stderr_console.is_terminal else LogLines()
-    LOG.setLevel(logging.INFO)
-    LOG.handlers = [logging.StreamHandler()]
-    result = report.run([Run(folder) for folder in folders], config, progress)
-    console = Console()
-    console.print(
-        f"{result['file']}: {_size(result['bytes'])}; open it in any browser",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
-    for reason in result["left_out"]:
-        console.print(f"left out: {reason}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"next: {result['next']}", highlight=False, markup=False, soft_wrap=True)
+    def act() -> None:
+        import logging
+
+        from distill import overrides
+        from distill import recipe as recipes
+        from distill.progress import LOG
+        from distill.run import Run
+        from distill.stages import report as stage
+
+        from .. import progress
+
+        config = overrides.configure(stage.Config, "report", {"out": out}, set_ or ())
+        folders = run or [Path("runs") / (recipes.load(recipe).name if recipe else recipes.DEFAULT_RECIPE)]
+        LOG.setLevel(logging.INFO)
+        LOG.handlers = [logging.StreamHandler()]
+        result = stage.run([Run(folder) for folder in folders], config, progress.on_stderr())
+        say(f"{result['file']}: {_size(result['bytes'])}; open it in any browser")
+        for reason in result["left_out"]:
+            say(f"left out: {reason}")
+        say(f"next: {result['next']}")
+
+    guarded(act)
 
 
 def _size(byte_count: int) -> str:

@@ -2,84 +2,54 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
+import typer
 
-from distill.errors import InputError, RunError, writing
-from distill.evaluation import answer_pairs
-from distill.progress import LOG, LogLines, Progress
+from .. import complete
+from ..boundary import guarded
 
-from ..progress import Bar
-
-
-def execute(source: Path, out_path: Path | None, kind: str) -> None:
-    """Write verdicts to `out`, or to stdout; the summary goes to the other of stdout and stderr."""
-    if not source.is_file():
-        raise InputError("no such file", where=str(source), fix="give a JSONL file of gold and predicted answers")
-    if out_path and out_path.exists() and out_path.samefile(source):
-        raise InputError("would replace the pairs themselves", where=str(out_path), fix="give --out another name")
-    stderr_console = Console(stderr=True)
-    LOG.setLevel(logging.INFO)
-    LOG.handlers = [logging.StreamHandler()]
-    progress: Progress = Bar(stderr_console) if stderr_console.is_terminal else LogLines()
-    summary = answer_pairs.Summary()
-    progress.start("verify", _rows(source), unit="pairs")
-    try:
-        with _replacing(out_path) if out_path else _stdout() as file:
-            for judged in answer_pairs.verify(source, kind):
-                with writing(out_path) if out_path else nullcontext():  # a closed stdout is no error
-                    file.write(judged.verdict_line)
-                summary.add(judged)
-                progress.advance()
-    except KeyboardInterrupt as interrupt:
-        state = f"{out_path} is as it was" if out_path else "the rows so far are whole"
-        raise RunError(f"stopped; {state}", fix="the same command begins anew") from interrupt
-    finally:
-        progress.stop()
-    summary_console = Console() if out_path else stderr_console
-    for line in _summary_lines(summary):
-        summary_console.print(line, highlight=False, markup=False, soft_wrap=True)
+if TYPE_CHECKING:
+    from distill.evaluation.answer_pairs import Summary
 
 
-def _rows(source: Path) -> int:
-    with source.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+def verify(
+    pairs: Annotated[Path, typer.Argument(metavar="PAIRS", help="JSONL with `gold`, `pred`, optional `kind`, `id`.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where the verdicts go.  [default: stdout]")
+    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="Verifier of rows that name none (`distill ls verifiers`).", autocompletion=complete.verifiers
+        ),
+    ] = "math",
+) -> None:
+    """Judge predicted answers against gold ones: one verdict with its reason a row, in their order."""
+
+    def act() -> None:
+        import logging
+
+        from rich.console import Console
+
+        from distill.evaluation import answer_pairs
+        from distill.progress import LOG
+
+        from .. import progress
+
+        LOG.setLevel(logging.INFO)
+        LOG.handlers = [logging.StreamHandler()]
+        summary = answer_pairs.write_verdicts(pairs, out or sys.stdout.buffer, kind, progress.on_stderr())
+        console = Console(stderr=out is None)  # the verdicts are on stdout then
+        for line in _summary_lines(summary):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    guarded(act)
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` once it is whole; until then, and after a failure, the old one stays."""
-    partial = path.with_name(path.name + ".partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = partial.open("wb")
-    try:
-        with file:
-            yield file
-            with writing(path):
-                file.flush()
-                os.fsync(file.fileno())
-        with writing(path):
-            os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def _stdout() -> Iterator[IO[bytes]]:
-    yield sys.stdout.buffer
-    sys.stdout.buffer.flush()
-
-
-def _summary_lines(summary: answer_pairs.Summary) -> list[str]:
+def _summary_lines(summary: Summary) -> list[str]:
     bad_rows = summary.reasons[None]["bad_row"]
     lines = [
         f"{summary.total:,} pairs: {summary.count(True):,} right, {summary.count(False):,} wrong, "
