@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from .boundary import at_boundary
 from .commands import (
     doctor,
     eval,
@@ -74,8 +75,8 @@ COMMANDS = (
 """The commands in the order of the help, each with its name and panel; HELP_TEXTS says what its own help ends with."""
 
 for _command, _name, _panel in COMMANDS:
-    app.command(_name, epilog=HELP_TEXTS[_name], rich_help_panel=_panel)(_command)
-app.command("is-done", hidden=True)(is_done.is_done)
+    app.command(_name, epilog=HELP_TEXTS[_name], rich_help_panel=_panel)(at_boundary(_command))
+app.command("is-done", hidden=True)(at_boundary(is_done.is_done))
 
 
 def main() -> None:

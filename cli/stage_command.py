@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .boundary import guarded
-
 if TYPE_CHECKING:
     from distill.recipe import StageName
 
@@ -31,9 +29,6 @@ class StageCommand:
     submit: bool = False
 
     def execute(self) -> None:
-        guarded(self._execute)
-
-    def _execute(self) -> None:
         option_changes = {name: value for name, value in self.options.items() if value is not None}
         changes = self.set or []
         if self.on or self.submit:

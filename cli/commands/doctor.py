@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import complete
-from ..boundary import guarded
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,12 +27,8 @@ def doctor(
     ] = None,
 ) -> None:
     """What is installed, what works and what to do about the rest; status 1 if `distill run tiny` would fail."""
-
-    def act() -> None:
-        if not _examine(run):
-            raise typer.Exit(1)
-
-    guarded(act)
+    if not _examine(run):
+        raise typer.Exit(1)
 
 
 def _examine(folder: Path | None) -> bool:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import complete
-from ..boundary import guarded
 from ..options import LimitOption
 from ..printing import say
 
@@ -33,21 +32,17 @@ def import_command(
     limit: LimitOption = None,
 ) -> None:
     """Take other people's traces into a run folder; the same source adds nothing twice."""
+    from distill.run import Run
+    from distill.sources import field_maps, imported
 
-    def act() -> None:
-        from distill.run import Run
-        from distill.sources import field_maps, imported
+    from .. import progress
+    from ..stages import log_messages_to
 
-        from .. import progress
-        from ..stages import log_messages_to
-
-        field_map = field_maps.find(map_, source)
-        run_folder = Run(run or Path("runs") / field_map.name)
-        log_messages_to(run_folder)
-        summary = imported.run(source, field_map, run_folder, limit, progress.on_stderr())
-        say(*_lines(summary, field_map.name, run_folder))
-
-    guarded(act)
+    field_map = field_maps.find(map_, source)
+    run_folder = Run(run or Path("runs") / field_map.name)
+    log_messages_to(run_folder)
+    summary = imported.run(source, field_map, run_folder, limit, progress.on_stderr())
+    say(*_lines(summary, field_map.name, run_folder))
 
 
 def _lines(summary: dict[str, Any], name: str, run: Run) -> list[str]:

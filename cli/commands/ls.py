@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from .. import complete
-from ..boundary import guarded
 
 
 def ls(
@@ -22,4 +21,4 @@ def ls(
     """List what can be named on the command line and in recipes."""
     from ..listing import ls as print_it
 
-    guarded(lambda: print_it(what))
+    print_it(what)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import complete
-from ..boundary import guarded
 from ..options import RunOption, SetOption, StudentOption
 from ..printing import say
 
@@ -48,37 +47,33 @@ def plan(
     set_: SetOption = None,
 ) -> None:
     """What fine-tuning takes: memory per GPU, the strategy that fits, steps, hours, cost, and the launch files."""
+    from distill import recipe as recipes
+    from distill.models import presets
+    from distill.planning.setup import Hardware
+    from distill.training.sft import plan as planner
 
-    def act() -> None:
-        from distill import recipe as recipes
-        from distill.models import presets
-        from distill.planning.setup import Hardware
-        from distill.training.sft import plan as planner
+    from .. import plan_tables as tables
 
-        from .. import plan_tables as tables
-
-        # without --run nothing that lies in a default run folder counts: a plan is made before there is one
-        recipe_ref = None
-        if run is None:
-            recipe_ref = presets.student(student).recipe if student else recipes.DEFAULT_RECIPE
-        option_changes = {"student": student} if student else {}
-        recipe, run_folder = recipes.resolve(recipe_ref, run, set_ or (), option_changes)
-        hardware = Hardware(nodes=nodes, gpus=gpus, gpu_memory=gpu_memory, host_memory=host_memory, gpu=gpu)
-        sft_plan = planner.plan(recipe.sft, recipes.student(recipe), hardware, method)
-        tables.print_job(sft_plan)
-        tables.print_options(sft_plan)
-        chosen = planner.chosen(sft_plan)
-        tables.print_memory(sft_plan, chosen)
-        tables.print_batch(sft_plan, chosen)
-        size = _size(tokens, data, run_folder)
-        if size is None:
-            say("steps and hours: give --tokens, or --run or --data with a folder that holds an sft set")
-        else:
-            estimate = planner.time(sft_plan, size, gpu=gpu, mfu=mfu, price=price)
-            tables.print_time(sft_plan, size, estimate, mfu, price)
-        tables.print_files(sft_plan, chosen, run_folder, out)
-
-    guarded(act)
+    # without --run nothing that lies in a default run folder counts: a plan is made before there is one
+    recipe_ref = None
+    if run is None:
+        recipe_ref = presets.student(student).recipe if student else recipes.DEFAULT_RECIPE
+    option_changes = {"student": student} if student else {}
+    recipe, run_folder = recipes.resolve(recipe_ref, run, set_ or (), option_changes)
+    hardware = Hardware(nodes=nodes, gpus=gpus, gpu_memory=gpu_memory, host_memory=host_memory, gpu=gpu)
+    sft_plan = planner.plan(recipe.sft, recipes.student(recipe), hardware, method)
+    tables.print_job(sft_plan)
+    tables.print_options(sft_plan)
+    chosen = planner.chosen(sft_plan)
+    tables.print_memory(sft_plan, chosen)
+    tables.print_batch(sft_plan, chosen)
+    size = _size(tokens, data, run_folder)
+    if size is None:
+        say("steps and hours: give --tokens, or --run or --data with a folder that holds an sft set")
+    else:
+        estimate = planner.time(sft_plan, size, gpu=gpu, mfu=mfu, price=price)
+        tables.print_time(sft_plan, size, estimate, mfu, price)
+    tables.print_files(sft_plan, chosen, run_folder, out)
 
 
 def _size(tokens: float | None, data: Path | None, run: Run) -> SetSize | None:

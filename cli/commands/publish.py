@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..boundary import guarded
 from ..options import RunOption
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from rich.console import Console
 
     from distill.stages.publish import Config, Publication
@@ -32,11 +29,6 @@ def publish(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the exact folder to DIR/publish and stop.")] = False,
 ) -> None:
     """The student or its traces, with a card: staged, read back, compared, loaded, only then merged and tagged."""
-    options = {"to": to, "dataset": dataset or None, "public": public or None}
-    guarded(lambda: _publish(run or Path("runs/r1-distill"), options, set_ or (), dry_run))
-
-
-def _publish(folder: Path, options: Mapping[str, object], changes: Sequence[str], dry_run: bool) -> None:
     import logging
 
     from rich.console import Console
@@ -47,17 +39,20 @@ def _publish(folder: Path, options: Mapping[str, object], changes: Sequence[str]
     from distill.run import Run
     from distill.stages import publish as stage
 
-    run = Run(folder)
-    config = overrides.configure(stage.Config, "publish", options, changes)
-    if not run.json.is_file():
-        raise InputError("is no run folder", where=str(folder), fix="give --run, the folder of a finished run")
+    run_folder = Run(run or Path("runs/r1-distill"))
+    options = {"to": to, "dataset": dataset or None, "public": public or None}
+    config = overrides.configure(stage.Config, "publish", options, set_ or ())
+    if not run_folder.json.is_file():
+        raise InputError(
+            "is no run folder", where=str(run_folder.folder), fix="give --run, the folder of a finished run"
+        )
     console = Console()
     if dry_run:
-        _show(console, stage.prepare(run, config), config)
+        _show(console, stage.prepare(run_folder, config), config)
         return
     LOG.setLevel(logging.INFO)
     LOG.handlers = [logging.StreamHandler()]
-    receipt = stage.run(run, config, lambda step: LOG.info("publish: %s", step))
+    receipt = stage.run(run_folder, config, lambda step: LOG.info("publish: %s", step))
     if not receipt["changed"]:
         held = f"{receipt['url']} already holds {receipt['provenance']}"
         console.print(f"nothing to do: {held}", highlight=False, markup=False)

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from .. import complete
-from ..boundary import guarded
 from ..options import RecipeArg
 from ..printing import say
 
@@ -35,29 +34,25 @@ def report(
     ] = None,
 ) -> None:
     """One page that needs no network: funnel, lengths, pass rates, tokens, curves, scores, and the traces to search."""
+    import logging
 
-    def act() -> None:
-        import logging
+    from distill import overrides
+    from distill import recipe as recipes
+    from distill.progress import LOG
+    from distill.run import Run
+    from distill.stages import report as stage
 
-        from distill import overrides
-        from distill import recipe as recipes
-        from distill.progress import LOG
-        from distill.run import Run
-        from distill.stages import report as stage
+    from .. import progress
 
-        from .. import progress
-
-        config = overrides.configure(stage.Config, "report", {"out": out}, set_ or ())
-        folders = run or [Path("runs") / (recipes.load(recipe).name if recipe else recipes.DEFAULT_RECIPE)]
-        LOG.setLevel(logging.INFO)
-        LOG.handlers = [logging.StreamHandler()]
-        result = stage.run([Run(folder) for folder in folders], config, progress.on_stderr())
-        say(f"{result['file']}: {_size(result['bytes'])}; open it in any browser")
-        for reason in result["left_out"]:
-            say(f"left out: {reason}")
-        say(f"next: {result['next']}")
-
-    guarded(act)
+    config = overrides.configure(stage.Config, "report", {"out": out}, set_ or ())
+    folders = run or [Path("runs") / (recipes.load(recipe).name if recipe else recipes.DEFAULT_RECIPE)]
+    LOG.setLevel(logging.INFO)
+    LOG.handlers = [logging.StreamHandler()]
+    result = stage.run([Run(folder) for folder in folders], config, progress.on_stderr())
+    say(f"{result['file']}: {_size(result['bytes'])}; open it in any browser")
+    for reason in result["left_out"]:
+        say(f"left out: {reason}")
+    say(f"next: {result['next']}")
 
 
 def _size(byte_count: int) -> str:

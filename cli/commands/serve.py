@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import complete
-from ..boundary import guarded
 from ..options import TEACHER
 from ..printing import say
 
@@ -51,22 +50,18 @@ def serve(
     submit: Annotated[bool, typer.Option("--submit", help="With --on slurm: also submit the script.")] = False,
 ) -> None:
     """Start the teacher's vLLM servers, print their endpoints, keep them up until Ctrl-C."""
+    from distill.serving import keeping
+    from distill.serving import request as requests
+
     option_changes = {"replicas": replicas, "port": port or None, "host": host}
-
-    def act() -> None:
-        from distill.serving import keeping
-        from distill.serving import request as requests
-
-        wanted = requests.request(teacher, on, run, endpoints_file, option_changes, set_ or ())
-        _log_to_screen()
-        if on == "slurm":
-            _write_script(wanted, dry_run, submit)
-        elif dry_run:
-            _show_plan(wanted)
-        else:
-            keeping.serve(wanted, partial(_announce, wanted))
-
-    guarded(act)
+    wanted = requests.request(teacher, on, run, endpoints_file, option_changes, set_ or ())
+    _log_to_screen()
+    if on == "slurm":
+        _write_script(wanted, dry_run, submit)
+    elif dry_run:
+        _show_plan(wanted)
+    else:
+        keeping.serve(wanted, partial(_announce, wanted))
 
 
 def _show_plan(request: ServeRequest) -> None:

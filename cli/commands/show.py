@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from .. import complete
-from ..boundary import guarded
 
 
 def show(
@@ -23,4 +22,4 @@ def show(
     """Print one trace with its verdicts, one problem with its traces, or the examples of a reject reason."""
     from ..traces import show as print_it
 
-    guarded(lambda: print_it(run, id))
+    print_it(run, id)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import complete
-from ..boundary import guarded
 
 if TYPE_CHECKING:
     from distill.evaluation.answer_pairs import Summary
@@ -28,25 +27,21 @@ def verify(
     ] = "math",
 ) -> None:
     """Judge predicted answers against gold ones: one verdict with its reason a row, in their order."""
+    import logging
 
-    def act() -> None:
-        import logging
+    from rich.console import Console
 
-        from rich.console import Console
+    from distill.evaluation import answer_pairs
+    from distill.progress import LOG
 
-        from distill.evaluation import answer_pairs
-        from distill.progress import LOG
+    from .. import progress
 
-        from .. import progress
-
-        LOG.setLevel(logging.INFO)
-        LOG.handlers = [logging.StreamHandler()]
-        summary = answer_pairs.write_verdicts(pairs, out or sys.stdout.buffer, kind, progress.on_stderr())
-        console = Console(stderr=out is None)  # the verdicts are on stdout then
-        for line in _summary_lines(summary):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    guarded(act)
+    LOG.setLevel(logging.INFO)
+    LOG.handlers = [logging.StreamHandler()]
+    summary = answer_pairs.write_verdicts(pairs, out or sys.stdout.buffer, kind, progress.on_stderr())
+    console = Console(stderr=out is None)  # the verdicts are on stdout then
+    for line in _summary_lines(summary):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _summary_lines(summary: Summary) -> list[str]:
