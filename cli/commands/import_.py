@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,8 @@ from ..options import LimitOption
 from ..printing import say
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from distill.run import Run
 
 
@@ -45,17 +47,19 @@ def import_command(
     say(*_lines(summary, field_map.name, run_folder))
 
 
-def _lines(summary: dict[str, Any], name: str, run: Run) -> list[str]:
+def _lines(summary: Mapping[str, object], name: str, run: Run) -> list[str]:
     from distill.progress import duration
     from distill.sources import imported
 
-    took = duration(summary["seconds"])
-    if summary["rows"] and summary["seconds"]:
-        took += f", {summary['rows'] / summary['seconds']:,.0f} rows/s"
+    figures = {key: value for key, value in summary.items() if isinstance(value, int | float)}
+    reasons = summary["reasons"]
+    took = duration(figures["seconds"])
+    if figures["rows"] and figures["seconds"]:
+        took += f", {figures['rows'] / figures['seconds']:,.0f} rows/s"
     lines = [
-        f"import by map {name}: {summary['rows']:,} rows read in {took}",
-        f"  {summary['traces']:,} new traces of {summary['problems']:,} new problems "
-        f"({summary['without_gold']:,} without a gold answer)",
+        f"import by map {name}: {figures['rows']:,} rows read in {took}",
+        f"  {figures['traces']:,} new traces of {figures['problems']:,} new problems "
+        f"({figures['without_gold']:,} without a gold answer)",
     ]
     notes = {
         "cut": "of them were cut before they ended",
@@ -65,6 +69,7 @@ def _lines(summary: dict[str, Any], name: str, run: Run) -> list[str]:
         "left_out": "rows were not wanted by the map's `where`",
         "rejected": f"rows or attempts set aside in {run.folder / imported.REJECTED}",
     }
-    lines += [f"  {summary[key]:,} {note}" for key, note in notes.items() if summary[key]]
-    lines += [f"    {count:,} × {reason}" for reason, count in list(summary["reasons"].items())[:5]]
+    lines += [f"  {figures[key]:,} {note}" for key, note in notes.items() if figures[key]]
+    if isinstance(reasons, dict):
+        lines += [f"    {count:,} × {reason}" for reason, count in list(reasons.items())[:5]]
     return [*lines, f"next: distill filter --run {run.folder}"]
