@@ -2,12 +2,5 @@
 
 from setuptools import find_packages, setup
 
-setup(
-    packages=[
-        *find_packages(include=["distill", "distill.*"]),
-        "distill.cli",
-        "distill.cli.commands",
-        "distill.recipes",
-        "distill.data",
-    ]
-)
+packages = find_packages(include=["distill", "distill.*"])
+setup(packages=[*packages, "distill.cli", "distill.cli.commands", "distill.recipes", "distill.data"])

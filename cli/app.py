@@ -8,8 +8,26 @@ from typing import Annotated
 
 import typer
 
-from . import other_commands, stage_commands
-from .commands.settings import settings
+from .boundary import at_boundary
+from .commands import (
+    doctor,
+    eval,
+    filter,
+    generate,
+    grpo,
+    import_,
+    is_done,
+    ls,
+    plan,
+    publish,
+    report,
+    run,
+    serve,
+    settings,
+    sft,
+    show,
+    verify,
+)
 from .help_texts import HELP_TEXTS
 
 app = typer.Typer(
@@ -38,26 +56,29 @@ def _global(
         os.environ["DISTILL_DEBUG"] = "1"
 
 
-for _command, _name, _panel in (
-    (stage_commands.run_command, "run", None),
-    (stage_commands.generate, "generate", None),
-    (stage_commands.filter_command, "filter", None),
-    (stage_commands.sft, "sft", None),
-    (stage_commands.grpo, "grpo", None),
-    (stage_commands.eval_command, "eval", None),
-    (other_commands.import_command, "import", None),
-    (other_commands.verify, "verify", LOOK),
-    (other_commands.serve, "serve", None),
-    (other_commands.plan, "plan", LOOK),
-    (other_commands.publish, "publish", None),
-    (other_commands.report, "report", LOOK),
-    (other_commands.show, "show", LOOK),
-    (other_commands.ls, "ls", LOOK),
-    (settings, "settings", LOOK),
-    (other_commands.doctor, "doctor", LOOK),
-):
-    app.command(_name, epilog=HELP_TEXTS[_name], rich_help_panel=_panel)(_command)
-app.command("is-done", hidden=True)(other_commands.is_done)
+COMMANDS = (
+    (run.run_command, "run", None),
+    (generate.generate, "generate", None),
+    (filter.filter_command, "filter", None),
+    (sft.sft, "sft", None),
+    (grpo.grpo, "grpo", None),
+    (eval.eval_command, "eval", None),
+    (import_.import_command, "import", None),
+    (verify.verify, "verify", LOOK),
+    (serve.serve, "serve", None),
+    (plan.plan, "plan", LOOK),
+    (publish.publish, "publish", None),
+    (report.report, "report", LOOK),
+    (show.show, "show", LOOK),
+    (ls.ls, "ls", LOOK),
+    (settings.settings, "settings", LOOK),
+    (doctor.doctor, "doctor", LOOK),
+)
+"""The commands in the order of the help, each with its name and panel; HELP_TEXTS says what its own help ends with."""
+
+for _command, _name, _panel in COMMANDS:
+    app.command(_name, epilog=HELP_TEXTS[_name], rich_help_panel=_panel)(at_boundary(_command))
+app.command("is-done", hidden=True)(at_boundary(is_done.is_done))
 
 
 def main() -> None:

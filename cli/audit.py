@@ -7,7 +7,7 @@ from rich.text import Text
 
 from distill.training.sft.audit import Audit
 
-from .show import plain
+from .traces import plain
 
 _HEAD = 600
 _TAIL = 300

@@ -9,14 +9,22 @@ from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
+
+from distill.progress import LogLines, Progress
+
+
+def on_stderr() -> Progress:
+    """A bar on a terminal, log lines elsewhere."""
+    console = Console(stderr=True)
+    return Bar(console) if console.is_terminal else LogLines()
 
 
 class Bar:
@@ -24,13 +32,13 @@ class Bar:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bar: Progress | None = None
+        self._bar: RichProgress | None = None
         self._live: Live | None = None
         self._task = TaskID(0)
 
     def start(self, label: str, total: int, done: int = 0, unit: str = "") -> None:
         self.stop()
-        self._bar = Progress(
+        self._bar = RichProgress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -12,8 +12,7 @@ from rich.logging import RichHandler
 from distill import pipeline
 from distill import recipe as recipes
 from distill.errors import InputError, closest
-from distill.models import presets
-from distill.progress import LOG, LogLines, Progress, log_to
+from distill.progress import LOG, Progress, log_to
 from distill.recipe import Recipe, StageName
 from distill.run import Run
 from distill.stages import publish
@@ -21,8 +20,8 @@ from distill.stages.filter import FilterSummary
 from distill.stages.grpo import GrpoPreview
 from distill.stages.sft import SftPreview
 
-from . import study, tables, training
-from .progress import Bar
+from . import study_tables, tables, training_previews
+from .progress import on_stderr
 
 NEXT_COMMAND: dict[StageName, str] = {
     "generate": "distill filter",
@@ -35,25 +34,25 @@ def execute(  # noqa: PLR0913, PLR0917 - as many as the commands have in common
     stage: StageName | None,
     ref: str | None,
     folder: Path | None,
-    changes: list[str],
-    option_changes: dict[str, Any],
+    changes: Sequence[str],
+    option_changes: Mapping[str, object],
     dry_run: bool,
     force_here: bool,
     pilot: int | None = None,
     redo: bool = False,
 ) -> None:
     """One stage, or all of the recipe's when `stage` is None; with `pilot` only a forecast of generate."""
-    recipe, run = resolve(ref, folder, changes, option_changes)
+    recipe, run = recipes.resolve(ref, folder, changes, option_changes)
     stages = (stage,) if stage else recipe.stages
     if not force_here:
         recipe, stages = pipeline.with_grpo_eval(run, recipe, stages)
     console = Console()
-    progress: Progress = Bar(Console(stderr=True)) if Console(stderr=True).is_terminal else LogLines()
+    progress = on_stderr()
     if recipe.study:
         _check_study_command(recipe, run, ref, stage, redo)
         if not dry_run:
             log_messages_to(run)
-        study.execute(recipe, run.folder, progress, dry_run)
+        study_tables.execute(recipe, run.folder, progress, dry_run)
         return
     if dry_run:
         tables.plan(console, run, recipe, stages, redo)
@@ -101,9 +100,9 @@ def _print_preview(console: Console, run: Run, recipe: Recipe, stage: StageName,
     if isinstance(preview, FilterSummary):
         tables.funnel(console, preview)
     elif isinstance(preview, SftPreview):
-        training.preview(console, preview)
+        training_previews.preview(console, preview)
     elif isinstance(preview, GrpoPreview):
-        training.preview_grpo(console, preview)
+        training_previews.preview_grpo(console, preview)
 
 
 def _run_of_similar_name(run: Run, stage: StageName | None) -> Path | None:
@@ -120,34 +119,6 @@ def _warn_of_licences(recipe: Recipe) -> None:
     """What the licences of teacher and base will ask of whoever publishes, while nothing is spent yet."""
     for finding in publish.before_sampling(recipe.teacher, recipe.student):
         LOG.warning("%s %s (%s): %s", finding.part, finding.source, finding.licence, finding.message)
-
-
-def resolve(
-    ref: str | None, folder: Path | None, changes: list[str], option_changes: dict[str, Any]
-) -> tuple[Recipe, Run]:
-    """The recipe and the run folder that a command means.
-
-    A named recipe is read afresh. Without one, the run folder's own recipe counts, as far as it has one, else the
-    recipe that the named preset belongs to, else the default.
-    """
-    if ref is None:
-        recipe_name = _recipe_of_preset(option_changes) or recipes.DEFAULT_RECIPE
-        run = Run(folder or Path("runs") / recipe_name)
-        stored = run.state().get("recipe")
-        if stored:
-            return recipes.build(dict(stored), changes, option_changes, where=str(run.json)), run
-        recipe = recipes.load(recipe_name, changes, option_changes)
-        return recipe, run
-    recipe = recipes.load(ref, changes, option_changes)
-    return recipe, Run(folder or Path("runs") / recipe.name)
-
-
-def _recipe_of_preset(option_changes: dict[str, Any]) -> str | None:
-    if "teacher" in option_changes:
-        return presets.teacher(option_changes["teacher"]).recipe
-    if "student" in option_changes:
-        return presets.student(option_changes["student"]).recipe
-    return None
 
 
 def log_messages_to(run: Run) -> None:

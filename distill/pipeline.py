@@ -7,7 +7,7 @@ import logging
 import subprocess
 import time
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +142,16 @@ def start(run: Run, recipe: Recipe) -> None:
         if settings is not None and "settings" not in entry:
             run.finish(stage, {**entry, "settings": settings})
     run.start(recipe.model_dump(mode="json"))
+
+
+def stale_stages(run: Run, recipe: Recipe, stages: Sequence[StageName], redo: bool = False) -> tuple[StageName, ...]:
+    """The stages that are to be done: the first that is not fresh and all after it; with `redo` every one."""
+    if redo:
+        return tuple(stages)
+    for index, stage in enumerate(stages):
+        if not is_fresh(job(run, recipe, stage, LogLines()), stage):
+            return tuple(stages[index:])
+    return ()
 
 
 def preview(run: Run, recipe: Recipe, stage: StageName, progress: Progress) -> StageSummary | None:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from distill import meanings, resources
+from distill import meanings, overrides, resources
 from distill.errors import InputError, from_validation, suggest
 from distill.machine.slurm import Slurm
 from distill.models import presets
+from distill.run import Run
 from distill.stages.evaluate import Config as EvalConfig
 from distill.stages.filter import Config as FilterConfig
 from distill.stages.generate import Config as GenerateConfig
@@ -119,7 +119,7 @@ def names() -> list[str]:
     return resources.names("recipes")
 
 
-def load(ref: str, changes: Sequence[str] = (), option_changes: Mapping[str, Any] | None = None) -> Recipe:
+def load(ref: str, changes: Sequence[str] = (), option_changes: Mapping[str, object] | None = None) -> Recipe:
     """The recipe of a shipped name or a .yaml path, with `a.b=value` changes.
 
     Args:
@@ -130,6 +130,44 @@ def load(ref: str, changes: Sequence[str] = (), option_changes: Mapping[str, Any
     """
     path = resources.find("recipes", ref, "recipe")
     return build(_read_yaml(path), changes, option_changes, where=str(path))
+
+
+def resolve(
+    ref: str | None,
+    folder: Path | None = None,
+    changes: Sequence[str] = (),
+    option_changes: Mapping[str, object] | None = None,
+) -> tuple[Recipe, Run]:
+    """The recipe and the run folder that are meant where either may be left out.
+
+    A named recipe is read afresh. Without one, the run folder's own recipe counts, as far as it has one, else the
+    recipe that the named preset belongs to, else the default.
+
+    Args:
+        ref: a shipped name or a .yaml.
+        folder: the run folder; None: runs/RECIPE.
+        option_changes: changes that come from an option of their own, as dotted name to value.
+
+    Raises:
+        InputError: unknown recipe, preset, field, kind or wrong type.
+    """
+    if ref is not None:
+        recipe = load(ref, changes, option_changes)
+        return recipe, Run(folder or Path("runs") / recipe.name)
+    recipe_name = _recipe_of_preset(option_changes or {}) or DEFAULT_RECIPE
+    run = Run(folder or Path("runs") / recipe_name)
+    stored = run.state().get("recipe")
+    if stored:
+        return build(dict(stored), changes, option_changes, where=str(run.json)), run
+    return load(recipe_name, changes, option_changes), run
+
+
+def _recipe_of_preset(option_changes: Mapping[str, object]) -> str | None:
+    if "teacher" in option_changes:
+        return presets.teacher(str(option_changes["teacher"])).recipe
+    if "student" in option_changes:
+        return presets.student(str(option_changes["student"])).recipe
+    return None
 
 
 def _read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -158,20 +196,11 @@ def _merged(changes: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
 def build(
     raw: dict[str, Any],
     changes: Sequence[str] = (),
-    option_changes: Mapping[str, Any] | None = None,
+    option_changes: Mapping[str, object] | None = None,
     where: str = "recipe",
 ) -> Recipe:
     """A checked recipe from plain data, such as run.json keeps."""
-    for name, value in (option_changes or {}).items():
-        _set_field(raw, name, value)
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals or not name:
-            raise InputError(f"--set {change!r} is not of the form a.b=value")
-        try:
-            _set_field(raw, name, resources.parse(text))
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {name}: the value {text!r} is not YAML") from error
+    overrides.apply_all(raw, changes, option_changes)
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
@@ -194,20 +223,6 @@ def student(recipe: Recipe) -> presets.Student:
         return presets.Student.model_validate({**preset.model_dump(), **recipe.student_facts})
     except ValidationError as error:
         raise from_validation(error, "recipe", "student_facts", presets.Student) from error
-
-
-def _set_field(settings: dict[str, Any], name: str, value: Any) -> None:
-    *path, key = name.split(".")
-    mapping = settings
-    for depth, part in enumerate(path):
-        child = mapping.setdefault(part, {})
-        if child is None or child is True:  # `length:` or `length: true` switch a check on with its defaults
-            child = {}
-            mapping[part] = child
-        if not isinstance(child, dict):
-            raise InputError(f"--set {name}: {'.'.join(path[: depth + 1])} holds {child!r}, which has no fields")
-        mapping = child
-    mapping[key] = value
 
 
 def _with_choices(error: ValidationError, where: str) -> InputError:

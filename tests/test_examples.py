@@ -19,17 +19,16 @@ import orjson
 import pytest
 import yaml
 from aiohttp import web
-from distill.cli import serve, settings
 from distill.cli.app import app
 from distill.cli.complete import LISTS
 from distill.cli.help_texts import HELP_TEXTS
-from distill.cli.stages import resolve
 from typer.main import get_command
 
-from distill import plugins, recipe
+from distill import overrides, plugins, recipe
 from distill.errors import InputError
 from distill.models import presets
 from distill.problems import sets
+from distill.serving.request import read_options
 from distill.sources import field_maps
 from distill.stages.publish import Config as PublishConfig
 from distill.types import Outcome
@@ -97,9 +96,9 @@ def look_up(name: str, given: dict[str, Any]) -> None:
         if role in named:
             find(named[role])
     if name == "serve":
-        serve._options({"host": given["host"]}, changes)
+        read_options({"host": given["host"]}, changes)
     if name == "publish":
-        settings.build(PublishConfig, "publish", {"to": given["to"]}, changes)
+        overrides.configure(PublishConfig, "publish", {"to": given["to"]}, changes)
     if given.get("map_"):
         field_maps.find(given["map_"])
     if name == "verify":
@@ -110,7 +109,7 @@ def look_up(name: str, given: dict[str, Any]) -> None:
 
 @cache
 def resolved(ref: str | None, changes: tuple[str, ...], named: tuple[tuple[str, str], ...]) -> None:
-    resolve(ref, Path("no-such-run"), list(changes), dict(named))
+    recipe.resolve(ref, Path("no-such-run"), list(changes), dict(named))
 
 
 WRITTEN = [

@@ -62,6 +62,18 @@ def test_a_touched_copy_is_fresh_and_an_edited_output_is_not(tmp_path: Path, scr
     assert go(run, recipe) == [False, True]
 
 
+def test_what_is_stale_begins_with_the_first_stage_that_is_not_fresh(tmp_path: Path, scripted_recipe: Build) -> None:
+    run = Run(tmp_path / "a")
+    go(run, scripted_recipe([GOOD]))
+    recipe = recipes.build(scripted_recipe([GOOD]))
+    stages: tuple[StageName, ...] = (*TWO, "sft")
+    assert pipeline.stale_stages(run, recipe, TWO) == ()
+    assert pipeline.stale_stages(run, recipe, stages) == ("sft",)
+    changed = recipes.build(scripted_recipe([GOOD]), ["generate.samples=3"])
+    assert pipeline.stale_stages(run, changed, stages) == stages, "what comes after a stale stage is stale"
+    assert pipeline.stale_stages(Run(tmp_path / "none"), recipe, TWO) == TWO
+
+
 def test_run_json_holds_recipe_versions_and_fingerprints(tmp_path: Path, scripted_recipe: Build) -> None:
     run = Run(tmp_path)
     go(run, scripted_recipe([GOOD]))

@@ -13,6 +13,7 @@ from distill.errors import InputError
 from distill.filters import ChosenFilter
 from distill.models import presets
 from distill.problems import sets
+from distill.run import Run
 from distill.verifiers import ChosenVerifier
 
 
@@ -136,3 +137,21 @@ def test_every_problem_set_is_well_formed(name: str) -> None:
 
 def test_on_is_a_word_and_only_true_and_false_are_booleans() -> None:
     assert resources.parse("{on: ray, off: 1, a: true, b: False}") == {"on": "ray", "off": 1, "a": True, "b": False}
+
+
+def test_the_recipe_that_is_meant_is_the_named_else_the_runs_else_the_presets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named, run = recipe.resolve("tiny", changes=["sft.epochs=2"])
+    assert (named.name, named.sft.epochs, run.folder) == ("tiny", 2, Path("runs/tiny"))
+    default, run = recipe.resolve(None)
+    assert (default.name, run.folder) == (recipe.DEFAULT_RECIPE, Path("runs") / recipe.DEFAULT_RECIPE)
+    of_preset, run = recipe.resolve(None, option_changes={"student": "tiny"})
+    assert (of_preset.name, run.folder) == (presets.student("tiny").recipe, Path("runs/tiny"))
+    folder = tmp_path / "mine"
+    Run(folder).start(named.model_dump(mode="json"))
+    stored, run = recipe.resolve(None, folder, ["sft.seed=5"])
+    assert (stored.name, stored.sft.epochs, stored.sft.seed, run.folder) == ("tiny", 2, 5, folder)
+    afresh, _ = recipe.resolve("tiny", folder)
+    assert afresh.sft.epochs is None, "a named recipe is read afresh"

@@ -75,6 +75,8 @@ def test_a_study_runs_compares_and_is_then_done(small: Callable[..., Recipe], tm
     kept = Run(folder / "kept-2").stage("filter")["summary"]
     assert kept["traces"] == 8, "the teacher's, with the same seed"
 
+    assert "| arm | pass@1 | − base | tokens |" in (folder / "study.md").read_text()
+
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     assert compare.run(small(), folder, LogLines()) == found
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
@@ -104,6 +106,20 @@ def test_what_changed_is_done_again_and_all_that_comes_after_it(small: Callable[
     (known,) = {plan.expected_seconds(one, "eval", more) for one in more if one.name == "base-3"}
     assert known == Run(folder / "base-1").stage("eval")["seconds"]
     assert plan.expected_seconds(more[0], "sft", more) is None
+    base = plan.outlook(more)["base"]
+    assert (len(base.runs), base.done, base.stages_left, base.seconds) == (3, 2, 1, known)
+    assert not base.unmeasured
+
+
+def test_an_outlook_names_what_was_never_measured_and_which_arms_are_read(
+    small: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    arm_runs = plan.runs(small(), tmp_path / "study")
+    teacher = plan.outlook(arm_runs)["teacher"]
+    assert (teacher.done, teacher.stages_left, teacher.seconds) == (0, 4, 0)
+    assert teacher.unmeasured == {"generate", "eval"}
+    kept = next(arm_run for arm_run in arm_runs if arm_run.arm == "kept")
+    assert plan.sources(kept) == {"traces": ["teacher"]}
 
 
 def test_the_shipped_study_is_the_papers_comparison(tmp_path: Path) -> None:

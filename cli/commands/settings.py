@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from .. import complete
-from ..boundary import guarded
 
 
 def settings(
@@ -27,4 +26,7 @@ def settings(
     """Explain the settings of a recipe: name, type, default and meaning."""
     from ..explain import print_schema, print_settings
 
-    guarded(print_schema if schema else lambda: print_settings(place))
+    if schema:
+        print_schema()
+    else:
+        print_settings(place)

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from distill import plugins
-from distill.errors import DistillError, InputError
+from distill.errors import DistillError, InputError, RunError, writing
 from distill.machine import hardware
 from distill.machine.workers import Workers, single_items
 from distill.models.reasoning import Tags
+from distill.progress import Progress
 from distill.types import Outcome
 from distill.verifiers import ChosenVerifier, Verifier
 
@@ -105,6 +107,64 @@ class Summary:
 
     def count(self, passed: bool | None) -> int:
         return self.reasons[passed].total()
+
+
+def write_verdicts(source: Path, target: Path | IO[bytes], kind: str, progress: Progress) -> Summary:
+    """Write the verdicts on the rows of a JSONL file, a line each in their order, and count them.
+
+    Args:
+        target: a file that is replaced once all verdicts are in it, or a stream that gets each as it comes.
+
+    Raises:
+        InputError: as `verify`, or the target is the source.
+        RunError: as `verify`, or stopped, or the target cannot be written.
+    """
+    if not source.is_file():
+        raise InputError("no such file", where=str(source), fix="give a JSONL file of gold and predicted answers")
+    path = target if isinstance(target, Path) else None
+    if path and path.exists() and path.samefile(source):
+        raise InputError("would replace the pairs themselves", where=str(path), fix="give --out another name")
+    summary = Summary()
+    progress.start("verify", _count_rows(source), unit="pairs")
+    try:
+        with _replacing(target) if isinstance(target, Path) else nullcontext(target) as file:
+            for judged in verify(source, kind):
+                with writing(path) if path else nullcontext():  # a closed stream is no error
+                    file.write(judged.verdict_line)
+                summary.add(judged)
+                progress.advance()
+            file.flush()
+    except KeyboardInterrupt as interrupt:
+        state = f"{path} is as it was" if path else "the rows so far are whole"
+        raise RunError(f"stopped; {state}", fix="the same command begins anew") from interrupt
+    finally:
+        progress.stop()
+    return summary
+
+
+def _count_rows(source: Path) -> int:
+    with source.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `path` once it is whole; until then, and after a failure, the old one stays."""
+    partial_path = path.with_name(path.name + ".partial")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = partial_path.open("wb")
+    try:
+        with file:
+            yield file
+            with writing(path):
+                file.flush()
+                os.fsync(file.fileno())
+        with writing(path):
+            os.replace(partial_path, path)
+    except BaseException:
+        partial_path.unlink(missing_ok=True)
+        raise
 
 
 def _lines(path: Path) -> Iterator[NumberedLine]:

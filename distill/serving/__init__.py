@@ -1,7 +1,8 @@
 """Starts a teacher: how many GPUs each replica takes, the replicas themselves (here, on Ray), their endpoints, sbatch.
 
-`layout` decides parallel sizes; `local` and `cluster` plan and start replicas as a `fleet`, which watches them;
-`server_process` starts one server; `slurm` writes a batch script that runs `distill serve`.
+`request` is what is asked for, `keeping` plans it and keeps it up; `layout` decides parallel sizes; `local` and
+`cluster` plan and start replicas as a `fleet`, which watches them; `server_process` starts one server; `slurm` makes a
+batch script that runs `distill serve`.
 """
 
 from __future__ import annotations

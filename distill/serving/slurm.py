@@ -17,6 +17,7 @@ from distill.machine.slurm import Slurm, directives, fill
 from distill.models.model import Model
 from distill.serving import Serving
 from distill.serving.layout import Gpus, Layout, capacity, smallest_layout
+from distill.serving.request import ServeRequest
 from distill.types import Record
 
 _MOST_NODES = 16  # for one replica
@@ -58,6 +59,31 @@ def plan_array(model: Model, options: Serving, cluster: Slurm) -> JobArray:
     per_task = max(n for n in range(1, most_per_task + 1) if replicas % n == 0)
     gpus = node.per_node if nodes > 1 else per_task * layout.gpus
     return JobArray(layout=layout, nodes=nodes, gpus=gpus, replicas=per_task, tasks=replicas // per_task)
+
+
+def request_script(request: ServeRequest) -> tuple[JobArray, str]:
+    """The array that serves a teacher, and its sbatch file.
+
+    Raises:
+        InputError: as `plan_array`.
+    """
+    job = plan_array(request.model, request.options, request.cluster)
+    return job, script(job, request.model.name, _task_command(request, job), request.cluster, request.folder)
+
+
+def _task_command(request: ServeRequest, job: JobArray) -> list[str]:
+    """The `distill serve` that each task runs."""
+    teacher = request.teacher
+    if Path(teacher).exists():
+        teacher = str(Path(teacher).absolute())
+    command = [sys.executable, "-m", "distill.cli", "serve", "--teacher", teacher]
+    command += ["--on", "ray" if job.nodes > 1 else "here", "--replicas", str(job.replicas), "--port", "0"]
+    command += ["--host", "0.0.0.0"]  # noqa: S104
+    command += ["--run", str(request.folder.absolute()), "--endpoints-file", str(request.endpoints)]
+    changes = [change for change in request.changes if not change.startswith("slurm.")]
+    if job.nodes > 1:
+        changes.append(f"nodes={job.nodes}")
+    return [*command, *(part for change in changes for part in ("--set", change))]
 
 
 def script(job: JobArray, name: str, command: Sequence[str], cluster: Slurm, logs: Path) -> str:

@@ -1,4 +1,4 @@
-"""Runs a study and puts its arms side by side in study.json."""
+"""Runs a study and puts its arms side by side in study.json and study.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distill.recipe import Recipe
 from distill.run import write_json
 from distill.stages import evaluate
 from distill.store.lock import WriterLock
-from distill.study import plan, scheduler
+from distill.study import plan, scheduler, tables
 from distill.study.plan import StudyRun
 from distill.types import Record, content_id
 
@@ -35,7 +35,7 @@ class StudyResult(Record):
 
 
 def run(recipe: Recipe, folder: Path, progress: Progress) -> StudyResult:
-    """Do what is not done yet, then write study.json: of the arms of which every run is done.
+    """Do what is not done yet, then write study.json and study.md: of the arms of which every run is done.
 
     Raises:
         RunError: another process is at this study.
@@ -47,7 +47,9 @@ def run(recipe: Recipe, folder: Path, progress: Progress) -> StudyResult:
     lock = WriterLock(folder / "study.json")
     try:
         failed = scheduler.run_all(arm_runs, plan.study_of(recipe).at_once, progress)
-        return _result(recipe, arm_runs, failed, folder, progress)
+        result = _result(recipe, arm_runs, failed, folder, progress)
+        tables.write_markdown(recipe, result.tables, folder / "study.md")
+        return result
     finally:
         lock.release()
 
@@ -74,12 +76,12 @@ def _result(
             max_tokens = int(model.sampling["max_tokens"] or 0)
             measured = ArmRun(arm_run.seed, str(arm_run.run.folder), model.n, max_tokens, attempts, values)
             measured_by_set.setdefault(set_report.set, {}).setdefault(arm_run.arm, []).append(measured)
-    tables = []
+    arm_tables = []
     for set_name, measured_by_arm in measured_by_set.items():
         baselines = [arm_name for arm_name in study.against if arm_name in measured_by_arm]
-        tables.append(arms.compare_arms(set_name, measured_by_arm, descriptions, baselines))
+        arm_tables.append(arms.compare_arms(set_name, measured_by_arm, descriptions, baselines))
     result = StudyResult(
-        study=recipe.name, fingerprint=fingerprint, failed=dict(failed), about=arms.ABOUT, tables=tuple(tables)
+        study=recipe.name, fingerprint=fingerprint, failed=dict(failed), about=arms.ABOUT, tables=tuple(arm_tables)
     )
     write_json(path, result.model_dump(mode="json"))
     return result

@@ -6,12 +6,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from distill import pipeline
 from distill import recipe as recipes
 from distill.errors import InputError, writing
-from distill.progress import LogLines
 from distill.recipe import Recipe, StageName, Study
 from distill.run import Run
 from distill.stages.evaluate import Role
@@ -43,6 +42,20 @@ class StudyRun:
         return self.run.folder.name
 
 
+class ArmOutlook(NamedTuple):
+    """What is left to do of an arm, and how long it should take."""
+
+    runs: list[StudyRun]
+    done: int
+    """Runs with nothing left to do."""
+    stages_left: int
+    """Stages to be done, over all runs of the arm."""
+    seconds: float
+    """Seconds that the stages left should take, those that were never measured not counted."""
+    unmeasured: set[StageName]
+    """Stages left of which nothing says how long they take."""
+
+
 def runs(recipe: Recipe, folder: Path) -> list[StudyRun]:
     """The runs of a study: all arms of a seed, then those of the next.
 
@@ -66,24 +79,57 @@ def study_of(recipe: Recipe) -> Study:
 
 def is_done(arm_run: StudyRun) -> bool:
     """Whether every stage of a run is fresh."""
-    return is_linked(arm_run) and all(is_fresh(arm_run, stage) for stage in arm_run.stages)
-
-
-def is_fresh(arm_run: StudyRun, stage: StageName) -> bool:
-    """Whether nothing is left to do in a stage of a run."""
-    return pipeline.is_fresh(pipeline.job(arm_run.run, arm_run.recipe, stage, LogLines()), stage)
+    return is_linked(arm_run) and not pipeline.stale_stages(arm_run.run, arm_run.recipe, arm_run.stages)
 
 
 def todo(arm_runs: Sequence[StudyRun]) -> dict[str, tuple[StageName, ...]]:
     """The stages that are not fresh, by run; what comes after one that is to be done is to be done, too."""
     stale_stages: dict[str, tuple[StageName, ...]] = {}
     for arm_run in arm_runs:
-        first_stale = 0
+        stages_left = arm_run.stages
         if is_linked(arm_run) and not any(stale_stages[name] for name in arm_run.prerequisites):
-            stale = (index for index, stage in enumerate(arm_run.stages) if not is_fresh(arm_run, stage))
-            first_stale = next(stale, len(arm_run.stages))
-        stale_stages[arm_run.name] = arm_run.stages[first_stale:]
+            stages_left = pipeline.stale_stages(arm_run.run, arm_run.recipe, arm_run.stages)
+        stale_stages[arm_run.name] = stages_left
     return stale_stages
+
+
+def outlook(arm_runs: Sequence[StudyRun]) -> dict[str, ArmOutlook]:
+    """What is left to do, by arm."""
+    stale_stages = todo(arm_runs)
+    runs_by_arm: dict[str, list[StudyRun]] = {}
+    for arm_run in arm_runs:
+        runs_by_arm.setdefault(arm_run.arm, []).append(arm_run)
+    outlooks = {}
+    for arm_name, runs_of_arm in runs_by_arm.items():
+        stages_left = [(arm_run, stage) for arm_run in runs_of_arm for stage in stale_stages[arm_run.name]]
+        durations = [(stage, expected_seconds(arm_run, stage, arm_runs)) for arm_run, stage in stages_left]
+        outlooks[arm_name] = ArmOutlook(
+            runs=runs_of_arm,
+            done=sum(not stale_stages[arm_run.name] for arm_run in runs_of_arm),
+            stages_left=len(stages_left),
+            seconds=sum(seconds for _, seconds in durations if seconds is not None),
+            unmeasured={stage for stage, seconds in durations if seconds is None},
+        )
+    return outlooks
+
+
+def sources(arm_run: StudyRun) -> dict[str, list[str]]:
+    """What a run reads of other arms, such as `traces`, and the arms by name."""
+    recipe = arm_run.recipe
+    folders: list[tuple[str, str]] = []
+    if "filter" in arm_run.stages:
+        folders += [("traces", folder) for folder in recipe.filter.traces]
+    if "sft" in arm_run.stages and recipe.sft.data:
+        folders.append(("set", recipe.sft.data))
+    if "grpo" in arm_run.stages and recipe.grpo.data:
+        folders.append(("problems", recipe.grpo.data))
+    if arm_run.student:
+        folders.append(("student", str(arm_run.student.parent)))
+    arms_by_content: dict[str, list[str]] = {}
+    for content, folder in folders:
+        arm_name = Path(folder).name.removesuffix(f"-{arm_run.seed}")
+        arms_by_content.setdefault(content, []).append(arm_name)
+    return arms_by_content
 
 
 def expected_seconds(arm_run: StudyRun, stage: StageName, arm_runs: Sequence[StudyRun]) -> float | None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from distill.cli import ls
+from distill.cli import listing
 from distill.cli.app import app
 from distill.cli.complete import LISTS
 from typer.testing import CliRunner
@@ -110,4 +110,4 @@ def test_completion_imports_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_what_ls_lists_is_what_tab_offers() -> None:
-    assert set(LISTS) == set(ls.LISTINGS)
+    assert set(LISTS) == set(listing.LISTINGS)

@@ -105,6 +105,11 @@ def test_on_a_cpu_it_tells_the_setup_of_sft(run_here: Run) -> None:
     assert "one document each; eager" in told.output
 
 
+def test_facts_that_a_recipe_gives_of_its_student_count(run_here: Run) -> None:
+    done = run_here("plan", "--student", "tiny", "--gpus", "0", "--set", "student_facts.max_length=512")
+    assert "rows of up to 512 tokens" in done.output
+
+
 def test_the_set_of_a_run_is_counted(run_here: Run) -> None:
     Path("r/sft").mkdir(parents=True)
     pq.write_table(pa.table({"tokens": [100, 200, 300]}), "r/sft/train.parquet")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from distill.cli.show import show
+from distill.cli.traces import show
 
 from distill.run import Run
 from distill.store import jsonl

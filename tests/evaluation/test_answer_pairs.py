@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -15,6 +16,7 @@ from distill import plugins
 from distill.errors import InputError, RunError
 from distill.evaluation import answer_pairs
 from distill.evaluation.answer_pairs import JudgedPair, Summary, after_reasoning
+from distill.progress import LogLines
 
 COUNTDOWN = {"target": 29, "numbers": [3, 7, 8]}
 
@@ -255,6 +257,43 @@ def test_every_kind_can_be_named_in_a_row(tmp_path: Path) -> None:
     """A row's kind is one of the package's, and each is known or needs settings that a row cannot give."""
     rows = [{"gold": None, "pred": "1", "kind": kind} for kind in plugins.names("verifiers")]
     assert all("has no `gold`" in row["detail"] for row in verify(tmp_path, *rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "kind", "message"),
+    [
+        ("none.jsonl", "v.jsonl", "math", r"none\.jsonl: no such file"),
+        (".", "v.jsonl", "math", "no such file"),
+        ("empty.jsonl", "v.jsonl", "math", r"empty\.jsonl: holds no rows"),
+        ("pairs.jsonl", "v.jsonl", "maths", "did you mean math"),
+        ("pairs.jsonl", "v.jsonl", "judge", "endpoint: is required"),
+        ("pairs.jsonl", "pairs.jsonl", "math", "would replace the pairs themselves"),
+    ],
+)
+def test_wrong_input_leaves_the_file_of_verdicts_as_it_was(
+    tmp_path: Path, name: str, out: str, kind: str, message: str
+) -> None:
+    source = tmp_path / "pairs.jsonl"
+    source.write_text('{"gold": "1", "pred": "1"}\n')
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "v.jsonl").write_text("old")
+    with pytest.raises(InputError, match=message):
+        answer_pairs.write_verdicts(tmp_path / name, tmp_path / out, kind, LogLines())
+    assert (tmp_path / "v.jsonl").read_text() == "old"
+    assert source.read_text() == '{"gold": "1", "pred": "1"}\n'
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_verdicts_go_to_a_new_folder_or_a_stream(tmp_path: Path) -> None:
+    source = tmp_path / "pairs.jsonl"
+    source.write_text('{"gold": "1", "pred": "1"}\nbroken\n')
+    stream = io.BytesIO()
+    out = tmp_path / "new" / "v.jsonl"
+    for target in (out, stream):
+        summary = answer_pairs.write_verdicts(source, target, "math", LogLines())
+        assert (summary.total, summary.count(True), summary.reasons[None]["bad_row"]) == (2, 1, 1)
+    assert out.read_bytes() == stream.getvalue()
+    assert [json.loads(line)["passed"] for line in stream.getvalue().splitlines()] == [True, None]
 
 
 @pytest.mark.integration

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from distill.cli.settings import build
 
+from distill import overrides
 from distill.models import presets
 from distill.publishing import licences
 from distill.publishing.licences import LicenceFinding, card_licence, check_licences, findings_that_stop, notices
@@ -69,7 +69,7 @@ def test_free_licences_are_known_however_they_are_written(written: str) -> None:
 
 def test_a_remedy_can_be_given_as_it_is_written() -> None:
     (finding,) = check_licences(FREE, None, ["own terms, v2"], "x", kind="dataset")
-    config = build(publish.Config, "publish", {"to": "a/b"}, [finding.fix.partition("--set ")[2]])
+    config = overrides.configure(publish.Config, "publish", {"to": "a/b"}, [finding.fix.partition("--set ")[2]])
     assert not findings_that_stop([finding], config.accept, public=True)
 
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from distill.cli import training
+from distill.cli import training_previews
 from rich.console import Console
 
 from distill import pipeline
@@ -61,7 +61,7 @@ def test_what_it_would_do(run: Run) -> None:
     assert made.arguments["loss_type"] == "grpo"
     assert "use_vllm" not in made.arguments
     shown = io.StringIO()
-    training.preview_grpo(Console(file=shown, width=160), found)
+    training_previews.preview_grpo(Console(file=shown, width=160), found)
     for words in ("3 of up to", "1 by pass rate", "8 prompts × 8 completions", "gave 0, 1 to synthetic", "grpo.worker"):
         assert words in shown.getvalue()
 

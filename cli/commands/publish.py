@@ -2,48 +2,68 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import typer
 
-from distill.errors import InputError
-from distill.progress import LOG
-from distill.run import Run
-from distill.stages import publish
-from distill.stages.publish import Config, Publication
+from ..options import RunOption
 
-from . import settings
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from distill.stages.publish import Config, Publication
 
 
-def execute(folder: Path | None, options: dict[str, Any], changes: list[str], dry_run: bool) -> None:
-    """Publish, or show what would be published.
+def publish(
+    to: Annotated[str, typer.Option("--to", metavar="NAME", help="`org/name` on the Hub, or a folder: `./…`, `/…`.")],
+    run: RunOption = None,
+    dataset: Annotated[bool, typer.Option("--dataset", help="The filtered traces instead of the student.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Let all see it, once it is verified.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="A=B", help="publish.accept=[LICENCE], publish.replace=true, …; repeat for more."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the exact folder to DIR/publish and stop.")] = False,
+) -> None:
+    """The student or its traces, with a card: staged, read back, compared, loaded, only then merged and tagged."""
+    import logging
 
-    Args:
-        folder: the run; found by the default recipe's name when not given.
-    """
-    run = Run(folder or Path("runs/r1-distill"))
-    config = settings.build(Config, "publish", options, changes)
-    if not run.json.is_file():
-        raise InputError("is no run folder", where=str(run.folder), fix="give --run, the folder of a finished run")
+    from rich.console import Console
+
+    from distill import overrides
+    from distill.errors import InputError
+    from distill.progress import LOG
+    from distill.run import Run
+    from distill.stages import publish as stage
+
+    run_folder = Run(run or Path("runs/r1-distill"))
+    options = {"to": to, "dataset": dataset or None, "public": public or None}
+    config = overrides.configure(stage.Config, "publish", options, set_ or ())
+    if not run_folder.json.is_file():
+        raise InputError(
+            "is no run folder", where=str(run_folder.folder), fix="give --run, the folder of a finished run"
+        )
     console = Console()
     if dry_run:
-        show(console, publish.prepare(run, config), config)
+        _show(console, stage.prepare(run_folder, config), config)
         return
     LOG.setLevel(logging.INFO)
     LOG.handlers = [logging.StreamHandler()]
-    receipt = publish.run(run, config, lambda step: LOG.info("publish: %s", step))
+    receipt = stage.run(run_folder, config, lambda step: LOG.info("publish: %s", step))
     console.print(receipt.line(), highlight=False, markup=False)
     if receipt.changed:
         verification = receipt.verified or "read back, equal; not loaded"
         console.print(f"provenance {receipt.provenance}; {verification}", highlight=False, markup=False)
 
 
-def show(console: Console, prepared: Publication, config: Config) -> None:
+def _show(console: Console, prepared: Publication, config: Config) -> None:
     """What would go where, and what the licences say."""
+    from rich.table import Table
+    from rich.text import Text
+
     file_table = Table(title=f"{prepared.folder}: what would be published", title_justify="left")
     file_table.add_column("file")
     file_table.add_column("bytes", justify="right")

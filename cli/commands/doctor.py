@@ -4,25 +4,45 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import typer
 
-from distill import doctor
-from distill.doctor.finding import Finding
+from .. import complete
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from distill.doctor.finding import Finding
 
 STYLES = {"ok": "green", "missing": "yellow", "broken": "red"}
 
 
-def execute(folder: Path | None) -> bool:
+def doctor(
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run", metavar="DIR", help="Look at its disk and locks.  [default: runs]", autocompletion=complete.runs
+        ),
+    ] = None,
+) -> None:
+    """What is installed, what works and what to do about the rest; status 1 if `distill run tiny` would fail."""
+    if not _examine(run):
+        raise typer.Exit(1)
+
+
+def _examine(folder: Path | None) -> bool:
     """Look, print each finding as it comes, and say whether `distill run tiny` should work."""
+    from rich.console import Console
+
+    from distill import doctor as checks
+
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 is one of the findings
     console = Console()
     findings = []
     with Console(stderr=True).status("looking; importing torch and vLLM takes some seconds"):
-        for finding in doctor.examine(folder or Path("runs")):
+        for finding in checks.examine(folder or Path("runs")):
             findings.append(finding)
             console.print(_row(finding))
     blocking = [finding.name for finding in findings if finding.needed and finding.status != "ok"]
@@ -35,10 +55,13 @@ def execute(folder: Path | None) -> bool:
         if any(finding.status != "ok" for finding in findings):
             note = "; what is missing matters only to who uses it"
         console.print(f"\n`distill run tiny` should work here{note}", highlight=False, markup=False)
-    return doctor.tiny_should_work(findings)
+    return checks.tiny_should_work(findings)
 
 
 def _row(finding: Finding) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table.grid(padding=(0, 2))
     table.add_column(width=13)
     table.add_column(width=7)
