@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, JsonValue, field_validator
 
 from distill.backends import Backend
 from distill.endpoints.failures import RequestFailure
@@ -23,7 +23,7 @@ from distill.endpoints.pool import Pool
 from distill.errors import BackendError
 from distill.models.chat import Tokenizer
 from distill.models.model import Model
-from distill.models.request import Completion, Journal, Request
+from distill.models.request import BackendStatus, Completion, Request
 
 
 class Config(Gateway):
@@ -47,8 +47,9 @@ class Config(Gateway):
     """Seconds to keep trying while nothing works."""
     budget_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """How the API calls the token budget."""
-    extra: dict[str, Any] = {}
-    """More fields of the request, as the API knows them; null leaves one out (`seed: null`)."""
+    extra: dict[str, JsonValue] = {}
+    """More fields of the request, as the API knows them; null leaves one out (`seed: null`). They count in a trace's
+    identity: another effort makes other traces."""
     price_in: float | None = Field(None, ge=0)
     """Price of a million prompt tokens."""
     price_out: float | None = Field(None, ge=0)
@@ -69,27 +70,25 @@ def build(config: Config, model: Model, log: Path) -> Backend:
     return _Chat(config, model)
 
 
-class _Chat:
+class _Chat(Backend):
     takes_ids = False
-    """The API renders the messages itself: nothing can be prefilled, and no cut trace continued."""
+    is_remote = True
 
     def __init__(self, config: Config, model: Model) -> None:
         self.config = config
         self.model = model
         self.concurrency = config.concurrency
         self.timeout = config.timeout
+        self.steering = config.extra
         self.engine = f"chat {urlsplit(config.base_url).netloc}"
         self._pool = Pool(config.concurrency, config.patience)
         self._prompt_tokens = 0
-        self.journal: Journal | None = None
-        """Takes a streamed reply as a whole."""
 
     @property
     def limit(self) -> int:
-        """Requests worth having in flight now, at most `concurrency`."""
         return self._pool.limit
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> BackendStatus:
         """What `Pool.status` says, and the prompt tokens that were paid."""
         return {**self._pool.status(), "prompt_tokens": self._prompt_tokens}
 

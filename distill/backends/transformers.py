@@ -33,7 +33,7 @@ def build(config: Config, model: Model, log: Path) -> Backend:
     return _Transformers(config, model)
 
 
-class _Transformers:
+class _Transformers(Backend):
     engine = "transformers"
 
     def __init__(self, config: Config, model: Model) -> None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from distill.endpoints.failures import RequestFailure
 from distill.endpoints.health import RESUME, HealthMonitor
 from distill.endpoints.state import EndpointState, PooledServer
 from distill.endpoints.waiting import RequestLine
 from distill.errors import BackendError, DistillError
-from distill.models.request import Completion, Refused, Request
+from distill.models.request import BackendStatus, Completion, Refused, Request
 
 _MAX_FAILURES = 6  # failures of one request while others succeed, after which it is given up
 _MAX_DEATHS = 10  # servers that died with one request in their hands, after which it is given up
@@ -53,11 +53,14 @@ class Pool:
         """Versions of the engines, each once."""
         return ", ".join(sorted({m.endpoint.version for m in self._members if m.endpoint.version}))
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> BackendStatus:
         """What a live view shows; counts of requests and tokens are since the start."""
         member_reports = [member.status() for member in self._members]
+        states = Counter(report["state"] for report in member_reports)
         return {
-            **{state: sum(m["state"] == state for m in member_reports) for state in ("up", "ejected", "draining")},
+            "up": states["up"],
+            "ejected": states["ejected"],
+            "draining": states["draining"],
             "in_flight": self._line.in_flight,
             "waiting": self._line.waiting,
             "queued": sum(m.get("queued", 0) for m in member_reports),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from distill import backends
+from distill.backends import Backend
 from distill.models.model import Model
 from distill.sampling.price import Price
 from distill.sampling.schedule import StoppingRule
@@ -42,6 +45,10 @@ class SamplingJob:
     @property
     def token_budgets(self) -> tuple[int, ...]:
         return self.budgets or (self.sampling.max_tokens,)
+
+    def new_backend(self, log: Path) -> Backend:
+        """The backend that the job names, not opened yet; `log` is a folder for what an engine prints."""
+        return backends.build(self.backend, self.model, log)
 
     def outline(self, logged: int) -> str:
         """The job in words for a person; `logged` traces are in the log already."""

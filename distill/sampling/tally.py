@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from distill.models.request import BackendStatus
 from distill.progress import duration
 from distill.sampling.price import Price
 from distill.sampling.queue import OpenProblem
@@ -90,7 +90,7 @@ class Tally:
         """Share of the tokens by fate."""
         return {fate: self.fates[fate] / self.tokens for fate in FATES if self.tokens and self.fates[fate] > 0}
 
-    def view(self, total: int, under_way: int, status: Mapping[str, Any], price: Price | None) -> dict[str, str]:
+    def view(self, total: int, under_way: int, status: BackendStatus, price: Price | None) -> dict[str, str]:
         """The live view, heading to text.
 
         Args:
@@ -138,7 +138,7 @@ class Tally:
         }
 
 
-def _endpoints(status: Mapping[str, Any]) -> dict[str, str]:
+def _endpoints(status: BackendStatus) -> dict[str, str]:
     """A line on a pool's endpoints; none for a backend that has no pool."""
     if "up" not in status:
         return {}

@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from distill import plugins
 from distill.errors import InputError, RunError
 from distill.models import presets
+from distill.models.model import Model
 from distill.models.presets import Teacher
 from distill.problems import sets
+from distill.progress import LOG
 from distill.run import Run
 from distill.sampling import Logs, SamplingJob, StoppingRule, Tally, choose_backend, collect
 from distill.sampling import forecast as forecasts
@@ -129,13 +130,13 @@ def forecast(job: StageJob[Config], count: int) -> Forecast:
         speed=speed,
         engines=engines,
         price=task.price,
-        notes=_notes(task, watch, sampled),
+        notes=_notes(task, watch, sampled, task.new_backend(job.run.folder).concurrency),
     )
     job.run.update(forecast=expected.model_dump())
     return expected
 
 
-def _notes(task: SamplingJob, watch: Stopwatch, pilot: Pilot) -> list[str]:
+def _notes(task: SamplingJob, watch: Stopwatch, pilot: Pilot, concurrency: int) -> list[str]:
     """Notes on what the forecast's figures leave out."""
     notes = []
     cut = sum(spent.cut for spent in pilot.problems)
@@ -145,7 +146,6 @@ def _notes(task: SamplingJob, watch: Stopwatch, pilot: Pilot) -> list[str]:
             f"{cut_share:.1%} of the pilot's traces were cut at {task.token_budgets[-1]:,} tokens: how long they would "
             "have been is not known, and a larger budget takes more than this"
         )
-    concurrency = getattr(plugins.configure("backends", task.backend, where="generate.backend"), "concurrency", 0)
     concurrency = min(concurrency, (len(task.problems) - len(pilot.problems)) * task.rule.samples)
     if 0 < 2 * watch.most_in_flight < concurrency:
         notes.append(
@@ -159,7 +159,7 @@ def _prepared(job: StageJob[Config]) -> tuple[SamplingJob, Logs, list[sets.Rejec
     """The task, its logs, and the rows that are no problem; writes the problems down."""
     config = job.config
     run_folder = job.run
-    model = presets.as_model(job.teacher)
+    model = _logged_model(run_folder, presets.as_model(job.teacher), presets.sets_revision("teacher", job.teacher))
     backend = choose_backend(
         config.backend, model, job.teacher.hardware
     )  # first: without an engine nothing else matters
@@ -217,12 +217,29 @@ def _summary(tally: Tally) -> Summary:
     }
 
 
+def _logged_model(run_folder: Run, model: Model, sets_revision: bool) -> Model:
+    """The model at the revision that the run's traces came from, where only the shipped preset has moved on since.
+
+    Args:
+        sets_revision: whether the user chose the revision; then it stands, and `_same_source` compares it.
+    """
+    source = run_folder.state().get("source")
+    if not source or sets_revision or Path(model.path).is_dir() or not jsonl.size(run_folder.traces):
+        return model
+    logged_revision = source["revision"]
+    if source["model"] != model.name or logged_revision == model.revision:
+        return model
+    message = "generate: goes on with revision %s of %s, which the traces in %s have; the preset names %s by now"
+    LOG.info(message, logged_revision, model.name, run_folder.traces, model.revision)
+    return model.model_copy(update={"revision": logged_revision})
+
+
 def _same_source(run_folder: Run, task: SamplingJob) -> None:
     """Refuse to mix traces of two teachers or samplings in one log; remembers the first in run.json.
 
     The rule and the token budgets may change: a later run samples, or continues, what is missing.
     """
-    source = {
+    source: dict[str, object] = {
         "model": task.model.name,
         "revision": task.model.revision,
         "think": task.model.tags.model_dump(),
@@ -230,10 +247,12 @@ def _same_source(run_folder: Run, task: SamplingJob) -> None:
         "sampling": task.sampling.identity(),
         "seed": task.seed,
     }
+    if steering := task.new_backend(run_folder.folder).steering:
+        source["steering"] = dict(steering)
     earlier = run_folder.state().get("source")
     if earlier and earlier != source and jsonl.size(run_folder.traces):
-        changed_keys = [key for key in source if earlier.get(key) != source[key]]
-        changed = "; ".join(f"{key}: {earlier.get(key)} → {source[key]}" for key in changed_keys)
+        changed_keys = [key for key in {**source, **earlier} if earlier.get(key) != source.get(key)]
+        changed = "; ".join(f"{key}: {earlier.get(key)} → {source.get(key)}" for key in changed_keys)
         raise InputError(
             f"its traces were sampled differently ({changed})",
             where=str(run_folder.traces),
