@@ -159,7 +159,7 @@ def _prepared(job: StageJob[Config]) -> tuple[SamplingJob, Logs, list[sets.Rejec
     """The task, its logs, and the rows that are no problem; writes the problems down."""
     config = job.config
     run_folder = job.run
-    model = _logged_model(run_folder, presets.as_model(job.teacher), presets.sets_revision("teacher", job.teacher))
+    model = logged_model(run_folder, job.teacher)
     backend = choose_backend(
         config.backend, model, job.teacher.hardware
     )  # first: without an engine nothing else matters
@@ -217,14 +217,15 @@ def _summary(tally: Tally) -> Summary:
     }
 
 
-def _logged_model(run_folder: Run, model: Model, sets_revision: bool) -> Model:
-    """The model at the revision that the run's traces came from, where only the shipped preset has moved on since.
+def logged_model(run_folder: Run, teacher: Teacher) -> Model:
+    """The teacher at the revision that the run's traces came from, where only the shipped preset has moved on since.
 
-    Args:
-        sets_revision: whether the user chose the revision; then it stands, and `_same_source` compares it.
+    A revision that the user chose stands, and so does what a local folder holds: `_same_source` compares them.
     """
+    model = presets.as_model(teacher)
     source = run_folder.state().get("source")
-    if not source or sets_revision or Path(model.path).is_dir() or not jsonl.size(run_folder.traces):
+    chosen = presets.sets_revision("teacher", teacher) or Path(model.path).is_dir()
+    if chosen or not source or not jsonl.size(run_folder.traces):
         return model
     logged_revision = source["revision"]
     if source["model"] != model.name or logged_revision == model.revision:
