@@ -97,7 +97,7 @@ class _Chat(Backend):
         try:
             errors = await self._pool.join([self._endpoint()])
             if errors and isinstance(errors[0], RequestFailure) and not errors[0].busy:
-                fix = "is the address right, and does it need `proxy` or `ca`?"
+                fix = "is it running, is the address right, and does it need `proxy` or `ca`?"
                 raise BackendError(str(errors[0]), where=self.config.base_url, fix=fix)
             if errors and not isinstance(errors[0], RequestFailure):
                 raise errors[0]
@@ -136,4 +136,6 @@ class _Chat(Backend):
         return Tokenizer(self.model.path, self.model.revision, self.model.template)
 
     def _count_tokens(self, text: str) -> int:
+        if not self.model.path:  # about
+            return len(text) // 4
         return len(self._tokenizer.encode(text))

@@ -53,6 +53,10 @@ class Refused(Exception):
     """The engine will never answer this request (too long, bad parameters); it is recorded and the run goes on."""
 
 
+class GivenUp(Refused):
+    """The engine failed at this request again and again, or died with it, while it answered others."""
+
+
 def budget(model: Model, request: Request) -> int:
     """Tokens that may be generated: those asked for, as far as the context has room.
 
