@@ -21,7 +21,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-def content_id(*parts: Any) -> str:
+def content_id(*parts: object) -> str:
     """80-bit hex id of JSON-able parts; equal content gives an equal id on every machine."""
     return hashlib.blake2b(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), digest_size=10).hexdigest()
 
@@ -85,7 +85,7 @@ class Sampling(Record):
     max_tokens: int = Field(32768, ge=1)
     """Completion tokens, reasoning included."""
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, float | int | None]:
         return self.model_dump(exclude={"max_tokens"})
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
+from pydantic import JsonValue
 
 from distill.endpoints.assistant_turn import AssistantTurn
 from distill.endpoints.failures import RequestFailure, rejection
@@ -30,7 +31,7 @@ class ApiTerms(NamedTuple):
     """The model's name at the API."""
     budget_field: str
     """The request's field that holds the token budget."""
-    extra: dict[str, Any]
+    extra: dict[str, JsonValue]
     """Further fields of every request; a value None leaves its field out."""
     stream: bool
     timeout: float
@@ -138,7 +139,7 @@ class Hosted:
         self._token_rate.correct(prompt_tokens + completion.tokens - expected_tokens)
         return completion
 
-    async def _send(self, request: Request, body: dict[str, Any], turn: AssistantTurn) -> None:
+    async def _send(self, request: Request, body: Mapping[str, object], turn: AssistantTurn) -> None:
         terms = self._terms
         silence = terms.silence if terms.stream else None
         async with self._http.ask(

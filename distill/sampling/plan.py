@@ -37,7 +37,7 @@ class SamplingJob:
     system_prompt: bool | None = None
     """False where the model's authors advise against one."""
     price: Price | None = None
-    on_metrics: Callable[[dict[str, Any]], None] = field(default=lambda row: None)
+    on_metrics: Callable[[dict[str, object]], None] = field(default=lambda row: None)
     """Takes a row of metrics every few seconds."""
     on_reply: Callable[[float, float, int], None] = field(default=lambda began, ended, tokens: None)
     """Takes each reply: when its request began and ended, seconds on the monotonic clock, and its tokens."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 from distill.models.request import BackendStatus
 from distill.progress import duration
@@ -118,7 +117,7 @@ class Tally:
             lines["ETA"] = duration((total - self.problems) * self.seconds / ended)
         return lines
 
-    def metrics_row(self, total: int, under_way: int) -> dict[str, Any]:
+    def metrics_row(self, total: int, under_way: int) -> dict[str, object]:
         """One row of metrics.jsonl."""
         return {
             "stage": "generate",
