@@ -30,7 +30,8 @@ class Config(Gateway):
     base_url: str
     """The API's address, version included, such as `https://host/v1`."""
     model: str | None = None
-    """The model's name at the API; the preset's name when not given."""
+    """The name of the preset's model at the API; the preset's own name when not given. Another model wants a preset of its
+    own."""
     concurrency: int = Field(64, ge=1)
     """Most requests in flight; fewer where the API turns them away."""
     requests_per_minute: int | None = Field(None, ge=1)

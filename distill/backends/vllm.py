@@ -60,7 +60,7 @@ class Config(Gateway):
     cpu_cache: int = Field(1, ge=1)
     """KV cache of each server started here, GiB, on a CPU build of vLLM."""
     repetition: Repetition | None = None
-    """End loops early, with finish `repetition`."""
+    """End loops early, with finish `repetition`; like a budget, this is no part of a trace's identity."""
 
     @field_validator("endpoints")
     @classmethod
