@@ -30,8 +30,7 @@ class Config(Gateway):
     base_url: str
     """The API's address, version included, such as `https://host/v1`."""
     model: str | None = None
-    """The name of the preset's model at the API; the preset's own name when not given. Another model wants a preset of its
-    own."""
+    """What the API calls the preset's model; the preset's name when not given. Another model wants its own preset."""
     concurrency: int = Field(64, ge=1)
     """Most requests in flight; fewer where the API turns them away."""
     requests_per_minute: int | None = Field(None, ge=1)
