@@ -6,11 +6,11 @@ import base64
 import hashlib
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Finish = Literal["stop", "length", "repetition", "abort"]
 
@@ -98,7 +98,7 @@ class Sampling(Record):
     max_tokens: int = Field(32768, ge=1)
     """Most tokens of a completion, reasoning included."""
 
-    def identity(self) -> dict[str, object]:
+    def identity(self) -> dict[str, float | int | None]:
         return self.model_dump(exclude={"max_tokens"})
 
 
@@ -159,6 +159,9 @@ class Trace(Record):
     """The completion's token ids as sampled, EOS left out, packed by `pack_ids`; None where only text is known."""
     source: str | None = None
     source_id: str | None = None
+    steering: dict[str, JsonValue] | None = Field(None, exclude_if=lambda fields: fields is None)
+    """What the request held beyond the sampling that steers the model, such as `reasoning_effort`; None: nothing, and
+    the row has no such key."""
 
     @property
     def reasoning(self) -> str | None:
@@ -174,9 +177,23 @@ class Trace(Record):
         return self.prefill + self.completion
 
 
-def trace_id(problem_id: str, model: str, revision: str | None, template: str, sampling: Sampling, sample: int) -> str:
-    """Identity of an attempt: never a position in a file, never n or a token budget."""
-    return content_id("trace", problem_id, model, revision, template, sampling.identity(), sample)
+def trace_id(
+    problem_id: str,
+    model: str,
+    revision: str | None,
+    template: str,
+    sampling: Sampling,
+    sample: int,
+    steering: Mapping[str, JsonValue] | None = None,
+) -> str:
+    """Identity of an attempt: never a position in a file, never n or a token budget.
+
+    `steering` is all else of the request that steers the model. It counts only where there is any.
+    """
+    parts: list[object] = [problem_id, model, revision, template, sampling.identity(), sample]
+    if steering:
+        parts.append(dict(steering))
+    return content_id("trace", *parts)
 
 
 class Outcome(Record):

@@ -1,28 +1,53 @@
 """Backends sample completions from a model. One file per kind.
 
-A kind has a `Config` and `build(config, model, log) -> Backend`; a backend is opened once, asked concurrently, closed.
+A kind has a `Config` and `build(config, model, log) -> Backend`; `log` is a folder for what an engine prints. A backend
+is opened once, asked concurrently, closed. `Backend` is all there is to read for writing one's own.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, JsonValue
 
 from distill import plugins
 from distill.models.model import Model
-from distill.models.request import Completion, Request
+from distill.models.request import BackendStatus, Completion, Journal, Request
 from distill.types import Record
 
 
-class Backend(Protocol):
-    concurrency: int
-    """Requests worth having in flight."""
-    engine: str
-    """Name and version, known after `open`."""
+class Backend(ABC):
+    """What samples from one model; a kind derives from it and says what differs from the defaults."""
 
+    concurrency: int = 64
+    """Most requests that are ever in flight."""
+    engine: str = "a backend of one's own"
+    """Name and version as traces record it, final after `open`."""
+    takes_ids: bool = True
+    """Whether the engine samples what follows `Request.ids`; False where it renders `Request.messages` by itself, so
+    that nothing can be prefilled and no cut trace continued."""
+    is_remote: bool = False
+    """Whether others decide what the engine serves, so that a run has to look before it samples."""
+    timeout: float | None = None
+    """Seconds after which a completion counts as lost; None: it is waited for."""
+    journal: Journal | None = None
+    """Set by whoever wants each raw reply before it is read; an engine in this process has none."""
+    steering: Mapping[str, JsonValue] = {}
+    """What the backend adds to every request that steers the model, such as a reasoning effort. It counts in the
+    traces' identity; addresses, timeouts, prices and token budgets have no place in it."""
+
+    @property
+    def limit(self) -> int:
+        """Requests worth having in flight now, at most `concurrency`."""
+        return self.concurrency
+
+    def status(self) -> BackendStatus:
+        """What a live view shows of the engine; nothing by default."""
+        return {}
+
+    @abstractmethod
     async def open(self) -> None:
         """Start or reach the engine and check that it serves this model with enough context.
 
@@ -30,8 +55,8 @@ class Backend(Protocol):
             BackendError: it cannot be started or reached (exit 1).
             InputError: it serves another model, or too short a context (exit 2).
         """
-        ...
 
+    @abstractmethod
     async def complete(self, request: Request) -> Completion:
         """Sample one completion; cancelling the task aborts it.
 
@@ -39,8 +64,8 @@ class Backend(Protocol):
             Refused: this request can never work.
             BackendError: the engine is gone, after retries.
         """
-        ...
 
+    @abstractmethod
     async def close(self) -> None:
         """Free the engine; a server that was started here is stopped."""
         ...
@@ -89,7 +114,9 @@ class ChosenBackend(plugins.Chosen):
         """The backend that these settings make.
 
         Raises:
-            InputError: it cannot be used with them here.
+            InputError: it cannot be used with them here, or a user's own file gives something else.
         """
-        built: Backend = plugins.load(self.family, self.kind).build(self.config, model, log)
+        built = self._build(model, log)
+        if not isinstance(built, Backend):
+            raise self._misbuilt(built)
         return built

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, JsonValue, field_validator
 
 from distill.backends import Backend
 from distill.endpoints.failures import RequestFailure
@@ -23,7 +23,7 @@ from distill.endpoints.pool import Pool
 from distill.errors import BackendError
 from distill.models.chat import Tokenizer
 from distill.models.model import Model
-from distill.models.request import Completion, Journal, Request
+from distill.models.request import BackendStatus, Completion, Request
 from distill.types import NO_RESULT
 
 
@@ -48,7 +48,7 @@ class Config(Gateway):
     """Seconds to keep trying while nothing works."""
     budget_field: Annotated[Literal["max_tokens", "max_completion_tokens"], NO_RESULT] = "max_tokens"
     """Field of the request that holds the token budget, as the API calls it."""
-    extra: dict[str, Any] = {}
+    extra: dict[str, JsonValue] = {}
     """Fields of the request besides the usual ones, as the API knows them; null leaves one out (`seed: null`). All
     count in a trace's identity: another effort makes other traces."""
     price_in: Annotated[float | None, NO_RESULT] = Field(None, ge=0)
@@ -71,27 +71,25 @@ def build(config: Config, model: Model, log: Path) -> Backend:
     return _Chat(config, model)
 
 
-class _Chat:
+class _Chat(Backend):
     takes_ids = False
-    """The API renders the messages itself: nothing can be prefilled, and no cut trace continued."""
+    is_remote = True
 
     def __init__(self, config: Config, model: Model) -> None:
         self.config = config
         self.model = model
         self.concurrency = config.concurrency
         self.timeout = config.timeout
+        self.steering = config.extra
         self.engine = f"chat {urlsplit(config.base_url).netloc}"
         self._pool = Pool(config.concurrency, config.patience)
         self._prompt_tokens = 0
-        self.journal: Journal | None = None
-        """Takes a streamed reply as a whole."""
 
     @property
     def limit(self) -> int:
-        """Requests worth having in flight now, at most `concurrency`."""
         return self._pool.limit
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> BackendStatus:
         """What `Pool.status` says, and the prompt tokens that were paid."""
         return {**self._pool.status(), "prompt_tokens": self._prompt_tokens}
 
@@ -100,7 +98,7 @@ class _Chat:
         try:
             errors = await self._pool.join([self._endpoint()])
             if errors and isinstance(errors[0], RequestFailure) and not errors[0].busy:
-                fix = "is the address right, and does it need `proxy` or `ca`?"
+                fix = "is it running, is the address right, and does it need `proxy` or `ca`?"
                 raise BackendError(str(errors[0]), where=self.config.base_url, fix=fix)
             if errors and not isinstance(errors[0], RequestFailure):
                 raise errors[0]
@@ -139,4 +137,6 @@ class _Chat:
         return Tokenizer(self.model.path, self.model.revision, self.model.template)
 
     def _count_tokens(self, text: str) -> int:
+        if not self.model.path:  # about
+            return len(text) // 4
         return len(self._tokenizer.encode(text))

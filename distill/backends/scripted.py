@@ -48,7 +48,7 @@ def build(config: Config, model: Model, log: Path) -> Backend:
     return _Scripted(config, model)
 
 
-class _Scripted:
+class _Scripted(Backend):
     engine = "scripted"
 
     def __init__(self, config: Config, model: Model) -> None:

@@ -33,7 +33,7 @@ def build(config: Config, model: Model, log: Path) -> Backend:
     return _Transformers(config, model)
 
 
-class _Transformers:
+class _Transformers(Backend):
     engine = "transformers"
 
     def __init__(self, config: Config, model: Model) -> None:
@@ -54,7 +54,7 @@ class _Transformers:
     async def complete(self, request: Request) -> Completion:
         assert self._workers, "open() first"
         max_length = len(request.ids) + budget(self.model, request)
-        row = PendingRequest(request, asyncio.get_running_loop().create_future(), max_length, list(request.ids))
+        row = PendingRequest(list(request.ids), max_length, request, asyncio.get_running_loop().create_future())
         self._waiting.append(row)
         self._wake.set()
         return await row.answer

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
@@ -22,7 +22,7 @@ from distill.endpoints.pool import Pool
 from distill.endpoints.vllm_server import Endpoint
 from distill.errors import BackendError, InputError
 from distill.models.model import Model
-from distill.models.request import Completion, Journal, Request
+from distill.models.request import BackendStatus, Completion, Request
 from distill.serving import Serving, local
 from distill.serving.fleet import Fleet
 from distill.types import NO_RESULT, Record
@@ -73,9 +73,9 @@ def build(config: Config, model: Model, log: Path) -> Backend:
     return _Vllm(config, model, log)
 
 
-class _Vllm:
+class _Vllm(Backend):
     engine = "vllm"
-    takes_ids = True
+    is_remote = True
 
     def __init__(self, config: Config, model: Model, log: Path) -> None:
         self.config = config
@@ -87,14 +87,12 @@ class _Vllm:
         self._address_list = AddressList(config.endpoints_file) if config.endpoints_file else None
         self._follower: asyncio.Task[None] | None = None
         self._fleet: Fleet | None = None
-        self.journal: Journal | None = None
 
     @property
     def limit(self) -> int:
-        """Requests worth having in flight now, at most `concurrency`."""
         return self._pool.limit
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> BackendStatus:
         """Endpoints, requests and tokens at this moment; see `Pool.status`."""
         return self._pool.status()
 

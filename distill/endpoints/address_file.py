@@ -1,22 +1,23 @@
 """The endpoints file: one address per line, read again and again by a running generate.
 
 Several `distill serve` may share one file (jobs of a slurm array, a second one started later): each keeps its own
-section, headed by a comment that names it, under a lock. On a file system without POSIX locks they go without.
+section, headed by a comment that names it, and holds the writer's lock (`store/lock.py`) while it changes the file.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 from distill.errors import writing
+from distill.store.lock import LEASE, WriterLock
 
 _TITLE = "# Written by distill serve: endpoints come and go as servers start and stop."
+_LOCK_PATIENCE = 2 * LEASE
+"""Seconds; enough to follow a writer whose machine went down with the lock in its hands."""
 _OWNER = re.compile(r"# served by (\S+)")
 
 
@@ -28,10 +29,15 @@ class EndpointsFile:
         self.owner = _own_name()
 
     def put(self, urls: Sequence[str]) -> None:
-        """Replace this owner's addresses; those of others stay, those of processes that died here are dropped."""
+        """Replace this owner's addresses; those of others stay, those of processes that died here are dropped.
+
+        Raises:
+            RunError: another process holds the file for minutes, or it cannot be written.
+        """
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(self.path.with_name(self.path.name + ".lock")):
+            lock = WriterLock(self.path, patience=_LOCK_PATIENCE)
+            try:
                 sections = {owner: owned_urls for owner, owned_urls in _read(self.path).items() if not _is_dead(owner)}
                 sections[self.owner] = list(urls)
                 lines = [_TITLE, *sections.pop("", [])]
@@ -41,6 +47,8 @@ class EndpointsFile:
                 partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
                 partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
                 os.replace(partial, self.path)
+            finally:
+                lock.release()
 
 
 def _own_name() -> str:
@@ -70,11 +78,3 @@ def _read(path: Path) -> dict[str, list[str]]:
         elif line.strip() and line != _TITLE:
             sections.setdefault(owner, []).append(line)
     return sections
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        with suppress(OSError):  # no locks on this file system: two writers in the same second may lose one update
-            fcntl.lockf(lock, fcntl.LOCK_EX)
-        yield

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import orjson
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from distill.endpoints.failures import RequestFailure
 from distill.models.reasoning import Tags
@@ -26,7 +25,7 @@ class AssistantTurn:
         self._reasoning: list[str] = []
         self._content: list[str] = []
         self._finish: str | None = None
-        self._usage: dict[str, Any] = {}
+        self._usage: JsonValue = {}
         self._calls_tool = False
         self.pieces = 0
         """How many pieces held text: about as many as there are tokens."""
@@ -96,8 +95,9 @@ class AssistantTurn:
         if self._finish not in ("stop", "length", "repetition"):
             raise RequestFailure(f"gave the request up ({str(self._finish)[:40]})")
         try:
-            details = self._usage.get("completion_tokens_details") or {}
-            tokens = self._usage.get("completion_tokens")
+            usage = _mapping(self._usage)
+            details = _mapping(usage.get("completion_tokens_details"))
+            tokens = usage.get("completion_tokens")
             if tokens is None:
                 tokens = count_tokens(self.text)
             return Completion(
@@ -107,8 +107,16 @@ class AssistantTurn:
                 seed=request.seed if takes_seed else None,
                 endpoint=endpoint,
                 seconds=seconds,
-                prompt_tokens=self._usage.get("prompt_tokens"),
+                prompt_tokens=usage.get("prompt_tokens"),
                 reasoning_tokens=details.get("reasoning_tokens"),
             )
-        except (AttributeError, ValidationError) as error:
+        except (TypeError, ValidationError) as error:
             raise RequestFailure(f"sent a strange usage: {str(self._usage)[:80]}") from error
+
+
+def _mapping(value: JsonValue) -> dict[str, JsonValue]:
+    """A mapping of a reply, empty where it has none; raises TypeError for what is no mapping."""
+    mapping = value or {}
+    if not isinstance(mapping, dict):
+        raise TypeError
+    return mapping

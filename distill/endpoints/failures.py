@@ -59,9 +59,9 @@ def rejection(url: str, status: int, raw: bytes, headers: Mapping[str, str]) -> 
     if status in (401, 403):
         return BackendError(message, where=url, fix="name the variable that holds its key in `api_key_env`")
     if status == 402:
-        return BackendError(message, where=url, fix="pay there; finished traces are saved, the same command goes on")
+        return BackendError(message, where=url, fix="pay there; what is finished is saved, the same command goes on")
     if status == 404:
-        return BackendError(message, where=url, fix="does it still serve the model? finished traces are saved")
+        return BackendError(message, where=url, fix="does it still serve the model? what is finished is saved")
     return Refused(message)
 
 

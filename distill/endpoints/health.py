@@ -20,7 +20,7 @@ _POLL_INTERVAL = 2.0  # seconds between two looks at an endpoint
 _FIRST_RETRY = 0.5  # seconds between two looks at a dead one, at first
 _LONGEST_RETRY = 15.0  # seconds between two looks at a dead one, at most
 _MAX_SILENCE = 300.0  # seconds after which a server that answers nothing is not waited for any longer
-RESUME = "finished traces are saved; the same command goes on from there"
+RESUME = "what is finished is saved; the same command goes on from there"
 
 LOG = logging.getLogger(__name__)
 

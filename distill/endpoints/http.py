@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import orjson
@@ -20,6 +20,7 @@ from distill.errors import InputError
 from distill.types import NO_RESULT, Record
 
 if TYPE_CHECKING:
+    from aiohttp import AddrInfoType as AddrInfo
     from aiohttp import ClientResponse, ClientSession
 
 
@@ -60,7 +61,7 @@ def session(
     return ClientSession(connector=connector, headers=all_headers, proxy=proxy, timeout=timeout, read_bufsize=2**20)
 
 
-def _keepalive(info: tuple[Any, ...]) -> socket.socket:
+def _keepalive(info: AddrInfo) -> socket.socket:
     """A reply may take an hour: without probes, a machine that vanished would be waited for like one that works."""
     connection = socket.socket(*info[:3])
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

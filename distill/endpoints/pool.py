@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from distill.endpoints.failures import RequestFailure
 from distill.endpoints.health import RESUME, HealthMonitor
 from distill.endpoints.state import EndpointState, PooledServer
 from distill.endpoints.waiting import RequestLine
 from distill.errors import BackendError, DistillError
-from distill.models.request import Completion, Refused, Request
+from distill.models.request import BackendStatus, Completion, GivenUp, Request
 
 _MAX_FAILURES = 6  # failures of one request while others succeed, after which it is given up
+_FIRST_PAUSE = 0.25  # seconds before the second attempt of a request that may be to blame; doubles with each
 _MAX_DEATHS = 10  # servers that died with one request in their hands, after which it is given up
 
 
@@ -42,6 +43,9 @@ class Pool:
         self._retries = 0
         self._wasted_tokens = 0
         self._last_success = 0.0
+        self._times_turned_away = 0
+        """How often any request was turned away since one succeeded."""
+        self._turned_away_since = 0.0
 
     @property
     def limit(self) -> int:
@@ -53,11 +57,14 @@ class Pool:
         """Versions of the engines, each once."""
         return ", ".join(sorted({m.endpoint.version for m in self._members if m.endpoint.version}))
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> BackendStatus:
         """What a live view shows; counts of requests and tokens are since the start."""
         member_reports = [member.status() for member in self._members]
+        states = Counter(report["state"] for report in member_reports)
         return {
-            **{state: sum(m["state"] == state for m in member_reports) for state in ("up", "ejected", "draining")},
+            "up": states["up"],
+            "ejected": states["ejected"],
+            "draining": states["draining"],
             "in_flight": self._line.in_flight,
             "waiting": self._line.waiting,
             "queued": sum(m.get("queued", 0) for m in member_reports),
@@ -87,7 +94,7 @@ class Pool:
         """Sample one completion, in as many attempts as it takes.
 
         Raises:
-            Refused: this request can never work.
+            Refused: this request can never work; GivenUp, a case of it, if it failed while others succeeded.
             BackendError: nothing has worked for `patience` seconds, or the key is wrong everywhere.
         """
         failures = 0
@@ -98,8 +105,7 @@ class Pool:
             deaths_before = member.deaths
             try:
                 completion = await member.endpoint.complete(request)
-                member.succeeded(completion)
-                self._last_success = time.monotonic()
+                self._note_success(completion, member)
                 return completion
             except RequestFailure as caught:
                 failure = caught
@@ -114,23 +120,36 @@ class Pool:
                 self._line.give(member)
             first_failure_at = first_failure_at or time.monotonic()
             if failure.blames_request:
-                await asyncio.sleep(min(30.0, 0.25 * 2 ** min(failures, 8)) * random.uniform(0.5, 1.5))  # noqa: S311
+                await asyncio.sleep(min(30.0, _FIRST_PAUSE * 2 ** min(failures, 8)) * random.uniform(0.5, 1.5))  # noqa: S311
                 await member.settled.wait()
                 if member.deaths > deaths_before:
                     deaths += 1
                 else:
                     failures += 1
             if deaths >= _MAX_DEATHS:
-                raise Refused(f"was with {deaths} servers when they died; the last {failure}") from failure
+                raise GivenUp(f"was with {deaths} servers when they died; the last {failure}") from failure
             if failures >= _MAX_FAILURES and self._last_success > first_failure_at:
-                raise Refused(f"failed {failures} times while others succeeded; at last it {failure}") from failure
+                raise GivenUp(f"failed {failures} times while others succeeded; at last it {failure}") from failure
             waited = time.monotonic() - max(first_failure_at, self._last_success)
-            if failures >= _MAX_FAILURES and waited > self._patience:
+            if (failures >= _MAX_FAILURES and waited > self._patience) or self._always_turned_away():
                 message = f"no request has worked for {waited:.0f} s; this one {failure}"
                 raise BackendError(message, where=member.url, fix=RESUME) from failure
 
+    def _always_turned_away(self) -> bool:
+        """Whether all that was asked for too long was turned away; a request that is being answered is a hope."""
+        waited = time.monotonic() - self._turned_away_since
+        return self._times_turned_away >= _MAX_FAILURES and waited > self._patience and not self._line.in_flight
+
+    def _note_success(self, completion: Completion, member: EndpointState) -> None:
+        member.succeeded(completion)
+        self._last_success = time.monotonic()
+        self._times_turned_away = 0
+
     def _count(self, failure: RequestFailure, member: EndpointState) -> None:
         self._retries += 1
+        if failure.busy and not self._times_turned_away:
+            self._turned_away_since = time.monotonic()
+        self._times_turned_away += failure.busy
         self._wasted_tokens += failure.wasted_tokens
         if pause := member.failed(failure):
             asyncio.get_running_loop().call_later(pause, self._line.wake)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from distill.endpoints.failures import RequestFailure
 from distill.endpoints.window import Gauge, Window
-from distill.models.request import Completion, Request
+from distill.models.request import Completion, EndpointReport, Request
 
 _MAX_PAUSE = 10.0  # seconds of rest that we choose ourselves
 _SUSPECT_AFTER = 5  # failures in a row, or signs of life missed
@@ -151,11 +151,11 @@ class EndpointState:
         self.settled.set()
         return is_news
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> EndpointReport:
         state = "up" if self.state == "up" else "ejected"
         if self.leaving:
             state = "draining"
-        report: dict[str, Any] = {
+        report: EndpointReport = {
             "url": self.url,
             "state": state,
             "in_flight": self.in_flight,
@@ -166,7 +166,9 @@ class EndpointState:
             "wasted_tokens": self.wasted_tokens,
         }
         if self.gauge:
-            report |= {"running": self.gauge.running, "queued": self.gauge.waiting, "cache": round(self.gauge.cache, 3)}
+            report["running"] = self.gauge.running
+            report["queued"] = self.gauge.waiting
+            report["cache"] = round(self.gauge.cache, 3)
         if state == "ejected":
             report["reason"] = self.reason
         return report

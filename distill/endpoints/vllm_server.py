@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping
 
 import orjson
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from distill.endpoints.failures import RequestFailure, rejection
 from distill.endpoints.http import Gateway, Http
@@ -27,7 +27,7 @@ class Endpoint:
     """
 
     def __init__(
-        self, url: str, model: Model, gateway: Gateway, timeout: float, extra: dict[str, Any], journal: Journal
+        self, url: str, model: Model, gateway: Gateway, timeout: float, extra: Mapping[str, JsonValue], journal: Journal
     ) -> None:
         self.url = url
         self._model = model

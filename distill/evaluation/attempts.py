@@ -79,7 +79,7 @@ def latest_identity(log: Path, problems: Sequence[Problem]) -> Identity:
                 newest = trace
     if newest is None:
         raise InputError("holds no generation of these problems", where=str(log), fix="run `distill eval` first")
-    return Identity(newest.model, newest.revision, newest.template, newest.sampling)
+    return Identity(newest.model, newest.revision, newest.template, newest.sampling, newest.steering or {})
 
 
 def judge_log(

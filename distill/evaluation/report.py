@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pydantic import Field, JsonValue
+
 from distill.evaluation import scoring
 from distill.evaluation.attempts import AttemptsByProblem
 from distill.evaluation.metrics import MetricValues, rerun_interval
@@ -42,6 +44,8 @@ class ModelReport(Record):
     role: str
     revision: str | None
     sampling: dict[str, float | int | None]
+    steering: dict[str, JsonValue] | None = Field(None, exclude_if=lambda fields: fields is None)
+    """What else each request held that steers the model; None: nothing."""
     n: int
     missing: int
     """Samples that the log lacks: refused by the engine, or never asked for."""
@@ -89,6 +93,7 @@ def report_model(
         role=role,
         revision=identity.revision,
         sampling=identity.sampling.model_dump() | {"max_tokens": max_tokens},
+        steering=dict(identity.steering) or None,
         n=n,
         missing=sum(n - len(group) for group in attempts.values()),
         rerun={"pass@1": rerun_interval(attempts)},

@@ -1,40 +1,38 @@
-"""A judge model behind an OpenAI-compatible endpoint: many questions at once, each asked once and then kept on disk."""
+"""A judge model behind a chat API: many questions at once, each asked once and then kept on disk.
+
+The API is asked through the backend `chat`, so that a judge is waited for, retried, paced and let in as a teacher is.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
 import itertools
-import logging
 import os
 import queue
-import random
 import sys
 import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, JsonValue, ValidationError, field_validator
 
+from distill.backends import Backend, chat
 from distill.endpoints.addresses import checked_address
-from distill.endpoints.failures import RequestFailure
-from distill.endpoints.http import Gateway, allow_sockets
-from distill.errors import BackendError, RunError
-from distill.judges.endpoint import Chat, Reply
+from distill.endpoints.http import Gateway
+from distill.errors import DistillError, RunError
 from distill.judges.questions import LONGEST_PREDICTION, Question
-from distill.models.request import Refused
+from distill.models.model import Model
+from distill.models.reasoning import Tags
+from distill.models.request import GivenUp, Refused, Request
 from distill.store import jsonl
-from distill.types import NO_RESULT, Outcome, Record, content_id
+from distill.types import NO_RESULT, Message, Outcome, Record, Sampling, content_id
 
 K = TypeVar("K")
 
-_MAX_COUNTED_FAILURES = 6  # failures of one question while others are answered, after which it is given up
-_FIRST_CONTACT_SECONDS = 10.0  # seconds for which a server that was never reached is tried
-_FIRST_PAUSE_SECONDS = 0.5  # seconds before the second attempt; doubles six times
 _MAX_LOGS = 1000  # processes that may share one cache
 
 
@@ -47,15 +45,23 @@ class Config(Gateway):
     """Sampling temperature of the judge, 0 for the most likely token each time."""
     max_tokens: int = Field(4096, ge=16)
     """Most tokens of a reply, its reasoning included."""
-    extra: dict[str, Any] = {}
+    extra: dict[str, JsonValue] = {}
     """Fields of the request besides the usual ones, as the server knows them; null leaves one out (`max_tokens:
     null`)."""
     concurrency: Annotated[int, NO_RESULT] = Field(64, ge=1)
     """Most questions in flight."""
+    requests_per_minute: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
+    """Requests per minute that the server allows; None goes by its replies."""
+    tokens_per_minute: Annotated[int | None, NO_RESULT] = Field(None, ge=1)
+    """Tokens per minute that the server allows, prompt and reply together; None goes by its replies."""
+    stream: Annotated[bool, NO_RESULT] = True
+    """Whether the reply is taken piece by piece."""
+    silence: Annotated[float, NO_RESULT] = Field(600, gt=0)
+    """Seconds that may pass without a byte of a stream before it counts as lost."""
     timeout: Annotated[float, NO_RESULT] = Field(1800, gt=0)
     """Seconds that one reply may take."""
     patience: Annotated[float, NO_RESULT] = Field(600, gt=0)
-    """Seconds to keep trying while nothing is answered; a server that was never reached gets at most 10."""
+    """Seconds to keep trying while nothing is answered; a server that cannot be reached at first is not waited for."""
 
     @field_validator("endpoint")
     @classmethod
@@ -84,8 +90,9 @@ class JudgeClient:
     def __init__(self, config: Config, cache: Path | None = None) -> None:
         self.config = config
         self.cache = cache
-        fields = {"model": config.model, "temperature": config.temperature, "max_tokens": config.max_tokens}
-        self._request_fields = {key: value for key, value in (fields | config.extra).items() if value is not None}
+        fields: dict[str, JsonValue] = config.model_dump(include={"model", "temperature", "max_tokens"}) | config.extra
+        self._request_fields = {key: value for key, value in fields.items() if value is not None}
+        """What a verdict in the cache depends on besides the question."""
         self._lock = threading.Lock()
         self._connection: _Connection | None = None
 
@@ -149,20 +156,16 @@ def shared_judge(config: Config, cache: Path | None = None) -> JudgeClient:
 
 
 class _Connection:
-    """What an open judge holds: a thread with its event loop, the connections, the cache."""
+    """What an open judge holds: a thread with its event loop, the API, the cache."""
 
-    def __init__(self, config: Config, request_fields: dict[str, Any], cache: Path | None) -> None:
-        allow_sockets(config.concurrency)
+    def __init__(self, config: Config, request_fields: Mapping[str, JsonValue], cache: Path | None) -> None:
         self.pid = os.getpid()
         self._config = config
         self._request_fields = request_fields
-        self._chat: Chat | None = None
+        self._opening: asyncio.Task[Backend] | None = None
         self._cache = _Cache(cache) if cache else None
         self._pending: dict[str, tuple[asyncio.Task[Outcome], set[object]]] = {}
         """Questions being asked, by their cache key, and who waits for each."""
-        self._slots = asyncio.Semaphore(config.concurrency)
-        self._last_success = 0.0
-        self._last_warning = -60.0
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="judge", daemon=True)
         self._thread.start()
@@ -178,8 +181,9 @@ class _Connection:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._chat:
-            await self._chat.close()
+        if self._opening:
+            with suppress(DistillError):  # it was told to those who asked
+                await (await self._opening).close()
         if self._cache:
             self._cache.close()
 
@@ -208,12 +212,15 @@ class _Connection:
         """Ask, and once more after a reply without a verdict."""
         replies: list[str] = []
         for is_retry in (False, True):
-            async with self._slots:
-                reply = await self._ask(question.prompt(is_retry))
-            if isinstance(reply, Outcome):
-                return reply
-            replies.append(reply.text)
-            verdict = question.parse_reply(reply.text) if reply.complete else None
+            try:
+                reply = await (await self._api()).complete(self._request(key, question.prompt(is_retry)))
+            except GivenUp as failure:
+                return Outcome(passed=None, reason="judge_failed", detail=str(failure)[:200])
+            except Refused as refused:
+                return Outcome(passed=None, reason="judge_refused", detail=str(refused))
+            text = _answer_of(reply.text)
+            replies.append(text)
+            verdict = question.parse_reply(text) if reply.finish == "stop" else None
             if verdict:
                 break
         outcome = verdict or Outcome(passed=None, reason="no_verdict")
@@ -236,46 +243,41 @@ class _Connection:
             statement = {True: "right", False: "wrong", None: "no verdict"}[outcome.passed]
         return outcome.model_copy(update={"detail": f"judge {self._config.model}: {statement}"})
 
-    async def _ask(self, prompt: str) -> Reply | Outcome:
-        """The reply, after as many attempts as it takes; an outcome if there will never be one."""
-        config = self._config
-        first_failure = 0.0
-        counted_failures = 0
-        for retries in itertools.count():
-            try:
-                self._chat = self._chat or Chat(config.endpoint, config, self._request_fields, config.timeout)
-                reply = await self._chat.reply(prompt)
-            except Refused as refused:
-                return Outcome(passed=None, reason="judge_refused", detail=str(refused))
-            except RequestFailure as failure:
-                now = time.monotonic()
-                first_failure = first_failure or now
-                counted_failures += failure.blames_request
-                if counted_failures >= _MAX_COUNTED_FAILURES and self._last_success > first_failure:
-                    return Outcome(passed=None, reason="judge_failed", detail=f"at last it {failure}"[:200])
-                self._check_patience(failure, now - max(first_failure, self._last_success))
-                pause = _FIRST_PAUSE_SECONDS * 2 ** min(retries, 6) * random.uniform(0.5, 1.5)  # noqa: S311
-                await asyncio.sleep(max(pause, min(failure.retry_after, config.patience)))
-            else:
-                self._last_success = time.monotonic()
-                return reply
-        raise AssertionError
+    async def _api(self) -> Backend:
+        """The opened API; whoever comes first opens it, and after a failure the next one tries again."""
+        if self._opening is None or (self._opening.done() and self._opening.exception()):
+            self._opening = asyncio.ensure_future(_opened(self._config))
+        return await asyncio.shield(self._opening)
 
-    def _check_patience(self, failure: RequestFailure, waited: float) -> None:
+    def _request(self, key: str, prompt: str) -> Request:
         config = self._config
-        no_connection = failure.gone and not failure.busy and not failure.blames_request
-        patience = config.patience
-        if no_connection and not self._last_success:
-            patience = min(patience, _FIRST_CONTACT_SECONDS)
-        if waited > patience:
-            raise BackendError(
-                f"the judge has not worked for {waited:.0f} s; it {failure}",
-                where=config.endpoint,
-                fix="is it running, and is the address right? Verdicts so far are kept; the same command goes on",
-            ) from failure
-        if time.monotonic() - self._last_warning >= 60:
-            self._last_warning = time.monotonic()
-            logging.getLogger(__name__).warning("judge %s %s; trying again", config.endpoint, failure)
+        sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
+        messages = (Message(role="user", content=prompt),)
+        return Request(id=key, ids=(), messages=messages, sampling=sampling, seed=0)
+
+
+async def _opened(config: Config) -> Backend:
+    """The chat backend that speaks to the judge.
+
+    Raises:
+        BackendError: it cannot be reached.
+        InputError: it serves other models, or a variable that the settings name is not set.
+    """
+    shared_settings = config.model_dump(include=chat.Config.model_fields.keys() - {"extra"})
+    # what the judge was never told is left to its server: a seed, and top_p
+    extra = {"top_p": None, "seed": None, **config.extra}
+    settings = chat.Config(base_url=f"{config.endpoint}/v1", extra=extra, **shared_settings)
+    backend = chat.build(settings, Model(name=config.model, path="", context=config.max_tokens), Path())
+    await backend.open()
+    return backend
+
+
+def _answer_of(text: str) -> str:
+    """What a judge says after its reasoning; a verdict within the reasoning is none."""
+    tags = Tags()
+    if text.lstrip().startswith(tags.open) and tags.close not in text:
+        return ""
+    return text.rpartition(tags.close)[2]
 
 
 class _Cache:

@@ -10,9 +10,9 @@ line.
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import orjson
+from pydantic import JsonValue
 
 from distill.types import Outcome, Problem, Record, content_id
 
@@ -59,7 +59,7 @@ class Question(Record):
     problem: str
     """The problem's text; empty where it is not known."""
     prediction: str
-    gold: Any = None
+    gold: JsonValue = None
     rubric: str | None = None
     """The criteria, in plain words; needed where there is no gold."""
     threshold: float | None = None

@@ -7,13 +7,17 @@ model. Here the states are views of a larger tensor, which is copied only when i
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import DynamicCache, PretrainedConfig
 
 _SPARE_TOKENS = 64
 """Further tokens for which there is room, at least, when states are copied."""
 
 
-def empty(config: Any) -> Any:
+def empty(config: PretrainedConfig) -> DynamicCache:
     """A DynamicCache for a model of this config; for use without gradients."""
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
@@ -24,19 +28,21 @@ def empty(config: Any) -> Any:
 
 
 @cache
-def _layer() -> Any:
+def _layer() -> type[object]:
     import torch
     from transformers.cache_utils import DynamicLayer
 
     class Layer(DynamicLayer):  # type: ignore[misc]
-        keys: Any
-        values: Any
+        keys: Tensor
+        values: Tensor
 
-        def lazy_initialization(self, key_states: Any, value_states: Any) -> None:
+        def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
             super().lazy_initialization(key_states, value_states)
             self._allocated = (self.keys, self.values)
 
-        def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        def update(
+            self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+        ) -> tuple[Tensor, Tensor]:
             if not self.is_initialized:
                 self.lazy_initialization(key_states, value_states)
             held_tokens = self.get_seq_length()
@@ -50,7 +56,7 @@ def _layer() -> Any:
             self.values[..., held_tokens:, :] = value_states
             return self.keys, self.values
 
-    def _enlarged(held_states: Any, added_states: Any, length: int) -> Any:
+    def _enlarged(held_states: Tensor, added_states: Tensor, length: int) -> Tensor:
         *outer, _, inner = added_states.shape
         size = (*outer, length + max(_SPARE_TOKENS, length // 4), inner)
         buffer = torch.empty(size, dtype=added_states.dtype, device=added_states.device)

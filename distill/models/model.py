@@ -15,7 +15,7 @@ class Model(Record):
 
     name: str
     path: str
-    """Local folder or Hub id."""
+    """Local folder or Hub id; empty for a model that only its API knows."""
     revision: str | None = None
     """Hub commit, or the fingerprint of a local folder's weights."""
     parameters: float | None = None

@@ -212,6 +212,13 @@ def context_of(model: str, revision: str | None = None) -> int:
     return int(config["max_position_embeddings"])
 
 
+def sets_revision(role: Role, preset: Preset) -> bool:
+    """Whether a preset's revision is its user's own choice and not what the shipped preset of that name says."""
+    if preset.revision is None:
+        return False
+    return preset.name not in names(role) or _find_preset(preset.name, role, _KINDS[role]).revision != preset.revision
+
+
 def weights_fingerprint_of(preset: Preset) -> str:
     """An identity of this preset's weights: the hash of a local folder, or the Hub id and revision."""
     local = weights_fingerprint(Path(preset.model))

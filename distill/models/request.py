@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypedDict
 
 from pydantic import SkipValidation
 
@@ -52,6 +53,10 @@ class Refused(Exception):
     """The engine will never answer this request (too long, bad parameters); it is recorded and the run goes on."""
 
 
+class GivenUp(Refused):
+    """The engine failed at this request again and again, or died with it, while it answered others."""
+
+
 def budget(model: Model, request: Request) -> int:
     """Tokens that may be generated: those asked for, as far as the context has room.
 
@@ -66,3 +71,47 @@ def budget(model: Model, request: Request) -> int:
 
 Journal = Callable[[Request, bytes], None]
 """Takes each reply of an engine before it is read."""
+
+
+class EndpointReport(TypedDict, total=False):
+    """One endpoint of a pool, as it is now; counts are since the start."""
+
+    url: str
+    state: str
+    """`up`, `ejected` or `draining`."""
+    in_flight: int
+    limit: int
+    requests: int
+    tokens: int
+    failures: int
+    wasted_tokens: int
+    running: int
+    """Requests that the engine runs, by its own word."""
+    queued: int
+    """Requests that wait in the engine, by its own word."""
+    cache: float
+    """Used share of the engine's cache."""
+    reason: str
+    """Why it was ejected."""
+
+
+class BackendStatus(TypedDict, total=False):
+    """What a backend says of its engine; counts of requests and tokens are since the start."""
+
+    up: int
+    """Endpoints that work."""
+    ejected: int
+    """Endpoints that do not work."""
+    draining: int
+    """Endpoints that finish and begin nothing."""
+    in_flight: int
+    waiting: int
+    """Requests that wait here for a place."""
+    queued: int
+    """Requests that wait in the engines."""
+    limit: int
+    retries: int
+    wasted_tokens: int
+    each: list[EndpointReport]
+    prompt_tokens: int
+    """Prompt tokens that an API billed."""

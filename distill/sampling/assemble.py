@@ -82,6 +82,7 @@ class Assembler:
             segments=(*segments, segment),
             prompt_ids=None if ids is None else pack_ids(prompt.ids),
             completion_ids=None if ids is None else packed or pack_ids(ids),
+            steering=dict(self._identity.steering) or None,
         )
 
     def _answer_tokens(self, ids: Sequence[int] | None, text: str, answer: tuple[int, int] | None) -> int:

@@ -69,16 +69,18 @@ class _Collection:
         self._progress = progress
         self._label = label
         model = job.model
-        self._identity = Identity(model.name, model.revision, tokenizer.template_hash, job.sampling)
+        self._backend = job.new_backend(logs.traces.parent)
+        self._identity = Identity(
+            model.name, model.revision, tokenizer.template_hash, job.sampling, self._backend.steering
+        )
         self._assembler = Assembler(model, tokenizer, self._identity)
         self.tally = Tally()
 
     async def run(self) -> None:
         job = self._job
         logs = self._logs
-        backend = job.backend.build(job.model, logs.traces.parent)
-        takes_ids = getattr(backend, "takes_ids", True)
-        if len(job.token_budgets) > 1 and not takes_ids:
+        backend = self._backend
+        if len(job.token_budgets) > 1 and not backend.takes_ids:
             raise InputError("this backend cannot continue a cut trace", where="budgets", fix="give one budget only")
         history = History(logs)
         if job.retry_failed:
@@ -91,9 +93,9 @@ class _Collection:
             history,
             graded=job.graded,
             budget=job.token_budgets[-1],
-            continues=takes_ids,
+            continues=backend.takes_ids,
         )
-        queue.limit = lambda: int(getattr(backend, "limit", backend.concurrency))
+        queue.limit = lambda: backend.limit
         with Writers(logs) as writers:
             recorder = Recorder(job, writers, history.rates, self.tally, self._progress)
             first_attempt = queue.take()
@@ -101,7 +103,7 @@ class _Collection:
             self.tally.problems_before = self.tally.problems
             if first_attempt is not None:
                 LOG.info("%s: %s", self._label, job.outline(len(history.logged)))
-                requests = RequestBuilder(job, self._tokenizer, self._assembler, takes_ids)
+                requests = RequestBuilder(job, self._tokenizer, self._assembler, backend.takes_ids)
                 await self._sample(backend, queue, writers, recorder, requests, first_attempt)
             self.tally.logged_traces = queue.already_done
 
@@ -120,14 +122,14 @@ class _Collection:
         grader = Grader() if job.graded else None
         live = LiveView(job, tally, self._progress)
         slots = Slots(job, backend, queue, requests, self._assembler, recorder, grader, live)
-        if writers.replies and hasattr(backend, "journal"):
+        if writers.replies:
             keep = writers.replies.keep
             backend.journal = lambda request, raw: keep(request.id, raw)
         with until_terminated():
             try:
                 await backend.open()
                 tally.engine = backend.engine
-                if job.preflight and hasattr(backend, "journal"):  # an engine behind a socket
+                if job.preflight and backend.is_remote:
                     await refuse_misfit(backend, job, self._tokenizer, first_attempt.problem)
                 self._progress.start(self._label, len(job.problems), tally.problems, "problems")
                 tally.began = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -35,7 +34,7 @@ class Journal:
             self._file = self._path.open("wb", buffering=0)
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._file.close()
         # no one could read these, and their samples were given up or are no longer needed
         self._put_aside(b"".join(self._unsettled.values()))

@@ -27,7 +27,7 @@ class LiveView:
         if now - self._shown_at < _SHOW_SECONDS:
             return
         self._shown_at = now
-        status = backend.status() if hasattr(backend, "status") else {}
+        status = backend.status()
         self._tally.engines = max(self._tally.engines, status.get("up", 1))
         total = len(self._job.problems)
         self._progress.show_facts(self._tally.view(total, in_flight, status, self._job.price))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
-from distill.backends import ChosenBackend
+from distill.backends import Backend, ChosenBackend
 from distill.models.model import Model
 from distill.sampling.price import Price
 from distill.sampling.schedule import StoppingRule
@@ -36,7 +36,7 @@ class SamplingJob:
     system_prompt: bool | None = None
     """False where the model's authors advise against one."""
     price: Price | None = None
-    on_metrics: Callable[[dict[str, Any]], None] = field(default=lambda row: None)
+    on_metrics: Callable[[dict[str, object]], None] = field(default=lambda row: None)
     """Takes a row of metrics every few seconds."""
     on_reply: Callable[[float, float, int], None] = field(default=lambda began, ended, tokens: None)
     """Takes each reply: when its request began and ended, seconds on the monotonic clock, and its tokens."""
@@ -44,6 +44,10 @@ class SamplingJob:
     @property
     def token_budgets(self) -> tuple[int, ...]:
         return self.budgets or (self.sampling.max_tokens,)
+
+    def new_backend(self, log: Path) -> Backend:
+        """The backend that the job names, not opened yet; `log` is a folder for what an engine prints."""
+        return self.backend.build(self.model, log)
 
     def outline(self, logged: int) -> str:
         """The job in words for a person; `logged` traces are in the log already."""

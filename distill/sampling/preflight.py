@@ -50,13 +50,12 @@ async def preflight(
         problem: any of those to be sampled.
         system_prompt: False if the model's authors advise against one.
     """
-    takes_ids = bool(getattr(backend, "takes_ids", True))
     prompt = tokenizer.prompt(problem.messages, model.tags, problem.tools)
     findings = [
         *_against_advice(model, sampling, problem, system_prompt),
         *_budget_and_timeout(backend, model, sampling, prompt),
     ]
-    if takes_ids:
+    if backend.takes_ids:
         findings += _rendered_prompt(model, tokenizer, prompt)
     request = Request(
         id="preflight",
@@ -69,7 +68,7 @@ async def preflight(
     try:
         reply = await backend.complete(request)
         findings += _early_end(reply)
-        if takes_ids:
+        if backend.takes_ids:
             findings += [*_think_tag(model, prompt, reply), *_token_ids(tokenizer, reply)]
         else:
             findings += [*_added_prompt(prompt, reply), *await _lost_reasoning(backend, model, request, reply)]
@@ -125,7 +124,7 @@ def _budget_and_timeout(backend: Backend, model: Model, sampling: Sampling, prom
         message = f"a budget of {sampling.max_tokens:,} tokens, of which {room:,} have room behind a prompt of "
         message += f"{len(prompt.ids):,} in a context of {model.context:,}: the rest is never reached"
         findings.append(_warning(message, f"sampling.max_tokens: {max(1, room)}, or a longer `context` in the preset"))
-    timeout = getattr(backend, "timeout", None)
+    timeout = backend.timeout
     needed_s = min(sampling.max_tokens, max(room, 1)) / _SLOW_RATE
     if timeout is not None and timeout < needed_s:
         message = f"a reply counts as lost after {timeout:g} s, and the budget takes {needed_s:,.0f} s "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from pydantic import JsonValue
 
 from distill.sampling.history import History
 from distill.sampling.schedule import Race, StoppingRule
@@ -46,9 +48,11 @@ class Identity:
     revision: str | None
     template: str
     sampling: Sampling
+    steering: Mapping[str, JsonValue]
+    """What the backend adds to each request that steers the model."""
 
     def attempt_id(self, problem: str, sample: int) -> str:
-        return trace_id(problem, self.model, self.revision, self.template, self.sampling, sample)
+        return trace_id(problem, self.model, self.revision, self.template, self.sampling, sample, self.steering)
 
 
 class Queue:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from distill.models.request import BackendStatus
 from distill.progress import duration
 from distill.sampling.price import Price
 from distill.sampling.queue import OpenProblem
@@ -90,7 +89,7 @@ class Tally:
         """Share of the tokens by fate."""
         return {fate: self.fates[fate] / self.tokens for fate in FATES if self.tokens and self.fates[fate] > 0}
 
-    def view(self, total: int, under_way: int, status: Mapping[str, Any], price: Price | None) -> dict[str, str]:
+    def view(self, total: int, under_way: int, status: BackendStatus, price: Price | None) -> dict[str, str]:
         """The live view, heading to text.
 
         Args:
@@ -118,7 +117,7 @@ class Tally:
             lines["ETA"] = duration((total - self.problems) * self.seconds / ended)
         return lines
 
-    def metrics_row(self, total: int, under_way: int) -> dict[str, Any]:
+    def metrics_row(self, total: int, under_way: int) -> dict[str, object]:
         """One row of metrics.jsonl."""
         return {
             "stage": "generate",
@@ -138,7 +137,7 @@ class Tally:
         }
 
 
-def _endpoints(status: Mapping[str, Any]) -> dict[str, str]:
+def _endpoints(status: BackendStatus) -> dict[str, str]:
     """A line on a pool's endpoints; none for a backend that has no pool."""
     if "up" not in status:
         return {}

@@ -256,7 +256,8 @@ def _sample(job: StageJob[Config], role: Role, task: SamplingJob, name: str, res
         results.sampled[role] = (tokens + tally.tokens, seconds + tally.seconds)
     model = task.model
     template = chat.Tokenizer(model.path, model.revision, model.template).template_hash
-    return Identity(model.name, model.revision, template, task.sampling)
+    steering = task.new_backend(logs.traces.parent).steering
+    return Identity(model.name, model.revision, template, task.sampling, steering)
 
 
 def _model_folder(job: StageJob[Config], role: Role) -> Path:

@@ -12,8 +12,10 @@ from pydantic import Field, field_validator, model_validator
 from distill.backends import ChosenBackend
 from distill.errors import InputError, RunError
 from distill.models import presets
+from distill.models.model import Model
 from distill.models.presets import Teacher
 from distill.problems import sets
+from distill.progress import LOG
 from distill.run import Run
 from distill.sampling import Logs, SamplingJob, StoppingRule, Tally, choose_backend, collect
 from distill.sampling import forecast as forecasts
@@ -183,13 +185,13 @@ def forecast(job: StageJob[Config], count: int) -> Forecast:
         speed=speed,
         engines=engines,
         price=task.price,
-        notes=_notes(task, watch, sampled),
+        notes=_notes(task, watch, sampled, task.new_backend(job.run.folder).concurrency),
     )
     job.run.update(forecast=expected.model_dump())
     return expected
 
 
-def _notes(task: SamplingJob, watch: Stopwatch, pilot: Pilot) -> list[str]:
+def _notes(task: SamplingJob, watch: Stopwatch, pilot: Pilot, concurrency: int) -> list[str]:
     """Notes on what the forecast's figures leave out."""
     notes = []
     cut = sum(spent.cut for spent in pilot.problems)
@@ -199,8 +201,6 @@ def _notes(task: SamplingJob, watch: Stopwatch, pilot: Pilot) -> list[str]:
             f"{cut_share:.1%} of the pilot's traces were cut at {task.token_budgets[-1]:,} tokens: how long they would "
             "have been is not known, and a larger budget takes more than this"
         )
-    most_in_flight = task.backend.setting("concurrency")
-    concurrency = most_in_flight if isinstance(most_in_flight, int) else 0
     concurrency = min(concurrency, (len(task.problems) - len(pilot.problems)) * task.rule.samples)
     if 0 < 2 * watch.most_in_flight < concurrency:
         notes.append(
@@ -214,7 +214,7 @@ def _prepared(job: StageJob[Config]) -> tuple[SamplingJob, Logs, list[sets.Rejec
     """The task, its logs, and the rows that are no problem; writes the problems down."""
     config = job.config
     run_folder = job.run
-    model = presets.as_model(job.teacher)
+    model = logged_model(run_folder, job.teacher)
     backend = choose_backend(
         config.backend, model, job.teacher.hardware
     )  # first: without an engine nothing else matters
@@ -276,12 +276,30 @@ def _summary(tally: Tally, problems: int, rejected: Sequence[sets.RejectedProble
     )
 
 
+def logged_model(run_folder: Run, teacher: Teacher) -> Model:
+    """The teacher at the revision that the run's traces came from, where only the shipped preset has moved on since.
+
+    A revision that the user chose stands, and so does what a local folder holds: `_same_source` compares them.
+    """
+    model = presets.as_model(teacher)
+    source = run_folder.state().get("source")
+    chosen = presets.sets_revision("teacher", teacher) or Path(model.path).is_dir()
+    if chosen or not source or not jsonl.size(run_folder.traces_file):
+        return model
+    logged_revision = source["revision"]
+    if source["model"] != model.name or logged_revision == model.revision:
+        return model
+    message = "generate: goes on with revision %s of %s, which the traces in %s have; the preset names %s by now"
+    LOG.info(message, logged_revision, model.name, run_folder.traces, model.revision)
+    return model.model_copy(update={"revision": logged_revision})
+
+
 def _same_source(run_folder: Run, task: SamplingJob) -> None:
     """Refuse to mix traces of two teachers or samplings in one log; remembers the first in run.json.
 
     The rule and the token budgets may change: a later run samples, or continues, what is missing.
     """
-    source = {
+    source: dict[str, object] = {
         "model": task.model.name,
         "revision": task.model.revision,
         "think": task.model.tags.model_dump(),
@@ -289,10 +307,12 @@ def _same_source(run_folder: Run, task: SamplingJob) -> None:
         "sampling": task.sampling.identity(),
         "seed": task.seed,
     }
+    if steering := task.new_backend(run_folder.folder).steering:
+        source["steering"] = dict(steering)
     earlier = run_folder.state().get("source")
     if earlier and earlier != source and jsonl.size(run_folder.traces_file):
-        changed_keys = [key for key in source if earlier.get(key) != source[key]]
-        changed = "; ".join(f"{key}: {earlier.get(key)} → {source[key]}" for key in changed_keys)
+        changed_keys = [key for key in {**source, **earlier} if earlier.get(key) != source.get(key)]
+        changed = "; ".join(f"{key}: {earlier.get(key)} → {source.get(key)}" for key in changed_keys)
         raise InputError(
             f"its traces were sampled differently ({changed})",
             where=str(run_folder.traces_file),

@@ -29,11 +29,14 @@ HEARTBEAT = 20.0
 class WriterLock:
     """The right to write one log, held from construction to `release`.
 
+    Args:
+        patience: seconds to wait for a holder that lives; for files that are held only while they are written.
+
     Raises:
         RunError: somebody else holds it (named), or the folder cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float = 0.0) -> None:
         from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
         self._path = path
@@ -43,7 +46,7 @@ class WriterLock:
         )
         with writing(self._file):
             try:
-                self._lease.acquire(timeout=self._patience(), poll_interval=0.5)
+                self._lease.acquire(timeout=max(patience, self._patience()), poll_interval=0.05 if patience else 0.5)
             except (Timeout, LeaseSettingsMismatch) as error:  # the latter: another version of distill holds it
                 raise self._held_error() from error
         self._checked = time.time()

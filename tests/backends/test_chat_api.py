@@ -154,7 +154,7 @@ def test_a_wrong_key_or_model_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(BackendError, match=r"(?s)401.*api_key_env") as caught:
         ask(Fake(never, key="other"), api_key_env="KEY")
     assert "s3cret" not in str(caught.value)
-    with pytest.raises(InputError, match=r"(?s)serves other, not tiny.*model: …"):
+    with pytest.raises(InputError, match=r"(?s)serves other, not tiny.*one of them in `model`"):
         ask(Fake(never, model="other"))
     with pytest.raises(InputError, match="KEYLESS is not set"):
         ask(Fake(never), api_key_env="KEYLESS")
@@ -315,3 +315,11 @@ def test_a_minute_shared_by_requests() -> None:
 def test_addresses() -> None:
     assert Config(base_url="https://host/api/v1/").base_url == "https://host/api/v1"
     assert Config(base_url="https://host/v1/chat/completions").base_url == "https://host/v1"
+
+
+def test_an_api_that_turns_everything_away_is_not_waited_for_beyond_its_patience(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("distill.endpoints.state._MAX_PAUSE", 0.02)
+    with pytest.raises(BackendError, match=r"no request has worked for .* s; this one answered 429"):
+        ask(Fake(status(429)), patience=0.1)

@@ -103,7 +103,7 @@ def replay(outcomes: dict[Sample, Outcome], some: list[Problem], rule: StoppingR
     """What the scheduler selects from recorded samples that take as long as they are long, and the tokens it takes."""
     with tempfile.TemporaryDirectory() as empty:
         history = History(Logs(Path(empty) / "t", Path(empty) / "f"))
-    identity = Identity(MODEL.name, MODEL.revision, "", MODEL.sampling)
+    identity = Identity(MODEL.name, MODEL.revision, "", MODEL.sampling, {})
     queue = Queue(some, identity, rule, history, graded=True, budget=1, continues=False)
     flying: list[tuple[float, int, Attempt]] = []
     began: dict[Sample, float] = {}

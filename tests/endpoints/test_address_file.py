@@ -6,12 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from distill.endpoints.address_file import EndpointsFile
 from distill.endpoints.addresses import AddressList
+from distill.store.lock import WriterLock
 
 
 def read(path: Path) -> list[str]:
@@ -73,3 +75,17 @@ def test_many_writers_lose_nothing(tmp_path: Path) -> None:
             writer.kill()
             writer.wait()
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_writer_waits_for_another_that_holds_the_file_and_leaves_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "endpoints.txt"
+    held = WriterLock(path)
+    writer = threading.Thread(target=EndpointsFile(path).put, args=(["http://here:1"],))
+    writer.start()
+    writer.join(0.3)
+    assert writer.is_alive()
+    assert not path.exists()
+    held.release()
+    writer.join(10)
+    assert read(path) == ["http://here:1"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["endpoints.txt"]

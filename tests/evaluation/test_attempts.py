@@ -39,7 +39,7 @@ def test_all_cores_see_what_one_sees(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "mine.py").write_text(MINE)
     kind = {"kind": str(tmp_path / "mine.py")}
     problems = [make_problem(f"Question {n}?", answer=0, verifier=kind) for n in range(10)]
-    identity = Identity("m", None, "t", Sampling())
+    identity = Identity("m", None, "t", Sampling(), {})
     said = ("right", "wrong", "cut", "right, at length")
     traces = []
     for n, problem in enumerate(problems):

@@ -21,7 +21,7 @@ from distill.errors import BackendError, InputError
 from distill.judges.judge import CachedVerdict, Config, JudgeClient, shared_judge
 from distill.judges.questions import Question
 from distill.store import jsonl
-from distill.types import Outcome
+from distill.types import Outcome, content_id
 from tests.judge_server import Answer, Server, breaks_off, compares, fails, raw, resets, says, section
 
 RIGHT, WRONG = says("The same.\nVERDICT: RIGHT"), says("Another.\nVERDICT: WRONG")
@@ -29,7 +29,8 @@ RIGHT, WRONG = says("The same.\nVERDICT: RIGHT"), says("Another.\nVERDICT: WRONG
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.judges.judge._FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("distill.endpoints.pool._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("distill.endpoints.state._MAX_PAUSE", 0.02)
 
 
 @contextmanager
@@ -53,7 +54,8 @@ def test_a_verdict_and_what_was_sent() -> None:
         wrong = judge.rule(ask("6"))
     assert (wrong.passed, wrong.reason, wrong.score, wrong.detail) == (False, "judged_wrong", 0.0, "judge j: wrong")
     body = server.bodies[0]
-    assert body == {"model": "j", "max_tokens": 99, "top_k": 3, "messages": body["messages"]}
+    streamed = {"stream": True, "stream_options": {"include_usage": True}}
+    assert body == {"model": "j", "max_tokens": 99, "top_k": 3, "messages": body["messages"], **streamed}
     assert [turn["role"] for turn in body["messages"]] == ["user"]
 
 
@@ -110,6 +112,70 @@ def test_a_reply_without_a_verdict_is_asked_for_once_more_and_no_more(reply: Ans
     with judging(server) as judge:
         outcome = judge.rule(ask())
     assert (outcome.passed, outcome.reason, len(server.prompts)) == (None, "no_verdict", 2)
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "content"),
+    [
+        ("Equal.\nVERDICT: RIGHT", None),
+        ("Equal.\nVERDICT: RIGHT", "I am done."),
+        (None, "<think>Equal.\nVERDICT: RIGHT"),
+        (None, "Equal.\nVERDICT: RIGHT\n</think>\nI am done."),
+    ],
+    ids=["no content", "other content", "open tag", "closed tag"],
+)
+def test_a_verdict_within_the_reasoning_is_none(reasoning: str | None, content: str | None) -> None:
+    async def thinks(request: web.Request, prompt: str) -> web.StreamResponse:
+        message = {"role": "assistant", "content": content, "reasoning_content": reasoning}
+        return web.json_response({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+    with judging(Server(thinks)) as judge:
+        assert judge.rule(ask()).reason == "no_verdict"
+
+
+def test_what_follows_the_reasoning_is_the_verdict_and_is_kept(tmp_path: Path) -> None:
+    async def thinks(request: web.Request, prompt: str) -> web.StreamResponse:
+        message = {"content": "The same.\nVERDICT: RIGHT", "reasoning": "Or not?\nVERDICT: WRONG"}
+        return web.json_response({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+    cache = tmp_path / "judge.jsonl"
+    with judging(Server(thinks), cache) as judge:
+        assert judge.rule(ask()).passed is True
+    assert [entry.replies for entry in jsonl.read(cache, CachedVerdict)] == [("The same.\nVERDICT: RIGHT",)]
+
+
+def test_a_streamed_reply_is_read_piece_by_piece() -> None:
+    async def streams(request: web.Request, prompt: str) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for text, finish in (("The same.\nVER", None), ("DICT: RIGHT", None), ("", "stop")):
+            event = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]}
+            await response.write(b"data: " + orjson.dumps(event) + b"\n\n")
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    with judging(Server(streams)) as judge:
+        assert judge.rule(ask()).passed is True
+
+
+def test_questions_keep_to_a_rate_limit() -> None:
+    with judging(Server(compares), requests_per_minute=300) as judge:
+        start = time.monotonic()
+        assert len(list(judge.stream((n, ask(str(n))) for n in range(4)))) == 4
+        assert time.monotonic() - start >= 0.6, "one each fifth of a second, the first at once"
+
+
+def test_verdicts_of_earlier_caches_are_found(tmp_path: Path) -> None:
+    """The key holds what a judge was sent, and no address, pace or patience."""
+    server, cache = Server(RIGHT), tmp_path / "judge.jsonl"
+    with judging(server, cache, extra={"top_k": 3, "seed": None}) as judge:
+        judge.rule(ask())
+    key = next(jsonl.read(cache, CachedVerdict)).key
+    sent = {"model": "j", "temperature": 0.0, "max_tokens": 4096, "top_k": 3}
+    assert key == content_id("judge", sent, ask().prompt(is_retry=True))
+    with judging(server, cache, extra={"top_k": 3}, concurrency=2, stream=False, patience=1) as judge:
+        assert judge.rule(ask()).passed is True
+    assert len(server.prompts) == 1
 
 
 def test_an_unsure_judge_is_not_pressed() -> None:
@@ -222,7 +288,7 @@ def test_nothing_listens() -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         judge = JudgeClient(Config(endpoint=url, model="j", patience=0.1))
-        with pytest.raises(BackendError, match=rf"(?s){url}: .*cannot be reached.*is it running"):
+        with pytest.raises(BackendError, match=rf"(?s){url}/v1: .*cannot be reached.*is it running"):
             judge.rule(ask())
         with pytest.raises(BackendError):
             list(judge.stream([(1, ask()), (2, ask("6"))]))
@@ -230,7 +296,10 @@ def test_nothing_listens() -> None:
 
 
 def test_a_server_that_only_fails_ends_in_an_error_not_in_a_verdict() -> None:
-    with judging(Server(fails(503)), patience=0.1) as judge, pytest.raises(BackendError, match=r"has not worked.* 503"):
+    with (
+        judging(Server(fails(503)), patience=0.1) as judge,
+        pytest.raises(BackendError, match=r"no request has worked.* 503"),
+    ):
         judge.rule(ask())
 
 

@@ -1,18 +1,17 @@
 """TRL's GRPOTrainer with less computed for padding.
 
-A batch of `generate()` lasts as long as its longest completion, and the rows that ended long before are computed all
-the same. Here it stops whenever half of the rows have ended, and the rest goes on with its share of the cache. The
-update too takes rows of like length together. Samples and losses are those of TRL.
+A batch that samples gets smaller as its rows end (`models/thinned_batch.py`), and the update takes rows of like length
+together. Samples and losses are those of TRL.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from distill.models import kv_cache
+from distill.models import thinned_batch
+from distill.models.thinned_batch import BatchRow
 
 if TYPE_CHECKING:
     import torch
@@ -101,61 +100,6 @@ def sample(
         model: a transformers model that keeps a cache.
         config: a GenerationConfig with `eos_token_id` as a list, and `pad_token_id`.
     """
-    import torch
-
-    longest = max(map(len, prompts))
-    padding = [longest - len(prompt) for prompt in prompts]
-    padded = [[config.pad_token_id] * size + list(prompt) for size, prompt in zip(padding, prompts, strict=True)]
-    ids = torch.tensor(padded, device=model.device)
-    mask = torch.tensor([[0] * size + [1] * (longest - size) for size in padding], device=model.device)
-    cache = kv_cache.empty(model.config)
-    completions = [list[int]() for _ in prompts]
-    unfinished = list(range(len(prompts)))
-    config = copy.copy(config)
-    while unfinished:
-        config.max_new_tokens = longest + max_tokens - ids.shape[1]
-        ids = model.generate(
-            ids,
-            attention_mask=mask,
-            past_key_values=cache,
-            stopping_criteria=[_StopAtHalf(config.eos_token_id, ids)],
-            generation_config=config,
-        )
-        new_ids = ids[:, mask.shape[1] :]
-        for index, tokens in zip(unfinished, new_ids.tolist(), strict=True):
-            completions[index] += _until_eos(tokens, config.eos_token_id)
-        kept_rows = [
-            row
-            for row, index in enumerate(unfinished)
-            if len(completions[index]) < max_tokens and completions[index][-1] not in config.eos_token_id
-        ]
-        unfinished = [unfinished[row] for row in kept_rows]
-        if unfinished:
-            selected = torch.tensor(kept_rows, device=model.device)
-            ids = ids[selected]
-            mask = torch.cat([mask, torch.ones_like(new_ids)], dim=1)[selected]
-            cache.batch_select_indices(selected)
-    return completions
-
-
-class _StopAtHalf:
-    """Stopping criterion: a row ends with EOS, and all of them once half have."""
-
-    def __init__(self, eos: Sequence[int], ids: torch.Tensor) -> None:
-        import torch
-
-        self._eos_ids = torch.tensor(eos, device=ids.device)
-        self._ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-
-    def __call__(self, ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
-        import torch
-
-        self._ended |= torch.isin(ids[:, -1], self._eos_ids)
-        if 2 * int(self._ended.sum()) >= len(self._ended):
-            return torch.ones_like(self._ended)
-        return self._ended
-
-
-def _until_eos(tokens: list[int], eos: Sequence[int]) -> list[int]:
-    """A row's tokens without the padding that follows its end."""
-    return next((tokens[: index + 1] for index, token in enumerate(tokens) if token in eos), tokens)
+    rows = [BatchRow(list(prompt), len(prompt) + max_tokens) for prompt in prompts]
+    thinned_batch.generate(model, rows, config)
+    return [row.generated for row in rows]
