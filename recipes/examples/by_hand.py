@@ -129,7 +129,7 @@ with tempfile.TemporaryDirectory() as folder:
     )
     SFTTrainer(student, settings, train_dataset=Dataset.from_list(kept), processing_class=tokenizer).train()
 
-# 6. Score. Expect, after some seven minutes of one core's time: teacher 73 %, base student 23 %, student about 50 %; with
-# 200 problems, each share is good to seven points.
+# 6. Score. Expect, after some seven minutes of one core's time: teacher 73 %, base student 23 %, student about 50 %.
+# With 200 problems, each share is good to seven points.
 
 print(f"student: {accuracy(student):.1%} right")
