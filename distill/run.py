@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
 import platform
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ import orjson
 
 from distill.errors import InputError, writing
 from distill.store import jsonl
+from distill.store.replacing import replacing
 
 _PACKAGES = (
     "distill",
@@ -113,13 +113,10 @@ class Run:
             file.write(b"".join(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n" for row in rows))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file whole."""
-    partial = path.with_name(path.name + ".partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
-        os.replace(partial, path)
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Replace a JSON file whole, synced to disk if it is to be durable."""
+    with replacing(path, durable=durable) as file:
+        file.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def versions_here() -> dict[str, str]:

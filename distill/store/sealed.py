@@ -21,7 +21,8 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from distill.errors import InputError
+from distill.errors import InputError, RunError
+from distill.store.replacing import replacing_path
 from distill.types import Finish
 
 FRAME = 1 << 20
@@ -202,10 +203,9 @@ def _rebuild(file: Path, index: Path) -> bytes:
     for packed_length, text in _frames(file):
         indexer.add(packed_length, text)
     encoded = indexer.encode()
-    partial = index.with_name(f"{index.name}.{os.getpid()}.partial")
-    with contextlib.suppress(OSError):
-        _store(partial, [encoded])
-        os.replace(partial, index)
+    own_partial = index.with_name(f"{index.name}.{os.getpid()}.partial")
+    with contextlib.suppress(RunError), replacing_path(index, partial=own_partial) as partial:
+        partial.write_bytes(encoded)
     return encoded
 
 
