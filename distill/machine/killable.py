@@ -15,7 +15,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -24,13 +23,12 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from distill.errors import RunError
+from distill.machine import children, killable_worker
 
 _CALLS_PER_WORKER = 20_000  # that one worker answers: a library's caches grow, and each call should find as much memory
 _MAX_REPLY = 1 << 16  # bytes; more than that is no answer of ours
 _START_SECONDS = 300.0  # by the clock, on a machine where many others are starting
 _CLOCK_PER_CPU_SECOND = 20.0  # how much longer a call may take by the clock, if it waits for the processor
-_SERVE = "from distill.machine import killable_worker; killable_worker.serve()"
-_MAIN = f"import sys, json; sys.path[:] = json.loads(sys.argv[1]); {_SERVE}"
 
 
 class Lost(Exception):
@@ -96,10 +94,9 @@ class Worker:
 
     def _start(self) -> Connection[Any, Any]:
         self._pipe, child_end = Pipe()
-        import_path = json.dumps([*sys.path])
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-P", "-c", _MAIN, import_path, str(child_end.fileno()), self._setup],
+                children.function_command(killable_worker.serve, str(child_end.fileno()), self._setup),
                 pass_fds=[child_end.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from distill.machine import children
+
 
 def model(folder: str, question: dict[str, Any]) -> dict[str, Any]:
     """Load a model and let it write; no code of the folder is run, for transformers is not told to trust any.
@@ -71,4 +73,5 @@ def main(kind: str, folder: str, question_path: str, answer_path: str) -> None:
 
 
 if __name__ == "__main__":
+    children.end_with_parent()
     main(*sys.argv[1:])

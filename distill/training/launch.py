@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError, RunError, Stopped
+from distill.machine import children
 from distill.planning import launch
 from distill.progress import Progress
 from distill.training import build_locks
@@ -31,6 +32,8 @@ MASTER = "DISTILL_MASTER"
 """Environment variable: host:port where the nodes meet."""
 _POLL_SECONDS = 0.5
 """Seconds between looks at the files that the processes write."""
+_PATIENCE = 30.0
+"""Seconds that the processes may take to end when they are told to at once."""
 Outcome = dict[str, Any]
 
 
@@ -142,7 +145,7 @@ def command(job: TrainingJob, module: str) -> list[str]:
     """The exact command line that starts the job's processes on one node."""
     path = Path(job.folder) / "job.json"
     if job.setup.strategy == "single":
-        return [sys.executable, "-m", module, str(path)]
+        return children.module_command(module, str(path))
     rank = os.environ.get(RANK)
     master = os.environ.get(MASTER)
     host, _, port = (master or "").rpartition(":")
@@ -175,12 +178,7 @@ def _start(job: TrainingJob, module: str) -> None:
         try:
             status = process.wait()
         except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(30)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            children.end_group(process, _PATIENCE)
             raise
     if status and not JobFiles(Path(job.folder)).outcome.is_file():
         tail = log.read_bytes()[-3000:].decode("utf-8", "replace").strip()
