@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import time
 import typing
@@ -16,15 +15,13 @@ import orjson
 from distill import recipe as recipes
 from distill.errors import RunError
 from distill.models import presets
-from distill.progress import Progress, duration
+from distill.progress import LOG, Progress, duration
 from distill.recipe import Launcher, Recipe, StageName
 from distill.run import Run, stamp
 from distill.sampling.forecast import Forecast
 from distill.stages import StageJob, Summary, evaluate, filter, generate, grpo, sft
 from distill.training import launch
 from distill.types import content_id
-
-LOG = logging.getLogger("distill")
 
 MODULES: dict[StageName, ModuleType] = {
     "generate": generate,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import itertools
-import logging
 import os
 import queue
 import random
@@ -27,6 +26,7 @@ from distill.errors import BackendError, RunError
 from distill.judges.endpoint import Chat, Reply
 from distill.judges.questions import LONGEST_PREDICTION, Question
 from distill.models.request import Refused
+from distill.progress import LOG
 from distill.store import jsonl
 from distill.types import Outcome, Record, content_id
 
@@ -273,7 +273,7 @@ class _Connection:
             ) from failure
         if time.monotonic() - self._last_warning >= 60:
             self._last_warning = time.monotonic()
-            logging.getLogger(__name__).warning("judge %s %s; trying again", config.endpoint, failure)
+            LOG.warning("judge %s %s; trying again", config.endpoint, failure)
 
 
 class _Cache:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from pydantic import Field
 from distill.errors import InputError
 from distill.machine import hardware
 from distill.models import presets
+from distill.progress import LOG
 from distill.run import Run
 from distill.sampling.engine import SMALL
 from distill.stages import StageJob, Summary
@@ -18,7 +18,6 @@ from distill.training import launch, saving
 from distill.training.job import TrainingJob
 from distill.training.sft import config, prepare
 
-LOG = logging.getLogger("distill")
 WORKER = "distill.training.sft.worker"
 
 

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from distill import pipeline
 from distill.errors import DistillError, RunError, Stopped, writing
 from distill.machine import children, hardware
-from distill.progress import LOG, LogLines, Progress, log_to
+from distill.progress import LOG, LogLines, Progress, log_to, log_to_stderr
 from distill.run import Run
 from distill.study import plan
 from distill.study.plan import StudyRun
@@ -130,10 +130,7 @@ def _process_main(arm_run: StudyRun, threads: int, pipe: Connection) -> None:
     """Do one run in a process of its own; send why it failed."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # before torch is there
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"{arm_run.name}: %(message)s"))
-    handler.setLevel(logging.INFO)
-    LOG.addHandler(handler)
+    log_to_stderr(f"{arm_run.name}: ")
     LOG.setLevel(logging.DEBUG)
     try:
         _run_stages(arm_run, LogLines())

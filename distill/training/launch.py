@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -18,12 +17,11 @@ from typing import Any
 from distill.errors import InputError, RunError, Stopped
 from distill.machine import children
 from distill.planning import launch
-from distill.progress import Progress
+from distill.progress import LOG, Progress
 from distill.training import build_locks
 from distill.training.callbacks import JobFiles
 from distill.training.job import TrainingJob
 
-LOG = logging.getLogger("distill")
 NODES = "DISTILL_NODES"
 """Environment variable, set by the batch script or by hand: how many nodes a job has."""
 RANK = "DISTILL_NODE_RANK"

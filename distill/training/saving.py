@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -13,8 +12,6 @@ from distill.store.replacing import replace_folder
 from distill.training.job import TrainingJob
 from distill.training.model import model_config
 from distill.types import Record
-
-LOG = logging.getLogger("distill")
 
 
 class StopCheck(Record):
