@@ -113,7 +113,7 @@ class Run:
             file.write(b"".join(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n" for row in rows))
 
 
-def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+def write_json(path: Path, value: object, *, durable: bool = True) -> None:
     """Replace a JSON file whole, synced to disk if it is to be durable."""
     with replacing(path, durable=durable) as file:
         file.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")

@@ -12,12 +12,11 @@ import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 
 def serve(handle: str, settings: str) -> None:
     """The worker's life: answer calls until the owner is gone."""
-    pipe: Connection[Any, Any] = Connection(int(handle))
+    pipe: Connection[object, object] = Connection(int(handle))
     setup = json.loads(settings)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     with contextlib.suppress(EOFError, OSError):
@@ -41,7 +40,7 @@ def _prepare(warm: list[str], memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (used_bytes + (memory << 20),) * 2)
 
 
-def _result(function: Callable[..., Any], args: list[Any]) -> bytes:
+def _result(function: Callable[..., object], args: list[object]) -> bytes:
     try:
         return json.dumps({"result": function(*args)}).encode()
     except MemoryError:

@@ -6,7 +6,7 @@ id. The readers here hand out every row in order; who keeps rows by id lets the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -170,7 +170,7 @@ def read(path: Path, record_type: type[R]) -> Iterator[R]:
             ) from error
 
 
-def write(path: Path, records: Iterable[Record | dict[str, Any]]) -> int:
+def write(path: Path, records: Iterable[Record | Mapping[str, object]]) -> int:
     """Write a whole file at once: readers see the old one or the new one, never half. Returns the row count.
 
     Raises:
@@ -181,7 +181,7 @@ def write(path: Path, records: Iterable[Record | dict[str, Any]]) -> int:
     count = 0
     with replacing(path) as file:
         for record in records:
-            row = record if isinstance(record, dict) else record.model_dump(mode="json")
+            row = record.model_dump(mode="json") if isinstance(record, Record) else record
             file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
             count += 1
     return count
