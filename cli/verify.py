@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from rich.console import Console
 
-from distill.errors import InputError, RunError, writing
+from distill.errors import InputError, RunError
 from distill.evaluation import answer_pairs
 from distill.progress import LOG, LogLines, Progress
+from distill.store.replacing import replacing
 
 from .progress import Bar
 
@@ -32,10 +32,9 @@ def execute(source: Path, out_path: Path | None, kind: str) -> None:
     summary = answer_pairs.Summary()
     progress.start("verify", _rows(source), unit="pairs")
     try:
-        with _replacing(out_path) if out_path else _stdout() as file:
+        with replacing(out_path) if out_path else _stdout() as file:
             for judged in answer_pairs.verify(source, kind):
-                with writing(out_path) if out_path else nullcontext():  # a closed stdout is no error
-                    file.write(judged.verdict_line)
+                file.write(judged.verdict_line)
                 summary.add(judged)
                 progress.advance()
     except KeyboardInterrupt as interrupt:
@@ -51,26 +50,6 @@ def execute(source: Path, out_path: Path | None, kind: str) -> None:
 def _rows(source: Path) -> int:
     with source.open("rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` once it is whole; until then, and after a failure, the old one stays."""
-    partial = path.with_name(path.name + ".partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = partial.open("wb")
-    try:
-        with file:
-            yield file
-            with writing(path):
-                file.flush()
-                os.fsync(file.fileno())
-        with writing(path):
-            os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager
