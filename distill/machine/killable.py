@@ -34,7 +34,7 @@ _CLOCK_PER_CPU_SECOND = 20.0  # how much longer a call may take by the clock, if
 R = TypeVar("R")
 
 
-class _Reply(TypedDict, total=False):
+class _WorkerReply(TypedDict, total=False):
     """A reply of the worker: the result, or what was raised."""
 
     result: object
@@ -123,13 +123,13 @@ class Worker:
         self._calls_left = _CALLS_PER_WORKER
         return self._pipe
 
-    def _ask(self, pipe: Connection[object, object], task: bytes, patience: float) -> _Reply:
+    def _ask(self, pipe: Connection[object, object], task: bytes, patience: float) -> _WorkerReply:
         try:
             if task:
                 pipe.send_bytes(task)
             if not pipe.poll(patience):
                 raise Timeout
-            reply: _Reply = json.loads(pipe.recv_bytes(_MAX_REPLY))
+            reply: _WorkerReply = json.loads(pipe.recv_bytes(_MAX_REPLY))
             return reply
         except Timeout:
             self._end()
