@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import logging
 import subprocess
 import time
 import typing
@@ -18,15 +17,13 @@ from distill import recipe as recipes
 from distill.errors import InputError, RunError
 from distill.freshness import Settings
 from distill.models import presets
-from distill.progress import LogLines, Progress, duration
+from distill.progress import LOG, LogLines, Progress, duration
 from distill.recipe import Launcher, Recipe, StageName
 from distill.run import Run, StageEntry, Stamp, stamp
 from distill.sampling.forecast import Forecast
 from distill.stages import Stage, StageJob, StageSummary, evaluate, filter, generate, grpo, sft
 from distill.training import launch
 from distill.types import Record, content_id
-
-LOG = logging.getLogger("distill")
 
 STAGES: Mapping[StageName, Stage[Any]] = {
     "generate": generate.STAGE,

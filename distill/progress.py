@@ -1,4 +1,7 @@
-"""Progress of long work: what a stage reports, and the plain-lines form for logs. The terminal's form is in cli/."""
+"""Progress of long work: what a stage reports, and the plain-lines form for logs. The terminal's form is in cli/.
+
+All of distill logs to `LOG`, and its handlers are made here: a command or process chooses some at its start.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,14 @@ def log_to(path: Path) -> logging.FileHandler:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     LOG.addHandler(handler)
     return handler
+
+
+def log_to_stderr(prefix: str = "") -> None:
+    """Messages from INFO on go to stderr as well, each behind the prefix, from now until this process ends."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
+    handler.setLevel(logging.INFO)
+    LOG.addHandler(handler)
 
 
 class Progress(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import orjson
 
 from distill.errors import InputError, writing
 from distill.store import jsonl
+from distill.store.replacing import replacing
 from distill.types import Score
 
 _PACKAGES = (
@@ -247,13 +247,10 @@ def _require(exists: bool, path: Path, stage: str) -> None:
         raise InputError("is not there yet", where=str(path), fix=f"run `distill {stage}` first, or name another run")
 
 
-def write_json(path: Path, value: object) -> None:
-    """Replace a JSON file whole."""
-    partial = path.with_name(path.name + ".partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
-        os.replace(partial, path)
+def write_json(path: Path, value: object, *, durable: bool = True) -> None:
+    """Replace a JSON file whole, synced to disk if it is to be durable."""
+    with replacing(path, durable=durable) as file:
+        file.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def versions_here() -> dict[str, str]:

@@ -120,6 +120,30 @@ def test_the_tree_in_contributing_is_the_tree() -> None:
         assert set(re.findall(r"\w+", line.split("/", 1)[1])) == set(plugins.names(family))
 
 
+def test_there_is_one_logger_and_one_place_that_makes_handlers() -> None:
+    for path in MODULES:
+        if path.relative_to(ROOT / "distill") == Path("progress.py"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        # other packages' loggers may be silenced
+        made = re.search(r"""getLogger\((?!["'](?!distill))|(?:Stream|File)Handler\(|\baddHandler\(""", text)
+        assert not made, f"{path.name} has {made and made[0]}: use distill.progress.LOG, log_to and log_to_stderr"
+
+
+def test_files_are_replaced_in_one_way() -> None:
+    """What is renamed into place by hand is rarely synced first."""
+    by_hand = {
+        "replacing.py",
+        "log_parts.py",  # two files in an order of its own
+        "filter.py",  # an interrupted ledger is kept, for its verdicts
+        "saving.py",  # adapters become a folder inside the merged model
+    }
+    for path in MODULES:
+        if path.name not in by_hand:
+            text = path.read_text(encoding="utf-8")
+            assert "os.replace(" not in text, f"{path.name} replaces a file: use distill.store.replacing"
+
+
 def test_no_class_name_means_two_things() -> None:
     classes: dict[str, list[str]] = {}
     for path in [*MODULES, *sorted((ROOT / "cli").rglob("*.py"))]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from typing import TypedDict
 
 from distill.doctor.finding import first_line
+from distill.machine import children
 
 
 class StepResult(TypedDict, total=False):
@@ -39,20 +38,14 @@ def try_steps(steps: list[str], seconds: float = 150) -> dict[str, StepResult]:
     results: dict[str, StepResult] = {}
     deadline = time.monotonic() + seconds
     while untried := [step for step in steps if step not in results]:
-        with tempfile.TemporaryFile() as output:
-            command = [sys.executable, "-m", "distill.doctor.child", *untried]
-            time_left = max(1.0, deadline - time.monotonic())
-            try:
-                process = subprocess.run(
-                    command, stdout=output, stderr=subprocess.DEVNULL, timeout=time_left, check=False
-                )
-                failure: StepResult = {"error": f"the interpreter died (status {process.returncode})"}
-            except subprocess.TimeoutExpired:
-                failure = {"error": f"no answer within {seconds:g} s: is the machine busy?", "late": True}
-            output.seek(0)
-            for row in output.read().decode("utf-8", "replace").splitlines():
-                step = json.loads(row)
-                results[step.pop("step")] = step
+        time_left = max(1.0, deadline - time.monotonic())
+        answer = children.run_module("distill.doctor.child", *untried, seconds=time_left)
+        failure: StepResult = {"error": f"the interpreter died (status {answer.status})"}
+        if answer.status is None:
+            failure = {"error": f"no answer within {seconds:g} s: is the machine busy?", "late": True}
+        for row in answer.output.splitlines():
+            step = json.loads(row)
+            results[step.pop("step")] = step
         if killer := next((step for step in untried if step not in results), None):
             results[killer] = failure
     return results
@@ -103,4 +96,5 @@ def _child(steps: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    children.end_with_parent()
     _child(sys.argv[1:])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from distill.errors import writing
 from distill.store.lock import LEASE, WriterLock
+from distill.store.replacing import replacing
 
 _TITLE = "# Written by distill serve: endpoints come and go as servers start and stop."
 _LOCK_PATIENCE = 2 * LEASE
@@ -44,9 +45,8 @@ class EndpointsFile:
                 for owner, owned_urls in sections.items():
                     if owned_urls:
                         lines += [f"# served by {owner}", *owned_urls]
-                partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
-                partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-                os.replace(partial, self.path)
+                with replacing(self.path) as file:
+                    file.write("".join(f"{line}\n" for line in lines).encode())
             finally:
                 lock.release()
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from urllib.parse import urlsplit
 
-LOG = logging.getLogger(__name__)
+from distill.progress import LOG
 
 
 def checked_address(url: str) -> str:

@@ -6,7 +6,6 @@ Each endpoint has one task, which reads its load every few seconds, or looks whe
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -15,14 +14,13 @@ from distill.endpoints.failures import RequestFailure
 from distill.endpoints.state import EndpointState, PooledServer
 from distill.endpoints.waiting import RequestLine
 from distill.errors import BackendError, DistillError
+from distill.progress import LOG
 
 _POLL_INTERVAL = 2.0  # seconds between two looks at an endpoint
 _FIRST_RETRY = 0.5  # seconds between two looks at a dead one, at first
 _LONGEST_RETRY = 15.0  # seconds between two looks at a dead one, at most
 _MAX_SILENCE = 300.0  # seconds after which a server that answers nothing is not waited for any longer
 RESUME = "what is finished is saved; the same command goes on from there"
-
-LOG = logging.getLogger(__name__)
 
 
 class HealthMonitor:

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from distill import plugins
-from distill.errors import DistillError, InputError, RunError, writing
+from distill.errors import DistillError, InputError, RunError
 from distill.machine import hardware
 from distill.machine.workers import Workers, single_items
 from distill.models.reasoning import Tags
 from distill.progress import Progress
+from distill.store.replacing import replacing
 from distill.types import Outcome
 from distill.verifiers import ChosenVerifier, Verifier
 
@@ -127,10 +127,9 @@ def write_verdicts(source: Path, target: Path | IO[bytes], kind: str, progress: 
     summary = Summary()
     progress.start("verify", _count_rows(source), unit="pairs")
     try:
-        with _replacing(target) if isinstance(target, Path) else nullcontext(target) as file:
+        with replacing(target) if isinstance(target, Path) else nullcontext(target) as file:
             for judged in verify(source, kind):
-                with writing(path) if path else nullcontext():  # a closed stream is no error
-                    file.write(judged.verdict_line)
+                file.write(judged.verdict_line)
                 summary.add(judged)
                 progress.advance()
             file.flush()
@@ -145,26 +144,6 @@ def write_verdicts(source: Path, target: Path | IO[bytes], kind: str, progress: 
 def _count_rows(source: Path) -> int:
     with source.open("rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` once it is whole; until then, and after a failure, the old one stays."""
-    partial_path = path.with_name(path.name + ".partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = partial_path.open("wb")
-    try:
-        with file:
-            yield file
-            with writing(path):
-                file.flush()
-                os.fsync(file.fileno())
-        with writing(path):
-            os.replace(partial_path, path)
-    except BaseException:
-        partial_path.unlink(missing_ok=True)
-        raise
 
 
 def _lines(path: Path) -> Iterator[NumberedLine]:

@@ -11,7 +11,6 @@ those of 0.13 (`lighteval/main_endpoint.py`, `models/endpoints/litellm_model.py`
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
 import subprocess
@@ -25,10 +24,10 @@ from pydantic import Field
 
 from distill.errors import InputError, RunError, writing
 from distill.models.model import Model
+from distill.progress import LOG
 from distill.types import NO_RESULT, Metric, Record, Sampling, Score, content_id
 
 Role = Literal["teacher", "base", "sft", "grpo"]
-LOG = logging.getLogger("distill")
 _OPENAI_PREFIX = "openai/"  # litellm's, for any server that speaks OpenAI's protocol
 _STDERR_SUFFIX = "_stderr"
 _SAMPLES_IN_NAME = re.compile(r"[:&][nk]=(\d+)")

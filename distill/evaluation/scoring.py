@@ -116,12 +116,9 @@ def _resampled_means(data: Floats, seed: int) -> Floats:
 
 def _tail(n: int) -> float:
     """Φ(-√(n/(n-1)) · t(n-1)), the share that an expanded percentile interval leaves out on each side."""
-    # quantile of the t distribution by its expansion in 1/ν, Abramowitz and Stegun 26.7.5; to 0.3 % from ν = 4 on
-    z = _Z
-    v = n - 1
-    t = z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-    t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
-    return NormalDist().cdf(-math.sqrt(n / v) * t)
+    from scipy import special
+
+    return NormalDist().cdf(-math.sqrt(n / (n - 1)) * float(special.stdtrit(n - 1, 0.975)))
 
 
 def rerun_mean(samples: Sequence[Sequence[float]]) -> Metric:

@@ -12,7 +12,7 @@ Components"). Three seeds that differ much leave two degrees of freedom and a wi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from distill.evaluation import scoring
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-
-_STEPS = 4000  # of Simpson's rule
 
 
 class Pooled(Record):
@@ -43,6 +41,7 @@ def pooled(values: Sequence[Sequence[float]]) -> Pooled:
             the sign-flip test, which say nothing of other seeds.
     """
     import numpy as np
+    from scipy import special
 
     if len(values) == 1:
         return Pooled(mean=scoring.mean(values[0]), p=scoring.paired_p(values[0]))
@@ -54,9 +53,9 @@ def pooled(values: Sequence[Sequence[float]]) -> Pooled:
     if variance == 0:
         return Pooled(mean=Metric(value=mean, low=mean, high=mean), p=float(mean == 0))
     standard_error = math.sqrt(variance)
-    width = _root(lambda t: _t_share_below(t, dof) - 0.975) * standard_error
-    p = 2 * (1 - _t_share_below(abs(mean) / standard_error, dof))
-    return Pooled(mean=Metric(value=mean, low=mean - width, high=mean + width), p=min(max(p, 0.0), 1.0))
+    width = float(special.stdtrit(dof, 0.975)) * standard_error
+    p = 2 * float(special.stdtr(dof, -abs(mean) / standard_error))
+    return Pooled(mean=Metric(value=mean, low=mean - width, high=mean + width), p=p)
 
 
 def ratio(numerators: Sequence[Sequence[float]], denominators: Sequence[Sequence[float]]) -> Metric:
@@ -88,30 +87,3 @@ def _variance(data: Floats) -> tuple[float, float]:
         return 0.0, 1.0
     spread = a**2 / (seeds - 1) + b**2 / (problems - 1) + e**2 / ((seeds - 1) * (problems - 1))
     return (a + b - e) / (seeds * problems), (a + b - e) ** 2 / spread
-
-
-def _t_share_below(t: float, dof: float) -> float:
-    """Share of a t distribution below t ≥ 0; with t = √ν tan θ its density is that of cos^(ν−1) θ."""
-    import numpy as np
-
-    angles = np.linspace(0.0, math.atan(t / math.sqrt(dof)), _STEPS + 1)
-    heights = np.cos(angles) ** (dof - 1)
-    area = (heights[0] + heights[-1] + 4 * heights[1::2].sum() + 2 * heights[2:-1:2].sum()) * angles[1] / 3
-    total_area = math.exp(math.lgamma(dof / 2) - math.lgamma((dof + 1) / 2)) * math.sqrt(math.pi)
-    return 0.5 + float(area) / total_area
-
-
-def _root(rising: Callable[[float], float]) -> float:
-    """Where a rising function of t ≥ 0 is 0."""
-    low = 0.0
-    high = 1.0
-    while rising(high) < 0:
-        low = high
-        high *= 2
-    for _ in range(50):
-        middle = (low + high) / 2
-        if rising(middle) < 0:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import orjson
 
-from distill.errors import writing
 from distill.filtering.ledger import Ledger
 from distill.filtering.problems import ProblemIndex
 from distill.filters import Context
 from distill.store import jsonl
+from distill.store.replacing import replacing_path
 from distill.types import Problem, Trace, TrainingRow
 
 OrderedRow = tuple[bytes, TrainingRow]
@@ -63,16 +62,12 @@ def write(path: Path, ordered: Iterable[OrderedRow], total_bytes: int) -> None:
     message_type = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
     text_columns = [(name, pyarrow.string()) for name in TrainingRow.model_fields if name not in ("messages", "tokens")]
     schema = pyarrow.schema([("messages", pyarrow.list_(message_type)), *text_columns, ("tokens", pyarrow.int64())])
-    partial_path = path.with_suffix(".partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".sorting") as folder:
-            buckets = _fill_buckets(ordered, Path(folder), min(total_bytes // _BUCKET_BYTES + 1, _MAX_BUCKETS))
-            with pyarrow.parquet.ParquetWriter(partial_path, schema) as writer:
-                for bucket in buckets:
-                    for batch in _sorted_batches(bucket):
-                        writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
-        os.replace(partial_path, path)
+    with replacing_path(path) as partial, tempfile.TemporaryDirectory(dir=path.parent, prefix=".sorting") as folder:
+        buckets = _fill_buckets(ordered, Path(folder), min(total_bytes // _BUCKET_BYTES + 1, _MAX_BUCKETS))
+        with pyarrow.parquet.ParquetWriter(partial, schema) as writer:
+            for bucket in buckets:
+                for batch in _sorted_batches(bucket):
+                    writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
 
 
 def _fill_buckets(ordered: Iterable[OrderedRow], folder: Path, count: int) -> list[Path]:

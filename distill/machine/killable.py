@@ -15,22 +15,30 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Callable
 from functools import cache
 from multiprocessing.connection import Connection, Pipe
-from typing import Any
+from typing import TypedDict, TypeVar, cast
 
 from distill.errors import RunError
+from distill.machine import children, killable_worker
 
 _CALLS_PER_WORKER = 20_000  # that one worker answers: a library's caches grow, and each call should find as much memory
 _MAX_REPLY = 1 << 16  # bytes; more than that is no answer of ours
 _START_SECONDS = 300.0  # by the clock, on a machine where many others are starting
 _CLOCK_PER_CPU_SECOND = 20.0  # how much longer a call may take by the clock, if it waits for the processor
-_SERVE = "from distill.machine import killable_worker; killable_worker.serve()"
-_MAIN = f"import sys, json; sys.path[:] = json.loads(sys.argv[1]); {_SERVE}"
+
+
+R = TypeVar("R")
+
+
+class _WorkerReply(TypedDict, total=False):
+    """A reply of the worker: the result, or what was raised."""
+
+    result: object
+    error: str
 
 
 class Lost(Exception):
@@ -63,12 +71,12 @@ class Worker:
         self._patience = seconds * _CLOCK_PER_CPU_SECOND
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
-        self._pipe: Connection[Any, Any] | None = None
+        self._pipe: Connection[object, object] | None = None
         self._calls_left = 0
         _workers.add(self)
 
-    def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """`function(*args)`, a function of a module; arguments and result are JSON.
+    def call(self, function: Callable[..., R], *args: object) -> R:
+        """`function(*args)`, a function of a module; arguments and result are JSON, which makes lists of tuples.
 
         Raises:
             Timeout, Died: the call is lost.
@@ -84,7 +92,7 @@ class Worker:
             reply = self._ask(pipe, task, self._patience)
         if "error" in reply:
             raise Failed(reply["error"])
-        return reply["result"]
+        return cast(R, reply["result"])
 
     @property
     def pid(self) -> int | None:
@@ -94,12 +102,11 @@ class Worker:
         with self._lock:
             self._end()
 
-    def _start(self) -> Connection[Any, Any]:
+    def _start(self) -> Connection[object, object]:
         self._pipe, child_end = Pipe()
-        import_path = json.dumps([*sys.path])
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-P", "-c", _MAIN, import_path, str(child_end.fileno()), self._setup],
+                children.function_command(killable_worker.serve, str(child_end.fileno()), self._setup),
                 pass_fds=[child_end.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -116,13 +123,13 @@ class Worker:
         self._calls_left = _CALLS_PER_WORKER
         return self._pipe
 
-    def _ask(self, pipe: Connection[Any, Any], task: bytes, patience: float) -> dict[str, Any]:
+    def _ask(self, pipe: Connection[object, object], task: bytes, patience: float) -> _WorkerReply:
         try:
             if task:
                 pipe.send_bytes(task)
             if not pipe.poll(patience):
                 raise Timeout
-            reply: dict[str, Any] = json.loads(pipe.recv_bytes(_MAX_REPLY))
+            reply: _WorkerReply = json.loads(pipe.recv_bytes(_MAX_REPLY))
             return reply
         except Timeout:
             self._end()

@@ -9,18 +9,15 @@ import json
 import os
 import resource
 import signal
-import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 
-def serve() -> None:
+def serve(handle: str, settings: str) -> None:
     """The worker's life: answer calls until the owner is gone."""
-    pipe: Connection[Any, Any] = Connection(int(sys.argv[2]))
-    setup = json.loads(sys.argv[3])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's affair
+    pipe: Connection[object, object] = Connection(int(handle))
+    setup = json.loads(settings)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     with contextlib.suppress(EOFError, OSError):
         pipe.send_bytes(_result(_prepare, [setup["warm"], setup["memory"]]))
@@ -33,7 +30,6 @@ def serve() -> None:
 
 
 def _prepare(warm: list[str], memory: int) -> None:
-    gc.disable()  # imports leave no garbage, and being searched for it makes a third of what they cost
     for module in warm:
         importlib.import_module(module)
     gc.freeze()  # what the imports left behind need not be searched again
@@ -44,7 +40,7 @@ def _prepare(warm: list[str], memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (used_bytes + (memory << 20),) * 2)
 
 
-def _result(function: Callable[..., Any], args: list[Any]) -> bytes:
+def _result(function: Callable[..., object], args: list[object]) -> bytes:
     try:
         return json.dumps({"result": function(*args)}).encode()
     except MemoryError:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -55,7 +54,7 @@ class Slurm(Record):
     """Further `#SBATCH` options, such as `--mem=0`."""
     setup: tuple[str, ...] = ()
     """Shell lines before all else, such as `module load cuda`."""
-    stages: dict[str, dict[str, Any]] = {}
+    stages: dict[str, dict[str, object]] = {}
     """Settings that are different for one stage, by its name, such as `sft: {nodes: 4}`."""
 
     @field_validator("time", mode="before")
@@ -93,7 +92,7 @@ class Slurm(Record):
         if unknown := overrides.keys() - (Slurm.model_fields.keys() - {"stages"}):
             name = sorted(unknown)[0]
             raise InputError(f"{location}.{name}: no such field", fix=suggest(name, Slurm.model_fields))
-        stage_defaults: dict[str, Any] = {}
+        stage_defaults: dict[str, int] = {}
         if stage not in _MULTI_NODE_STAGES:
             stage_defaults["nodes"] = 1
         if stage in _CPU_STAGES or served:
@@ -110,7 +109,7 @@ class Slurm(Record):
         return settings
 
 
-def fill(script: str, cluster: Slurm, **values: Any) -> str:
+def fill(script: str, cluster: Slurm, *, title: str, directives: Sequence[str], **values: object) -> str:
     """A script of recipes/slurm as text.
 
     Raises:
@@ -125,10 +124,15 @@ def fill(script: str, cluster: Slurm, **values: Any) -> str:
         lstrip_blocks=True,
         autoescape=False,  # noqa: S701 - shell, not HTML
     )
-    for text in (str(values["title"]), *values["directives"]):
+    for text in (title, *directives):
         if "\n" in text:
             raise InputError(f"holds a line break: {text!r}", where="the batch script")
-    return environment.get_template(f"{script}.sbatch").render(setup=cluster.setup, **values) + "\n"
+    return (
+        environment.get_template(f"{script}.sbatch").render(
+            setup=cluster.setup, title=title, directives=directives, **values
+        )
+        + "\n"
+    )
 
 
 def directives(

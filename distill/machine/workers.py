@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from distill.errors import RunError
+from distill.machine import children
 from distill.progress import LOG
 
 if TYPE_CHECKING:
@@ -19,23 +16,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def end_with_parent() -> None:
-    """End this process, a worker, as soon as its parent is gone.
-
-    A pool's worker waits for tasks at a pipe of which it holds the writing end too, so when the parent is killed by
-    signal 9 nothing ever tells it.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 class Workers(Generic[T, R]):
@@ -64,9 +44,7 @@ class Workers(Generic[T, R]):
         """
         from pebble import ProcessPool
 
-        # spawn: a fork would copy the threads and locks of whatever this process has loaded
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(processes, initializer=_initialise, initargs=[initializer], context=context)
+        self._pool = ProcessPool(processes, initializer=_initialise, initargs=[initializer], context=children.SPAWN)
         self._work = work
         self._processes = processes
         self._split = split
@@ -121,7 +99,7 @@ def single_items(items: list[T]) -> Iterator[list[T]]:
 
 
 def _initialise(begin: Callable[[], None] | None) -> None:
-    end_with_parent()
+    children.end_with_parent()
     if begin:
         begin()
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from distill.errors import InputError
+from distill.machine import children
 from distill.planning.setup import Setup
 
 PORT = 29500
@@ -36,7 +36,7 @@ def command(
     Raises:
         InputError: several nodes, and master or rank is missing.
     """
-    line = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    line = children.module_command("accelerate.commands.launch", "--config_file", str(config))
     if setup.nodes > 1:
         if master is None or rank is None:
             raise InputError(

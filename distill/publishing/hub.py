@@ -8,7 +8,6 @@ A new repository is private until the end, whoever may see it then.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from distill.errors import InputError, RunError
+from distill.progress import LOG
 from distill.publishing import folder as files
 from distill.publishing.folder import MANIFEST, File, FileTable
 from distill.publishing.text import visible
@@ -25,7 +25,6 @@ from distill.publishing.text import visible
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-LOG = logging.getLogger("distill")
 Kind = Literal["model", "dataset"]
 _HUB_FILES = (".gitattributes",)
 """Files that the Hub keeps for itself."""

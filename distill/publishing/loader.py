@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import TypedDict
 
+from distill.machine import children
+
 
 class LoadingQuestion(TypedDict, total=False):
     """What is asked of a folder; of a set of traces nothing more."""
@@ -87,4 +89,5 @@ def main(kind: str, folder: str, question_path: str, answer_path: str) -> None:
 
 
 if __name__ == "__main__":
+    children.end_with_parent()
     main(*sys.argv[1:])

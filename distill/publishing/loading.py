@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.errors import InputError, RunError
+from distill.machine import children
 from distill.models import chat
 from distill.models.reasoning import Tags
 from distill.publishing.text import visible
@@ -103,13 +102,11 @@ def _load_in_process(kind: str, folder: Path, question: LoadingQuestion) -> Load
         question_path.write_text(json.dumps(question))
         answer_path = Path(temporary_folder) / "told.json"
         arguments = [kind, str(folder), str(question_path), str(answer_path)]
-        command = [sys.executable, "-m", "distill.publishing.loader", *arguments]
-        try:
-            process = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise RunError(f"was not loaded within {_TIMEOUT / 3600:g} h", where=str(folder), fix=_SKIP_HINT) from error
-        if process.returncode or not answer_path.is_file():
-            last_line = (process.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+        ended = children.run_module("distill.publishing.loader", *arguments, seconds=_TIMEOUT)
+        if ended.status is None:
+            raise RunError(f"was not loaded within {_TIMEOUT / 3600:g} h", where=str(folder), fix=_SKIP_HINT)
+        if ended.status or not answer_path.is_file():
+            last_line = (ended.last_words.strip().splitlines() or ["it ended without a word"])[-1]
             raise RunError(f"does not load: {visible(last_line)}", where=str(folder), fix=_SKIP_HINT)
         answer: LoadingAnswer = json.loads(answer_path.read_bytes())
         return answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from distill.errors import InputError, writing
 from distill.publishing import folder as files
 from distill.publishing.folder import MANIFEST, FileTable
+from distill.store.replacing import replace_folder
 
 
 def publish(
@@ -50,20 +50,7 @@ def publish(
     try:
         files.require_same(files_to_publish, files.file_table(partial), str(partial))
         verify_folder(partial)
-        with writing(target):
-            _swap(partial, target)
+        replace_folder(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return {"changed": True, "url": str(target)}
-
-
-def _swap(partial: Path, target: Path) -> None:
-    """One rename where the target is new or empty, two where it holds an earlier publication."""
-    if target.is_dir() and any(target.iterdir()):
-        previous = target.with_name(f".{target.name}.old")
-        shutil.rmtree(previous, ignore_errors=True)
-        os.replace(target, previous)
-        os.replace(partial, target)
-        shutil.rmtree(previous, ignore_errors=True)
-    else:
-        os.replace(partial, target)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,11 +15,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from distill.errors import writing
 from distill.reporting.browser.trace_browser import Browser
 from distill.reporting.reading.gather import ReportedRun
 from distill.reporting.sections import funnel, overview, sampling, scores, training
 from distill.reporting.sections.blocks import Section, labelled_texts
+from distill.store.replacing import replacing
 
 _HERE = Path(__file__).parent
 _HATCHES = ((8, 0, 8), (6, 45, 2.5), (6, 0, 2), (5, 45, 2.5), (6, 135, 1.5), (6, 90, 3))
@@ -56,19 +55,10 @@ def write(path: Path, runs: Sequence[ReportedRun], page_sections: Sequence[Secti
     Raises:
         RunError: it cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
     size = 0
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                for piece in pieces(runs, page_sections, browser):
-                    size += file.write(piece.encode(errors="replace"))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+    with replacing(path) as file:
+        for piece in pieces(runs, page_sections, browser):
+            size += file.write(piece.encode(errors="replace"))
     return size
 
 

@@ -10,26 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import signal
 import socket
 import subprocess
-import sys
 from collections import deque
 from functools import lru_cache
 
 import orjson
 
 from distill.errors import InputError, RunError
-from distill.machine import hardware
+from distill.machine import children, hardware
 from distill.progress import LOG
 from distill.types import Outcome, Problem, Trace
 from distill.verifiers import Verifiers
 
-_MAIN = (
-    "import gc; gc.disable(); "  # imports leave no garbage, and being searched for it makes a third of what they cost
-    "import sys, json; sys.path[:] = json.loads(sys.argv[3]); "
-    "from distill.sampling.grading import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
-)
 _READY = b"ready\n"
 _VERDICT_BYTES = 1 << 24  # bytes of one verdict
 _CACHED_PROBLEMS = 1024  # problems whose JSON is kept: the samples of one come close together
@@ -110,7 +103,7 @@ class _GradingProcess:
         our_verdicts, child_verdicts = socket.socketpair()
         with child_lines, child_verdicts:
             handles = [child_lines.fileno(), child_verdicts.fileno()]
-            command = [sys.executable, "-P", "-c", _MAIN, *map(str, handles), orjson.dumps(sys.path).decode()]
+            command = children.function_command(serve, *map(str, handles))
             self._child = subprocess.Popen(command, pass_fds=handles, stdin=subprocess.DEVNULL)
         _, self._writer = await asyncio.open_connection(sock=our_lines)
         reader, self._verdicts = await asyncio.open_connection(sock=our_verdicts, limit=_VERDICT_BYTES)
@@ -143,14 +136,13 @@ def _answer(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
         future.set_result(outcome)
 
 
-def serve(lines_fd: int, verdicts_fd: int) -> None:
+def serve(lines_handle: str, verdicts_handle: str) -> None:
     """The process's side: a verdict at the second socket for each line at the first, until that closes."""
     gc.freeze()
     gc.enable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on the terminal reaches all; the owner ends this one
     verifiers = Verifiers()
     problem_of = lru_cache(maxsize=64)(Problem.model_validate_json)
-    with open(lines_fd, "rb") as lines, socket.socket(fileno=verdicts_fd) as verdicts:
+    with open(int(lines_handle), "rb") as lines, socket.socket(fileno=int(verdicts_handle)) as verdicts:
         verdicts.sendall(_READY)
         for line in lines:
             problem, answer, finish = orjson.loads(line)

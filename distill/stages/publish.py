@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pydantic import Field
 from distill.errors import InputError
 from distill.models import presets
 from distill.problems import sets
+from distill.progress import LOG
 from distill.publishing import dataset_card, facts, folder, hub, licences, loading, model_card, place, results, sections
 from distill.publishing.facts import Facts
 from distill.publishing.folder import MANIFEST, FileTable
@@ -22,7 +22,6 @@ from distill.run import Run
 from distill.stages import StageSummary
 from distill.types import Record, content_id
 
-LOG = logging.getLogger("distill")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 

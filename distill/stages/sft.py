@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from distill.errors import InputError
 from distill.machine import hardware
 from distill.models import presets
 from distill.planning.setup import Setup
+from distill.progress import LOG
 from distill.run import Run
 from distill.sampling.engine import SMALL
 from distill.stages import Stage, StageJob, StageSummary
@@ -23,7 +23,6 @@ from distill.training.sft.audit import Audit
 from distill.training.sft.rows import BuiltRows
 from distill.types import NO_RESULT
 
-LOG = logging.getLogger("distill")
 WORKER = "distill.training.sft.worker"
 
 

@@ -6,8 +6,7 @@ id. The readers here hand out every row in order; who keeps rows by id lets the 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,10 +14,11 @@ import jsonlines
 import orjson
 from pydantic import ValidationError
 
-from distill.errors import InputError, RunError, writing
+from distill.errors import InputError, RunError
 from distill.store import log_parts
 from distill.store.log import Log
 from distill.store.log_parts import blocks, parts, size
+from distill.store.replacing import replacing
 from distill.types import Finish, Record
 
 __all__ = [
@@ -170,7 +170,7 @@ def read(path: Path, record_type: type[R]) -> Iterator[R]:
             ) from error
 
 
-def write(path: Path, records: Iterable[Record | dict[str, Any]]) -> int:
+def write(path: Path, records: Iterable[Record | Mapping[str, object]]) -> int:
     """Write a whole file at once: readers see the old one or the new one, never half. Returns the row count.
 
     Raises:
@@ -179,15 +179,9 @@ def write(path: Path, records: Iterable[Record | dict[str, Any]]) -> int:
     if log_parts.finished(path):
         raise RunError("has finished parts beside it", where=str(path), fix="remove them first, or write elsewhere")
     count = 0
-    partial = path.with_name(path.name + ".partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            for record in records:
-                row = record if isinstance(record, dict) else record.model_dump(mode="json")
-                file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+    with replacing(path) as file:
+        for record in records:
+            row = record.model_dump(mode="json") if isinstance(record, Record) else record
+            file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+            count += 1
     return count

@@ -30,6 +30,7 @@ from typing import BinaryIO, NamedTuple
 
 from distill.errors import InputError, writing
 from distill.store import sealed
+from distill.store.replacing import sync_folder
 from distill.store.sealed import Index
 
 
@@ -275,7 +276,7 @@ def size(log: Path) -> int:
 def rotate(log: Path, number: int) -> None:
     """Make the active file, whose content is synced, the next finished part."""
     os.rename(log, _unsealed(log, number))
-    _sync_folder(log.parent)
+    sync_folder(log.parent)
 
 
 def seal(log: Path, number: int, stopped: Callable[[], bool] = lambda: False) -> bool:
@@ -296,7 +297,7 @@ def seal(log: Path, number: int, stopped: Callable[[], bool] = lambda: False) ->
                 return False
             os.replace(partial_index, index)
             os.replace(partial, target)
-            _sync_folder(log.parent)
+            sync_folder(log.parent)
             source.unlink()
             return True
     finally:
@@ -319,12 +320,3 @@ def recover(log: Path) -> list[int]:
             else:
                 unsealed_parts.append(number)
     return unsealed_parts
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every file system can
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

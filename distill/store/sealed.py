@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypedDict
 
 import orjson
 
-from distill.errors import InputError
+from distill.errors import InputError, RunError
+from distill.store.replacing import replacing_path
 from distill.types import Finish
 
 FRAME = 1 << 20
@@ -69,6 +70,17 @@ class Index:
         return bisect.bisect_right(self.starts, offset) - 1
 
 
+class _FirstLine(TypedDict):
+    """The first line of an index; behind it come the heads."""
+
+    version: int
+    offsets: list[int]
+    starts: list[int]
+    stray: int | None
+    hash: str
+    """Of the heads."""
+
+
 @lru_cache(maxsize=8)
 def _text(file: Path, _identity: tuple[int, int], start: int, end: int) -> bytes:
     import zstandard
@@ -113,8 +125,13 @@ class _Indexer:
 
     def encode(self) -> bytes:
         heads = b"".join(self._heads)
-        positions = {"offsets": self._offsets.tolist(), "starts": self._starts.tolist()}
-        first_line = {"version": _VERSION, **positions, "stray": self._stray, "hash": _hash(heads)}
+        first_line: _FirstLine = {
+            "version": _VERSION,
+            "offsets": self._offsets.tolist(),
+            "starts": self._starts.tolist(),
+            "stray": self._stray,
+            "hash": _hash(heads),
+        }
         return orjson.dumps(first_line) + b"\n" + heads
 
 
@@ -174,7 +191,7 @@ def _load(file: Path, index: Path, size: int, identity: tuple[int, int]) -> Inde
 
 
 def _decode(file: Path, identity: tuple[int, int], first_line: bytes) -> Index:
-    row: dict[str, Any] = orjson.loads(first_line)
+    row: _FirstLine = orjson.loads(first_line)
     if row["version"] != _VERSION:
         raise ValueError("of another version")
     return Index(file, identity, array("Q", row["offsets"]), array("Q", row["starts"]), row["stray"])
@@ -186,7 +203,7 @@ def heads(file: Path, index: Path) -> Iterator[tuple[int, Facts]]:
     rows = b""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):
         first_line, _, stored = index.read_bytes().partition(b"\n")
-        row = orjson.loads(first_line)
+        row: _FirstLine = orjson.loads(first_line)
         if row["hash"] == _hash(stored) and row["starts"][-1] == size:
             rows = stored
     if not rows:
@@ -202,10 +219,9 @@ def _rebuild(file: Path, index: Path) -> bytes:
     for packed_length, text in _frames(file):
         indexer.add(packed_length, text)
     encoded = indexer.encode()
-    partial = index.with_name(f"{index.name}.{os.getpid()}.partial")
-    with contextlib.suppress(OSError):
-        _store(partial, [encoded])
-        os.replace(partial, index)
+    own_partial = index.with_name(f"{index.name}.{os.getpid()}.partial")
+    with contextlib.suppress(RunError), replacing_path(index, partial=own_partial) as partial:
+        partial.write_bytes(encoded)
     return encoded
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from distill import pipeline
 from distill import recipe as recipes
@@ -161,7 +161,7 @@ def _arm_run(recipe: Recipe, study: Study, folder: Path, arm_name: str, seed: in
         return folder / f"{name}-{seed}"
 
     own_stages = {*arm.stages}
-    changes: dict[str, Any] = {f"{stage}.seed": seed for stage in recipes.ALL_STAGES}
+    changes: dict[str, object] = {f"{stage}.seed": seed for stage in recipes.ALL_STAGES}
     if "filter" in own_stages and "generate" not in own_stages:
         changes["filter.traces"] = [str(folder_of(arm_making("generate")))]
     if "sft" in own_stages and "filter" not in own_stages:

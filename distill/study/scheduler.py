@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import os
 import signal
 import sys
@@ -15,9 +14,8 @@ from multiprocessing.process import BaseProcess
 
 from distill import pipeline
 from distill.errors import DistillError, RunError, Stopped, writing
-from distill.machine import hardware
-from distill.machine.workers import end_with_parent
-from distill.progress import LOG, LogLines, Progress, log_to
+from distill.machine import children, hardware
+from distill.progress import LOG, LogLines, Progress, log_to, log_to_stderr
 from distill.run import Run
 from distill.study import plan
 from distill.study.plan import StudyRun
@@ -107,10 +105,8 @@ class _RunProcess:
 
     @staticmethod
     def start(arm_run: StudyRun, threads: int) -> _RunProcess:
-        context = multiprocessing.get_context("spawn")
-        reading_end, writing_end = context.Pipe(duplex=False)
-        process = context.Process(target=_process_main, args=(arm_run, threads, writing_end), name=arm_run.name)
-        process.start()
+        reading_end, writing_end = children.SPAWN.Pipe(duplex=False)
+        process = children.spawned(_process_main, arm_run, threads, writing_end, name=arm_run.name)
         writing_end.close()
         return _RunProcess(arm_run, process, reading_end)
 
@@ -132,13 +128,9 @@ class _RunProcess:
 
 def _process_main(arm_run: StudyRun, threads: int, pipe: Connection) -> None:
     """Do one run in a process of its own; send why it failed."""
-    end_with_parent()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # before torch is there
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"{arm_run.name}: %(message)s"))
-    handler.setLevel(logging.INFO)
-    LOG.addHandler(handler)
+    log_to_stderr(f"{arm_run.name}: ")
     LOG.setLevel(logging.DEBUG)
     try:
         _run_stages(arm_run, LogLines())

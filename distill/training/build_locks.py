@@ -7,7 +7,6 @@ torch.utils.cpp_extension puts a file `lock` into an operator's build folder and
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import shlex
@@ -17,8 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from distill.errors import RunError
+from distill.progress import LOG
 
-LOG = logging.getLogger("distill")
 _STALE_AFTER = 900.0
 """Seconds after which a lock on a shared file system that no process here has open is no other machine's either."""
 _LOCAL_SYSTEMS = {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}

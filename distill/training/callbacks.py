@@ -116,7 +116,7 @@ def progress_reporter(
             if state.is_world_process_zero:
                 progress = {"step": state.global_step, "steps": state.max_steps}
                 progress |= {name: logs.get(name) for name in ("loss", "reward")}
-                write_json(files.progress, progress)
+                write_json(files.progress, progress, durable=False)  # of use only while the job runs
 
     return ProgressReporter()
 

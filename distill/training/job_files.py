@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from pathlib import Path
 
 from distill.planning import files
+from distill.progress import LOG
 from distill.run import write_json
 from distill.training import callbacks
 from distill.training.job import TrainingJob
 
-LOG = logging.getLogger("distill")
 _FINGERPRINT = "fingerprint"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -16,13 +15,13 @@ from pathlib import Path
 from types import FrameType
 
 from distill.errors import InputError, RunError, Stopped
+from distill.machine import children
 from distill.planning import launch
-from distill.progress import Progress
+from distill.progress import LOG, Progress
 from distill.training import build_locks
 from distill.training.callbacks import JobFiles, JobOutcome
 from distill.training.job import TrainingJob
 
-LOG = logging.getLogger("distill")
 NODES = "DISTILL_NODES"
 """Environment variable, set by the batch script or by hand: how many nodes a job has."""
 RANK = "DISTILL_NODE_RANK"
@@ -31,6 +30,8 @@ MASTER = "DISTILL_MASTER"
 """Environment variable: host:port where the nodes meet."""
 _POLL_SECONDS = 0.5
 """Seconds between looks at the files that the processes write."""
+_PATIENCE = 30.0
+"""Seconds that the processes may take to end when they are told to at once."""
 
 
 def node_rank(single_node_stages: Sequence[str]) -> int:
@@ -141,7 +142,7 @@ def command(job: TrainingJob, module: str) -> list[str]:
     """The exact command line that starts the job's processes on one node."""
     path = Path(job.folder) / "job.json"
     if job.setup.strategy == "single":
-        return [sys.executable, "-m", module, str(path)]
+        return children.module_command(module, str(path))
     rank = os.environ.get(RANK)
     master = os.environ.get(MASTER)
     host, _, port = (master or "").rpartition(":")
@@ -174,12 +175,7 @@ def _start(job: TrainingJob, module: str) -> None:
         try:
             status = process.wait()
         except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(30)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            children.end_group(process, _PATIENCE)
             raise
     if status and not JobFiles(Path(job.folder)).outcome.is_file():
         tail = log.read_bytes()[-3000:].decode("utf-8", "replace").strip()

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill.store.replacing import replace_folder
 from distill.training.job import TrainingJob
 from distill.training.model import model_config
 from distill.types import Record
 
 if TYPE_CHECKING:
     from transformers import Trainer
-
-LOG = logging.getLogger("distill")
 
 
 class StopCheck(Record):
@@ -92,9 +90,7 @@ def check_stops(folder: Path, beginnings: Sequence[Sequence[int]], max_new_token
 
 def swap(job: TrainingJob, student: Path) -> None:
     """Make the trained folder the student; its checkpoints are not needed any more."""
-    if student.exists():
-        shutil.rmtree(student)
-    os.replace(job.trained, student)
+    replace_folder(job.trained, student)
     for folder in (job.checkpoint_folder, Path(job.folder) / "cache"):
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -377,7 +377,7 @@ def test_last_words(tmp_path: Path) -> None:
 
 
 def test_a_stubborn_server_and_its_children_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.serving.server_process._GRACE", -1.5)
+    monkeypatch.setattr("distill.machine.guarded._GRACE", -1.5)
     code = (
         "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.fork(); "
         f"open({str(tmp_path / 'pid')!r} + str(os.getpid()), 'w').close(); time.sleep(60)"

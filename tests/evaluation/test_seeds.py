@@ -17,11 +17,15 @@ def test_one_seed_is_what_a_run_says_itself() -> None:
     assert found.p == scoring.paired_p(row)
 
 
-@pytest.mark.parametrize(("freedom", "quantile"), [(1, 12.70620), (2, 4.302653), (3.0, 3.182446), (30, 2.042272)])
-def test_the_t_distribution_is_that_of_the_tables(freedom: float, quantile: float) -> None:
-    """0.975 quantiles, Abramowitz and Stegun, table 26.10."""
-    assert seeds._t_share_below(quantile, freedom) == pytest.approx(0.975, abs=1e-6)
-    assert seeds._t_share_below(0, freedom) == 0.5
+@pytest.mark.parametrize(("freedom", "quantile"), [(1, 12.70620), (2, 4.302653), (3, 3.182446), (30, 2.042272)])
+def test_the_t_distribution_is_that_of_the_tables(freedom: int, quantile: float) -> None:
+    """0.975 quantiles, Abramowitz and Stegun, table 26.10: a mean that lies so many errors from 0 has p = 0.05."""
+    row = np.arange(freedom + 1.0)
+    error = float(np.std(row, ddof=1)) / math.sqrt(freedom + 1)
+    shifted = (row - row.mean() + quantile * error).tolist()
+    found = seeds.pooled([shifted, shifted])  # seeds that agree are one, and the problems' freedom is all there is
+    assert found.mean.low == pytest.approx(0, abs=1e-5)
+    assert found.p == pytest.approx(0.05, abs=1e-6)
 
 
 def test_seeds_alone_give_the_t_interval_of_their_means() -> None:
@@ -40,7 +44,7 @@ def test_problems_alone_give_their_t_interval_and_p() -> None:
     found = seeds.pooled([row, row, row])
     error = float(np.std(row, ddof=1)) / math.sqrt(6)
     assert found.mean.low == pytest.approx(0.35 - 2.570582 * error, abs=1e-6)  # 5 degrees of freedom
-    assert found.p == pytest.approx(2 * (1 - seeds._t_share_below(0.35 / error, 5)))
+    assert found.p == pytest.approx(0.0059335, abs=1e-7)  # t = 4.5826
 
 
 def test_without_variance_there_is_no_doubt() -> None:

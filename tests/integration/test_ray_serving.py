@@ -62,11 +62,7 @@ def listening(url: str) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         words = path.read_bytes().decode(errors="replace").split("\0")
-        if (
-            port in words
-            and "vllm.entrypoints.openai.api_server" in words
-            and "distill.serving.server_process" not in words
-        ):
+        if port in words and "vllm.entrypoints.openai.api_server" in words and "distill.machine.guarded" not in words:
             found.append(int(path.parent.name))
     return found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distill.errors import RunError
-from distill.sampling import grading
+from distill.machine import children
 from distill.sampling.grading import Grader
 from distill.types import Outcome, Problem, Trace
 from tests.conftest import GOOD, make_problem, make_trace
@@ -76,6 +76,6 @@ def test_a_process_that_dies_costs_one_verdict(size: int, tmp_path: Path) -> Non
 
 
 def test_a_process_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grading, "_MAIN", "raise SystemExit(3)")
+    monkeypatch.setattr(children, "_ENTER", "raise SystemExit(3)")
     with pytest.raises(RunError, match="cannot grade answers: their process ended with status 3"):
         asyncio.run(graded([(make_problem(), make_trace())], 1))

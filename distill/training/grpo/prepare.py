@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from distill.machine import hardware
 from distill.models import presets
 from distill.models.chat import Tokenizer
 from distill.models.presets import Student
+from distill.progress import LOG
 from distill.rewards import RewardContext
 from distill.run import Run, stamp
 from distill.training import config as settings
@@ -22,8 +22,6 @@ from distill.training.grpo.config import Config
 from distill.training.grpo.trainer import GrpoJob
 from distill.training.job_files import preview_checkpoints, write
 from distill.types import Problem
-
-LOG = logging.getLogger("distill")
 
 
 class PreparedGrpo(NamedTuple):

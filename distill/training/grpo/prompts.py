@@ -9,12 +9,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from distill.errors import InputError, writing
+from distill.errors import InputError
 from distill.models.chat import Tokenizer
 from distill.models.reasoning import Tags
 from distill.rollouts import prompt_rows
 from distill.run import Run
 from distill.store import jsonl
+from distill.store.replacing import replacing_path
 from distill.types import Problem, Record
 
 PromptOrder = Literal["shuffled", "easy_to_hard", "prioritised"]
@@ -117,11 +118,8 @@ def _save(path: Path, rows: list[dict[str, object]]) -> None:
             ("extra_info", pyarrow.struct([*text_fields, ("pass_rate", pyarrow.float64())])),
         ]
     )
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
+    with replacing_path(path) as partial:
         parquet.write_table(pyarrow.Table.from_pylist(rows, schema), partial)
-        partial.replace(path)
 
 
 def order(rates: Sequence[float | None], count: int, kind: PromptOrder, seed: int) -> list[int]:

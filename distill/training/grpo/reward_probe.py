@@ -8,7 +8,6 @@ same can never fire; such a training runs for days and teaches nothing.
 from __future__ import annotations
 
 import itertools
-import logging
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +15,12 @@ from fractions import Fraction
 
 from distill import rewards
 from distill.errors import InputError
+from distill.progress import LOG
 from distill.rewards import ChosenReward, Reward, RewardContext, Rollout
 from distill.rollouts import rollout
 from distill.types import Problem
 from distill.verifiers import Verifiers
 
-LOG = logging.getLogger("distill")
 _SAMPLE_SIZE = 8
 _LATE_STEP = 1_000_000
 """An optimizer step after any warm-up."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import NamedTuple
 
 from distill.models import chat, presets
 from distill.models.chat import Tokenizer
 from distill.models.presets import Student
-from distill.progress import Progress
+from distill.progress import LOG, Progress
 from distill.run import Run
 from distill.training import config as settings
 from distill.training.job import Batching, TrainingJob
@@ -19,7 +18,6 @@ from distill.training.sft.audit import Audit
 from distill.training.sft.config import Config
 from distill.training.sft.renderer import Renderer
 
-LOG = logging.getLogger("distill")
 _BATCHING_REASONS: dict[Batching, str] = {
     "packed": "rows are packed, flash-attention skips what documents do not see of one another",
     "grouped": "batches of rows of like length: without flash-attention a packed row costs the square of its length",

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from distill.errors import InputError, RunError, from_validation, writing
+from distill.errors import InputError, RunError, from_validation
 from distill.machine import hardware
 from distill.models.chat import Example, Tokenizer
 from distill.models.presets import Student
 from distill.progress import Progress
 from distill.run import stamp
+from distill.store.replacing import replacing_path
 from distill.training.sft.renderer import IGNORED, RenderedRow, Renderer, SetRow
 from distill.types import Message, Record, content_id
 
@@ -122,15 +123,14 @@ def build(
 
     progress.start("tokenise", total, unit="rows")
     if keep:
-        partial = rows_path.with_name(rows_path.name + ".partial")
-        with writing(rows_path):
-            rows_path.parent.mkdir(parents=True, exist_ok=True)
-            with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-                for examples in filter(None, kept_examples()):
-                    writer.write_table(_table(examples, schema))
-                built = tally.built(made_of)
-                writer.add_key_value_metadata({"distill": built.model_dump_json(), "made_of": made_of})
-            partial.replace(rows_path)
+        with (
+            replacing_path(rows_path) as partial,
+            pq.ParquetWriter(partial, schema, compression="zstd") as writer,
+        ):
+            for examples in filter(None, kept_examples()):
+                writer.write_table(_table(examples, schema))
+            built = tally.built(made_of)
+            writer.add_key_value_metadata({"distill": built.model_dump_json(), "made_of": made_of})
     else:
         for _ in kept_examples():
             pass
