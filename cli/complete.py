@@ -46,8 +46,8 @@ def runs(incomplete: str) -> list[str]:
 
 def settings(incomplete: str) -> list[str]:
     """Places of settings, one level below what is typed so far; a name of the user's own is not offered."""
-    from distill import settings as explained
     from distill.errors import InputError
+    from distill.explaining import places as explained
 
     try:
         listed = explained.below(incomplete.rpartition(".")[0])

@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from distill import schema, settings
-from distill.settings import Setting
+from distill.explaining import places, schema
+from distill.explaining.places import Setting
 
 _NARROW = 100
 """Columns below which a meaning stands under its setting, where it has the whole width."""
@@ -19,7 +19,7 @@ _NARROW = 100
 
 def print_settings(place: str) -> None:
     """Print what is directly below a dotted place, or the one setting that is there."""
-    listed = settings.below(place)
+    listed = places.below(place)
     console = Console()
     table = _table(listed)
     if not console.is_terminal:  # a file or another program has no width
@@ -66,6 +66,6 @@ def _notes(listed: list[Setting]) -> list[str]:
     if groups:
         notes.append(f"`distill settings {groups[0]}` shows what is in it.")
     kinds_place = listed[0].place.rpartition(".")[0]
-    if kinds_place in settings.FAMILIES and kinds_place not in settings.NAMED_KINDS:
+    if kinds_place in places.FAMILIES and kinds_place not in places.NAMED_KINDS:
         notes.append(f"A kind is chosen by `kind`, beside its settings: {{kind: {listed[0].name}, …}}.")
     return notes

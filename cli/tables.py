@@ -10,13 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from distill import pipeline
+from distill.filtering.funnel import GroupCounts
 from distill.models import presets
 from distill.pipeline import StageResult
 from distill.progress import LogLines, duration
 from distill.recipe import Recipe, StageName
 from distill.run import Run
 from distill.sampling.forecast import Forecast
-from distill.stages.filter import FilterSummary, GroupCounts
+from distill.stages.filter import FilterSummary
 from distill.store import jsonl
 
 from .scores import scores

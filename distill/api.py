@@ -27,7 +27,7 @@ from distill import pipeline
 from distill import recipe as recipes
 from distill.errors import InputError, from_validation, suggest
 from distill.evaluation import answer_pairs
-from distill.progress import LOG, LogLines, Progress, Silent, log_to
+from distill.progress import LOG, LogLines, Progress, Silent, log_to, shown_on_stderr
 from distill.recipe import Recipe, StageName
 from distill.run import Run
 from distill.stages import publish as publishing
@@ -244,21 +244,15 @@ def _messages(run: Run, progress: bool) -> Iterator[Progress]:
 
     A program that has set up logging itself gets them through its own handlers instead of on stderr.
     """
-    earlier_level = LOG.level
-    screen = logging.NullHandler() if LOG.hasHandlers() else logging.StreamHandler()
-    screen.setLevel(logging.INFO if progress else logging.WARNING)
-    try:
-        file = log_to(run.log)
-    except OSError as error:
-        raise InputError(
-            f"cannot use this run folder: {error.strerror}", where=str(run.folder), fix="give another folder"
-        ) from error
-    LOG.addHandler(screen)
-    LOG.setLevel(logging.INFO)
-    try:
-        yield LogLines() if progress else Silent()
-    finally:
-        LOG.setLevel(earlier_level)
-        LOG.removeHandler(screen)
-        LOG.removeHandler(file)
-        file.close()
+    with shown_on_stderr(logging.INFO if progress else logging.WARNING):
+        try:
+            file = log_to(run.log)
+        except OSError as error:
+            raise InputError(
+                f"cannot use this run folder: {error.strerror}", where=str(run.folder), fix="give another folder"
+            ) from error
+        try:
+            yield LogLines() if progress else Silent()
+        finally:
+            LOG.removeHandler(file)
+            file.close()

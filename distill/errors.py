@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from distill import meanings
+from distill.settings import meanings
 
 
 class DistillError(Exception):

@@ -8,19 +8,20 @@ import time
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import orjson
 
-from distill import freshness
 from distill import recipe as recipes
 from distill.errors import InputError, RunError
-from distill.freshness import Settings
 from distill.models import presets
 from distill.progress import LOG, LogLines, Progress, duration
 from distill.recipe import Launcher, Recipe, StageName
 from distill.run import Run, StageEntry, Stamp, stamp
 from distill.sampling.forecast import Forecast
+from distill.settings import identity
+from distill.settings.identity import Settings
 from distill.stages import Stage, StageJob, StageSummary, evaluate, filter, generate, grpo, sft
 from distill.training import launch
 from distill.types import Record, content_id
@@ -92,10 +93,10 @@ def reasons_to_run(stage_job: StageJob[Record], stage: StageName) -> list[str]:
     settings = _settings_then(stage_job.run, stage)
     if settings is None:
         return ["the settings of its last run cannot be read"]
-    reasons = freshness.changed_settings(settings, STAGES[stage].settings(stage_job))
-    reasons += freshness.changed_inputs(entry["inputs"], _stamps(stage_job, stage, entry["inputs"]))
+    reasons = identity.changed_settings(settings, STAGES[stage].settings(stage_job))
+    reasons += changed_inputs(entry["inputs"], _stamps(stage_job, stage, entry["inputs"]))
     if not reasons and "facts" in entry:
-        reasons += freshness.changed_facts(entry["facts"], STAGES[stage].facts(stage_job))
+        reasons += changed_facts(entry["facts"], STAGES[stage].facts(stage_job))
     return reasons + _changed_outputs(stage_job, stage, entry["outputs"])
 
 
@@ -125,6 +126,36 @@ def _settings_then(run: Run, stage: StageName) -> Settings | None:
         return STAGES[stage].settings(job(run, recipe, stage, LogLines()))
     except InputError:
         return None
+
+
+def changed_inputs(earlier: Mapping[str, Stamp | None], current: Mapping[str, Stamp | None]) -> list[str]:
+    """What differs between two states of inputs; nothing where the same content lies elsewhere."""
+    if _contents(earlier) == _contents(current):
+        return []
+    moved = {PurePath(path).name: path for path in earlier if path not in current}
+    reasons = []
+    for path, stamped in current.items():
+        before = path if path in earlier else moved.pop(PurePath(path).name, None)
+        if before is None:
+            reasons.append(f"{path} is new")
+        elif _content(earlier[before]) != _content(stamped):
+            reasons.append(f"{path} has changed")
+    reasons += [f"{path} is gone" for path in moved.values()]
+    return reasons or ["its inputs are in another order"]
+
+
+def changed_facts(earlier: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
+    """What differs between two states of what outcomes go by besides settings and inputs."""
+    names = sorted({*earlier, *current})
+    return [f"{name}: what it goes by has changed" for name in names if earlier.get(name) != current.get(name)]
+
+
+def _content(stamped: Stamp | None) -> str | None:
+    return stamped["hash"] if stamped else None
+
+
+def _contents(stamps: Mapping[str, Stamp | None]) -> list[str | None]:
+    return [_content(stamped) for stamped in stamps.values()]
 
 
 def start(run: Run, recipe: Recipe) -> None:

@@ -20,8 +20,8 @@ from typing import ClassVar, Generic, Literal, Self, TypeVar
 from pydantic import GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
-from distill import meanings
 from distill.errors import InputError, from_validation, suggest
+from distill.settings import meanings
 from distill.types import Record, content_id
 
 _HERE = Path(__file__).parent

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +35,21 @@ def log_to_stderr(prefix: str = "") -> None:
     handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
     handler.setLevel(logging.INFO)
     LOG.addHandler(handler)
+
+
+@contextmanager
+def shown_on_stderr(level: int) -> Iterator[None]:
+    """Messages from a level on go to stderr while the block runs, unless the program has handlers of its own."""
+    handler = logging.NullHandler() if LOG.hasHandlers() else logging.StreamHandler()
+    handler.setLevel(level)
+    earlier_level = LOG.level
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        LOG.setLevel(earlier_level)
+        LOG.removeHandler(handler)
 
 
 class Progress(Protocol):

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from distill import meanings, overrides, resources
+from distill import resources
 from distill.errors import InputError, from_validation, suggest
 from distill.machine.slurm import Slurm
 from distill.models import presets
 from distill.run import Run
+from distill.settings import meanings, overrides
 from distill.stages.evaluate import Config as EvalConfig
 from distill.stages.filter import Config as FilterConfig
 from distill.stages.generate import Config as GenerateConfig

@@ -51,7 +51,7 @@ class StageEntry(TypedDict, total=False):
     distill: str
     """Version that finished it."""
     settings: dict[str, object]
-    """What was set away from the defaults and can change a result, by dotted name; see `freshness`."""
+    """What was set away from the defaults and can change a result, by dotted name; see `settings/identity`."""
     facts: dict[str, str]
     """What outcomes went by besides settings and inputs."""
     inputs: dict[str, Stamp | None]

@@ -24,11 +24,12 @@ from distill.cli.complete import LISTS
 from distill.cli.help_texts import HELP_TEXTS
 from typer.main import get_command
 
-from distill import overrides, plugins, recipe
+from distill import plugins, recipe
 from distill.errors import InputError
 from distill.models import presets
 from distill.problems import sets
 from distill.serving.request import read_options
+from distill.settings import overrides
 from distill.sources import field_maps
 from distill.stages.publish import Config as PublishConfig
 from distill.types import Outcome

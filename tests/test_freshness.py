@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from distill import freshness, pipeline, plugins
+from distill import pipeline, plugins
 from distill import recipe as recipes
 from distill.models import presets
 from distill.progress import LogLines
 from distill.recipe import Recipe
 from distill.run import Run
+from distill.settings import identity
 from distill.stages import filter, sft
 from distill.stages.filter import Config as FilterConfig
 from distill.stages.filter import FilterSummary
@@ -57,7 +58,10 @@ WITHOUT_RESULT = {
     "backends.scripted": {"delay", "fail_first", "fail_after", "concurrency"},
     "filters.correct": {
         f"judge.{name}"
-        for name in ("api_key_env", "headers", "proxy", "ca", "endpoint", "concurrency", "timeout", "patience")
+        for name in (
+            *("api_key_env", "headers", "proxy", "ca", "endpoint", "concurrency", "requests_per_minute"),
+            *("tokens_per_minute", "stream", "silence", "timeout", "patience"),
+        )
     },
 }
 
@@ -65,9 +69,9 @@ WITHOUT_RESULT = {
 def without_result(record_type: type[Record], prefix: str = "") -> Iterator[str]:
     """Dotted names of the settings that are in no fingerprint; nothing below one of them is named."""
     for name, field in record_type.model_fields.items():
-        if not freshness.has_result(field):
+        if not identity.has_result(field):
             yield prefix + name
-        elif inner := freshness.record_in(field.annotation):
+        elif inner := identity.record_in(field.annotation):
             yield from without_result(inner, f"{prefix}{name}.")
 
 
@@ -82,10 +86,10 @@ def test_these_settings_and_no_others_are_in_no_fingerprint() -> None:
 
 
 def test_only_what_is_set_away_from_its_default_counts() -> None:
-    assert freshness.settings_of(SftConfig()) == {}
-    assert freshness.settings_of(SftConfig(seed=0, epochs=None, processes=4, log_to=("wandb",))) == {}
+    assert identity.settings_of(SftConfig()) == {}
+    assert identity.settings_of(SftConfig(seed=0, epochs=None, processes=4, log_to=("wandb",))) == {}
     changed = SftConfig.model_validate({"epochs": 2, "lora": {"rank": 8}, "checkpoints": 0})
-    assert freshness.settings_of(changed) == {"epochs": 2.0, "lora.rank": 8}
+    assert identity.settings_of(changed) == {"epochs": 2.0, "lora.rank": 8}
 
 
 def test_a_new_setting_changes_no_fingerprint() -> None:
@@ -95,8 +99,8 @@ def test_a_new_setting_changes_no_fingerprint() -> None:
     class After(Before):
         new: int = 3
 
-    assert freshness.settings_of(Before(rate=2)) == freshness.settings_of(After(rate=2)) == {"rate": 2.0}
-    assert freshness.settings_of(After(new=4)) == {"new": 4}
+    assert identity.settings_of(Before(rate=2)) == identity.settings_of(After(rate=2)) == {"rate": 2.0}
+    assert identity.settings_of(After(new=4)) == {"new": 4}
 
 
 def test_a_part_that_is_there_counts_even_with_its_defaults_and_so_do_parts_by_name() -> None:
@@ -107,14 +111,14 @@ def test_a_part_that_is_there_counts_even_with_its_defaults_and_so_do_parts_by_n
         part: Part | None = None
         parts: dict[str, Part] = {}
 
-    assert freshness.settings_of(Whole(part=Part())) == {"part": {}}
+    assert identity.settings_of(Whole(part=Part())) == {"part": {}}
     parts = {"b": Part(size=2), "a": Part()}
-    assert freshness.settings_of(Whole(parts=parts)) == {"parts.a": {}, "parts.b": {}, "parts.b.size": 2}
+    assert identity.settings_of(Whole(parts=parts)) == {"parts.a": {}, "parts.b": {}, "parts.b.size": 2}
 
 
 def test_checks_count_by_name_in_their_order_with_what_their_kinds_are_told() -> None:
-    def settings(checks: dict[str, object]) -> freshness.Settings:
-        return freshness.settings_of(FilterConfig.model_validate({"checks": checks}))
+    def settings(checks: dict[str, object]) -> identity.Settings:
+        return identity.settings_of(FilterConfig.model_validate({"checks": checks}))
 
     assert settings({"correct": {}}) == settings({"correct": None, "length": False}) == {}
     assert settings({"length": {"max_tokens": 9, "min_tokens": 1}, "correct": True}) == {
@@ -129,8 +133,8 @@ def test_checks_count_by_name_in_their_order_with_what_their_kinds_are_told() ->
 
 
 def test_which_engine_samples_a_model_is_no_part_of_a_result_but_another_api_is() -> None:
-    def settings(backend: dict[str, object]) -> freshness.Settings:
-        return freshness.settings_of(GenerateConfig.model_validate({"backend": backend}))
+    def settings(backend: dict[str, object]) -> identity.Settings:
+        return identity.settings_of(GenerateConfig.model_validate({"backend": backend}))
 
     assert settings({"kind": "auto"}) == settings({"kind": "vllm", "endpoints": ["http://node1:8000"]}) == {}
     assert settings({"kind": "transformers", "batch": 2}) == {}
@@ -141,8 +145,8 @@ def test_which_engine_samples_a_model_is_no_part_of_a_result_but_another_api_is(
 def test_a_preset_counts_by_its_weights_and_by_what_steers_or_trains_it() -> None:
     student = presets.student("tiny")
     described = student.model_copy(update={"description": "another", "licence": "mit", "hardware": "one GPU"})
-    assert freshness.preset_of(student) == freshness.preset_of(described)
-    assert freshness.preset_of(student.model_copy(update={"eos": "<end>"}))["eos"] == "<end>"
+    assert presets.identity_of(student) == presets.identity_of(described)
+    assert presets.identity_of(student.model_copy(update={"eos": "<end>"}))["eos"] == "<end>"
 
 
 def test_advice_of_a_preset_counts_where_it_is_followed(tmp_path: Path) -> None:
@@ -160,16 +164,16 @@ def test_advice_of_a_preset_counts_where_it_is_followed(tmp_path: Path) -> None:
 
 
 def test_reasons_name_what_has_changed() -> None:
-    assert freshness.changed_settings({"learning_rate": 1e-05}, {"learning_rate": 2e-05, "limit": 3}) == [
+    assert identity.changed_settings({"learning_rate": 1e-05}, {"learning_rate": 2e-05, "limit": 3}) == [
         "learning_rate 1e-05 → 2e-05",
         "limit default → 3",
     ]
     one, two = {"seen": "s", "hash": "1"}, {"seen": "s", "hash": "2"}
-    assert freshness.changed_inputs({"a": one, "b": two}, {"moved/a": one, "moved/b": two}) == []
-    assert freshness.changed_inputs({"a": one, "b": None}, {"a": two}) == ["a has changed", "b is gone"]
-    assert freshness.changed_inputs({"x/a": one}, {"y/a": two}) == ["y/a has changed"]
-    assert freshness.changed_inputs({"a": one}, {"a": one, "b": two}) == ["b is new"]
-    assert freshness.changed_inputs({"a": one, "b": two}, {"b": two, "a": one}) == ["its inputs are in another order"]
+    assert pipeline.changed_inputs({"a": one, "b": two}, {"moved/a": one, "moved/b": two}) == []
+    assert pipeline.changed_inputs({"a": one, "b": None}, {"a": two}) == ["a has changed", "b is gone"]
+    assert pipeline.changed_inputs({"x/a": one}, {"y/a": two}) == ["y/a has changed"]
+    assert pipeline.changed_inputs({"a": one}, {"a": one, "b": two}) == ["b is new"]
+    assert pipeline.changed_inputs({"a": one, "b": two}, {"b": two, "a": one}) == ["its inputs are in another order"]
 
 
 @pytest.fixture

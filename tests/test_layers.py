@@ -15,10 +15,10 @@ from distill import plugins
 ROOT = Path(__file__).parent.parent
 # a room may import from those in the lines above its own, never from its own line or from below
 LAYERS = [
-    {"types", "errors", "meanings", "progress", "resources", "overrides", "plugins"},
+    {"types", "errors", "settings", "progress", "resources", "plugins"},
     {"store", "machine", "text"},
     {"run", "models", "sandbox"},
-    {"endpoints", "answers", "planning", "freshness"},
+    {"endpoints", "answers", "planning"},
     {"serving", "programs", "sources"},
     {"backends"},
     {"judges"},
@@ -30,8 +30,7 @@ LAYERS = [
     {"training", "publishing", "reporting"},
     {"stages"},
     {"recipe"},
-    {"settings"},
-    {"schema"},
+    {"explaining"},
     {"pipeline"},
     {"batch", "study", "doctor"},
     {"api"},

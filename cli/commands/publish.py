@@ -33,10 +33,10 @@ def publish(
 
     from rich.console import Console
 
-    from distill import overrides
     from distill.errors import InputError
     from distill.progress import LOG
     from distill.run import Run
+    from distill.settings import overrides
     from distill.stages import publish as stage
 
     run_folder = Run(run or Path("runs/r1-distill"))

@@ -36,10 +36,10 @@ def report(
     """One page that needs no network: funnel, lengths, pass rates, tokens, curves, scores, and the traces to search."""
     import logging
 
-    from distill import overrides
     from distill import recipe as recipes
     from distill.progress import LOG
     from distill.run import Run
+    from distill.settings import overrides
     from distill.stages import report as stage
 
     from .. import progress

@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 from typing import TypedDict
 
 from distill.filtering.ledger import LedgerEntry
-from distill.types import Outcome
+from distill.types import Outcome, Record
 
 _LENGTHS = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000)
 """Upper bounds of the bins by length, characters of the completion."""
 
 
-class CheckSummary(TypedDict):
+class CheckCounts(Record):
     """What one check rejects."""
 
     check: str
@@ -25,7 +25,7 @@ class CheckSummary(TypedDict):
     reasons: dict[str, int]
 
 
-class GroupSummary(TypedDict):
+class GroupCounts(Record):
     """What becomes of the traces of one set or of one range of lengths."""
 
     traces: int
@@ -36,17 +36,17 @@ class GroupSummary(TypedDict):
 
 
 class FunnelSummary(TypedDict):
-    """The counts in funnel.json."""
+    """The counts of funnel.json, which holds them as plain data."""
 
     traces: int
-    checks: list[CheckSummary]
+    checks: tuple[CheckCounts, ...]
     undecidable: int
     accepted: int
     """Traces that every check passes."""
     kept: int
     """Traces in the set to train on."""
-    by_set: dict[str, GroupSummary]
-    by_length: dict[str, GroupSummary]
+    by_set: dict[str, GroupCounts]
+    by_length: dict[str, GroupCounts]
     """By characters of the completion."""
     examples: dict[str, list[str]]
     """Ids of kept traces and of rejected ones by `check:reason`."""
@@ -131,22 +131,22 @@ class Funnel:
 
     def summary(self) -> FunnelSummary:
         remaining = self._total
-        checks: list[CheckSummary] = []
+        checks: list[CheckCounts] = []
         for name, reasons in self._reasons.items():
             remaining -= self._rejected_first[name]
             checks.append(
-                {
-                    "check": name,
-                    "rejects": reasons.total(),
-                    "only": self._rejected_alone[name],
-                    "left": remaining,
-                    "reasons": dict(reasons.most_common()),
-                }
+                CheckCounts(
+                    check=name,
+                    rejects=reasons.total(),
+                    only=self._rejected_alone[name],
+                    left=remaining,
+                    reasons=dict(reasons.most_common()),
+                )
             )
         bounds = [*(f"≤ {bound:,}" for bound in _LENGTHS), f"> {_LENGTHS[-1]:,}"]
         return {
             "traces": self._total,
-            "checks": checks,
+            "checks": tuple(checks),
             "undecidable": self._undecidable,
             "accepted": self._accepted,
             "kept": self._kept,
@@ -157,6 +157,6 @@ class Funnel:
             "examples": dict(sorted(self._examples.items())),
         }
 
-    def _summarize(self, counts: Counter[str]) -> GroupSummary:
+    def _summarize(self, counts: Counter[str]) -> GroupCounts:
         rejects = {name: counts[name] for name in self._reasons if counts[name]}
-        return {"traces": counts["traces"], "kept": counts["kept"], "rejects": rejects}
+        return GroupCounts(traces=counts["traces"], kept=counts["kept"], rejects=rejects)

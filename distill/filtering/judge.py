@@ -18,7 +18,7 @@ from distill.filtering.ledger import CheckedTrace
 from distill.filtering.packing import outcome_masks, pack_features, pack_outcomes
 from distill.filtering.problems import ProblemIndex
 from distill.filters import ChosenFilter, Context, Filter
-from distill.freshness import settings_of
+from distill.settings.identity import settings_of
 from distill.store import jsonl
 from distill.text.tokens import tokens
 from distill.types import Outcome, Problem, Trace, content_id

@@ -19,6 +19,7 @@ from distill.models.hub_files import fetch
 from distill.models.model import Model, Precision
 from distill.models.reasoning import Tags
 from distill.models.shapes import Shape, of_model
+from distill.settings.identity import Settings, settings_of
 from distill.types import NO_RESULT, Record, Sampling
 
 
@@ -217,6 +218,11 @@ def sets_revision(role: Role, preset: Preset) -> bool:
     if preset.revision is None:
         return False
     return preset.name not in names(role) or _find_preset(preset.name, role, _KINDS[role]).revision != preset.revision
+
+
+def identity_of(preset: Preset) -> Settings:
+    """The facts of a preset that can change a result, its weights by their content and not by their folder."""
+    return {"weights": weights_fingerprint_of(preset), **settings_of(preset)}
 
 
 def weights_fingerprint_of(preset: Preset) -> str:

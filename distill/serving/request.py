@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from distill import overrides
 from distill.errors import InputError, from_validation, suggest
 from distill.machine.slurm import Slurm
 from distill.models import presets
 from distill.models.model import Model
 from distill.serving import Serving
+from distill.settings import overrides
 
 LAUNCHERS = ("here", "ray", "slurm")
 

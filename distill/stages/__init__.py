@@ -16,13 +16,12 @@ from typing import ClassVar, Generic, TypeVar
 
 from pydantic import ConfigDict
 
-from distill import freshness
 from distill.errors import InputError
-from distill.freshness import Settings
-from distill.models.presets import Role, Student, Teacher
+from distill.models.presets import Role, Student, Teacher, identity_of
 from distill.problems import gold_checks, sets
 from distill.progress import Progress
 from distill.run import Run
+from distill.settings.identity import Settings, settings_of
 from distill.types import Problem, Record, Sampling
 from distill.verifiers import Verifiers
 
@@ -98,9 +97,9 @@ class Stage(ABC, Generic[C]):
         """
         presets = {"teacher": job.teacher, "student": job.student}
         own = dict(job.config)
-        settings = freshness.settings_of(job.config)
+        settings = settings_of(job.config)
         for role in self.models:
-            for name, value in freshness.preset_of(presets[role]).items():
+            for name, value in identity_of(presets[role]).items():
                 field = name.partition(".")[0]
                 if field not in own and (self.trains or field not in TRAINING_ADVICE):
                     settings[f"{role}.{name}"] = value

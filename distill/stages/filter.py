@@ -16,6 +16,7 @@ from pydantic import Field
 from distill.errors import InputError, RunError
 from distill.filtering import executors, funnel, training
 from distill.filtering.earlier import is_usable
+from distill.filtering.funnel import CheckCounts, GroupCounts
 from distill.filtering.judge import CheckedSlice, CheckerSetup, LogSlice, build_filters, fingerprints
 from distill.filtering.ledger import Ledger
 from distill.filtering.problems import ProblemIndex
@@ -65,26 +66,6 @@ class Config(Record):
 
 def sources(job: StageJob[Config]) -> list[Run]:
     return [Run(Path(folder)) for folder in job.config.traces] or [job.run]
-
-
-class CheckCounts(Record):
-    """What one check rejects."""
-
-    check: str
-    rejects: int
-    only: int
-    """Traces that no other check rejects."""
-    left: int
-    """Traces that neither this check nor one before it rejects."""
-    reasons: dict[str, int]
-
-
-class GroupCounts(Record):
-    """What is kept of a group of traces, and how many each check rejects."""
-
-    traces: int
-    kept: int
-    rejects: dict[str, int]
 
 
 class FilterSummary(StageSummary):

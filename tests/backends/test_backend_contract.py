@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from distill import backends, plugins
-from distill.backends import Backend
+from distill import plugins
+from distill.backends import Backend, ChosenBackend
 from distill.errors import InputError
 from distill.models import presets
 from distill.models.model import Model
@@ -63,7 +63,8 @@ def test_every_kind_has_settings_here() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_backend_answers_all_that_is_asked_of_it_before_it_is_opened(kind: str, tmp_path: Path) -> None:
-    backend = backends.build({"kind": kind, **SETTINGS[kind]}, Model(name="m", path="nowhere", context=64), tmp_path)
+    model = Model(name="m", path="nowhere", context=64)
+    backend = ChosenBackend.of({"kind": kind, **SETTINGS[kind]}).build(model, tmp_path)
     assert isinstance(backend, Backend)
     assert backend.concurrency >= 1
     assert 0 <= backend.limit <= backend.concurrency
@@ -80,9 +81,9 @@ def test_a_backend_answers_all_that_is_asked_of_it_before_it_is_opened(kind: str
 def test_a_backend_that_was_never_opened_can_be_closed_and_another_is_a_new_one(kind: str, tmp_path: Path) -> None:
     options = {"kind": kind, **SETTINGS[kind]}
     model = Model(name="m", path="nowhere", context=64)
-    backend = backends.build(options, model, tmp_path)
+    backend = ChosenBackend.of(options).build(model, tmp_path)
     asyncio.run(backend.close())
-    assert backends.build(options, model, tmp_path) is not backend
+    assert ChosenBackend.of(options).build(model, tmp_path) is not backend
 
 
 def test_a_file_of_ones_own_needs_three_methods(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_a_file_of_ones_own_needs_three_methods(tmp_path: Path) -> None:
         sampling=Sampling(max_tokens=300),
         rule=StoppingRule(samples=2),
         seed=0,
-        backend={"kind": str(tmp_path / "mine.py")},
+        backend=ChosenBackend.of({"kind": str(tmp_path / "mine.py")}),
         preflight=True,
     )
     logs = Logs(tmp_path / "traces.jsonl", tmp_path / "failures.jsonl", replies=tmp_path / "replies.jsonl")
@@ -106,11 +107,11 @@ def test_a_file_of_ones_own_needs_three_methods(tmp_path: Path) -> None:
 def test_a_file_that_builds_something_else_is_told_what_to_derive_from(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(MINE.replace("(Backend)", ""))
-    with pytest.raises(InputError, match=r"(?s)mine\.py.*returns a Mine.*no Backend.*distill\.backends\.Backend"):
-        backends.build({"kind": str(path)}, Model(name="m", path="nowhere", context=64), tmp_path)
+    with pytest.raises(InputError, match=r"(?s)mine\.py.*gives a Mine.*no Backend.*distill\.backends\.Backend"):
+        ChosenBackend.of({"kind": str(path)}).build(Model(name="m", path="nowhere", context=64), tmp_path)
 
 
 def test_a_chat_api_says_what_it_adds_to_a_request(tmp_path: Path) -> None:
     options = {"kind": "chat", **SETTINGS["chat"], "extra": {"reasoning_effort": "low"}}
     model = Model(name="m", path="nowhere", context=64)
-    assert backends.build(options, model, tmp_path).steering == {"reasoning_effort": "low"}
+    assert ChosenBackend.of(options).build(model, tmp_path).steering == {"reasoning_effort": "low"}

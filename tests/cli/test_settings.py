@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from distill.cli import complete
 
-from distill import schema
+from distill.explaining import schema
 from tests.cli.conftest import Run
 
 

@@ -10,6 +10,7 @@ import datasets
 import pytest
 
 from distill.filtering import training
+from distill.filtering.funnel import GroupCounts
 from distill.run import Run
 from distill.stages import filter
 from distill.store import jsonl
@@ -105,11 +106,11 @@ def test_retention_by_set_and_length_and_examples(tmp_path: Path) -> None:
     bodies = [GOOD, "x " * 600 + GOOD, GOOD.replace("+ 8", "- 8")]
     jsonl.write(run.traces_file, [make_trace(f"{p.id} {b}", problem_id=p.id) for p in problems for b in bodies])
     summary = filter.STAGE.run(job(tmp_path, checks={"correct": {}}, examples=1))
-    half = filter.GroupCounts(traces=3, kept=2, rejects={"correct": 1})
+    half = GroupCounts(traces=3, kept=2, rejects={"correct": 1})
     assert summary.by_set == {"test": half, "other": half}
     assert summary.by_length == {
-        "≤ 1,000": filter.GroupCounts(traces=4, kept=2, rejects={"correct": 2}),
-        "≤ 2,000": filter.GroupCounts(traces=2, kept=2, rejects={}),
+        "≤ 1,000": GroupCounts(traces=4, kept=2, rejects={"correct": 2}),
+        "≤ 2,000": GroupCounts(traces=2, kept=2, rejects={}),
     }
     assert {reason: len(ids) for reason, ids in summary.examples.items()} == {"kept": 1, "correct:wrong_value": 1}
     assert next(jsonl.read(run.problems, Problem)).id == problems[0].id

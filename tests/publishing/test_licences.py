@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from distill import overrides
 from distill.models import presets
 from distill.publishing import licences
 from distill.publishing.licences import LicenceFinding, card_licence, check_licences, findings_that_stop, notices
+from distill.settings import overrides
 from distill.stages import publish
 
 FREE = {"deepseek-ai/DeepSeek-R1": "mit"}

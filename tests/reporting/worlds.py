@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from distill.evaluation.report import Difference, ModelReport, Point, SetReport
 from distill.filtering.funnel import Funnel, decide
 from distill.filtering.ledger import LedgerEntry
@@ -36,7 +38,7 @@ def write_filtered(run: Run, traces: list[Trace], right: set[str], reason: str =
         rows += [{"trace_id": one.id, "check": "correct", **word.model_dump()}]
         rows.append({"trace_id": one.id, "check": "decision", **decide(entry).model_dump()})
     jsonl.write(run.verdicts_file, rows)
-    write_json(run.funnel, funnel.summary())
+    write_json(run.funnel, to_jsonable_python(funnel.summary()))
 
 
 def metric(value: float, half: float | None = None) -> Metric:

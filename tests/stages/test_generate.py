@@ -40,49 +40,49 @@ def job(folder: Path, backend: dict[str, Any], **config: Any) -> StageJob[genera
 
 
 def traces(folder: Path) -> list[Trace]:
-    return list(jsonl.read(Run(folder).traces, Trace))
+    return list(jsonl.read(Run(folder).traces_file, Trace))
 
 
 def test_another_effort_is_another_log(api: Server, tmp_path: Path) -> None:
     low = chat(api, reasoning_effort="low")
-    assert generate.run(job(tmp_path / "low", low))["sampled_now"] == 3
-    assert generate.run(job(tmp_path / "low", low))["sampled_now"] == 0, "the same effort goes on"
+    assert generate.STAGE.run(job(tmp_path / "low", low)).sampled_now == 3
+    assert generate.STAGE.run(job(tmp_path / "low", low)).sampled_now == 0, "the same effort goes on"
     for changed in (chat(api, reasoning_effort="high"), chat(api)):
         with pytest.raises(InputError, match=r"sampled differently \(steering: .*'low'.* → (.*'high'.*|None)\)"):
-            generate.run(job(tmp_path / "low", changed))
+            generate.STAGE.run(job(tmp_path / "low", changed))
     assert len(traces(tmp_path / "low")) == 3
     assert {body["reasoning_effort"] for body in api.bodies} == {"low"}
 
 
 def test_traces_record_the_effort_and_rows_without_one_are_as_ever(api: Server, tmp_path: Path) -> None:
-    generate.run(job(tmp_path / "plain", chat(api)))
-    generate.run(job(tmp_path / "low", chat(api, reasoning_effort="low")))
+    generate.STAGE.run(job(tmp_path / "plain", chat(api)))
+    generate.STAGE.run(job(tmp_path / "low", chat(api, reasoning_effort="low")))
     assert [trace.steering for trace in traces(tmp_path / "low")] == 3 * [{"reasoning_effort": "low"}]
-    assert all("steering" not in row for _, row in jsonl.rows(Run(tmp_path / "plain").traces))
+    assert all("steering" not in row for _, row in jsonl.rows(Run(tmp_path / "plain").traces_file))
     ids = [{trace.id for trace in traces(tmp_path / name)} for name in ("plain", "low")]
     assert not ids[0] & ids[1]
 
 
 def test_an_effort_that_joins_a_log_without_one_is_told(api: Server, tmp_path: Path) -> None:
-    generate.run(job(tmp_path, chat(api)))
+    generate.STAGE.run(job(tmp_path, chat(api)))
     with pytest.raises(InputError, match=r"sampled differently \(steering: None → .*'low'"):
-        generate.run(job(tmp_path, chat(api, reasoning_effort="low")))
+        generate.STAGE.run(job(tmp_path, chat(api, reasoning_effort="low")))
 
 
 def test_filter_keeps_the_traces_of_both_efforts(api: Server, tmp_path: Path) -> None:
     for effort in ("low", "high"):
-        generate.run(job(tmp_path / effort, chat(api, reasoning_effort=effort), limit=1))
+        generate.STAGE.run(job(tmp_path / effort, chat(api, reasoning_effort=effort), limit=1))
     sources = [str(tmp_path / "low"), str(tmp_path / "high")]
     config = filter.Config.model_validate({"checks": {"finish": {}}, "traces": sources})
-    summary = filter.run(make_job(tmp_path / "both", config))
-    assert (summary["traces"], summary["accepted"]) == (2, 2)
+    summary = filter.STAGE.run(make_job(tmp_path / "both", config))
+    assert (summary.traces, summary.accepted) == (2, 2)
 
 
 def test_eval_tells_efforts_apart_in_one_log(api: Server, tmp_path: Path) -> None:
     def measure(effort: str) -> None:
         backend = chat(api, reasoning_effort=effort)
         settings = {"problems": "countdown-tiny", "limit": 2, "models": ["teacher"], "samples": 1, "backend": backend}
-        evaluate.run(make_job(tmp_path, evaluate.Config.model_validate(settings)))
+        evaluate.STAGE.run(make_job(tmp_path, evaluate.Config.model_validate(settings)))
 
     for effort in ("low", "high", "high"):
         measure(effort)
@@ -101,7 +101,7 @@ def hub_teacher(revision: str | None, name: str = "qwq-32b") -> Teacher:
 def logged(tmp_path: Path) -> Run:
     """A run whose traces came from revision `old` of QwQ."""
     run = Run(tmp_path)
-    jsonl.write(run.traces, [make_trace()])
+    jsonl.write(run.traces_file, [make_trace()])
     run.update(source={"model": "qwq-32b", "revision": "old"})
     return run
 

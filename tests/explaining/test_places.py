@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from distill import plugins, settings
+from distill import plugins
 from distill.errors import InputError
-from distill.settings import Setting, below, every
+from distill.explaining import places
+from distill.explaining.places import Setting, below, every
 
 ALL = list(every())
 LEANING = re.compile(
@@ -35,11 +36,11 @@ def test_a_setting_that_nobody_needs_to_give_says_what_none_means(setting: Setti
 
 
 def test_every_kind_is_reached_and_every_place_is_named_once() -> None:
-    places = [setting.place for setting in ALL]
-    assert len(places) == len({*places})
-    for family_place, family in settings.FAMILIES.items():
-        assert {f"{family_place}.{kind}" for kind in plugins.names(family)} <= {*places}
-    assert {"sft.lora.rank", "filter.checks.correct.vote.share", "slurm.stages.NAME.nodes"} <= {*places}
+    named_places = [setting.place for setting in ALL]
+    assert len(named_places) == len({*named_places})
+    for family_place, family in places.FAMILIES.items():
+        assert {f"{family_place}.{kind}" for kind in plugins.names(family)} <= {*named_places}
+    assert {"sft.lora.rank", "filter.checks.correct.vote.share", "slurm.stages.NAME.nodes"} <= {*named_places}
 
 
 @pytest.mark.parametrize(

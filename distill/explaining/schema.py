@@ -12,8 +12,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from distill import meanings, plugins, settings
+from distill import plugins
+from distill.explaining import places
 from distill.recipe import Recipe
+from distill.settings import meanings
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _ANY_KIND_FILE = {"type": "object", "properties": {"kind": {"pattern": r"\.py$"}}, "required": ["kind"]}
@@ -27,9 +29,9 @@ def text() -> str:
 
 def recipe_schema() -> JsonSchemaValue:
     """What a recipe may hold, kinds' settings included, as a JSON schema."""
-    families = {settings.FAMILIES[place] for place in _recipe_families()}
+    families = {places.FAMILIES[place] for place in _recipe_families()}
     kinds = {(family, kind): _config(family, kind) for family in sorted(families) for kind in plugins.names(family)}
-    loose = set(settings.LOOSE.values())
+    loose = set(places.LOOSE.values())
     classes: list[type[BaseModel]] = [Recipe, *kinds.values(), *sorted(loose, key=lambda config: config.__name__)]
     references, definitions_of = models_json_schema(
         [(config, "validation") for config in classes], schema_generator=_WithMeanings
@@ -39,18 +41,18 @@ def recipe_schema() -> JsonSchemaValue:
     for config in kinds.values():  # a kind may be named beside its settings
         definitions[names[config]]["properties"] = {"kind": _KIND_TEXT, **definitions[names[config]]["properties"]}
     for place in _recipe_families():
-        family = settings.FAMILIES[place]
+        family = places.FAMILIES[place]
         config_names = {kind: names[config] for (name, kind), config in kinds.items() if name == family}
         definitions[f"{family}_by_kind"] = _by_kind(config_names)
-        content_of = _named_kinds if place in settings.NAMED_KINDS else _one_kind
+        content_of = _named_kinds if place in places.NAMED_KINDS else _one_kind
         _replace(definitions, names[Recipe], place, content_of(family, config_names, definitions))
-    for place, config in settings.LOOSE.items():
+    for place, config in places.LOOSE.items():
         loose_name = f"{config.__name__}Changes"
         definitions[loose_name] = {**definitions[names[config]], "required": []}
         content: JsonSchemaValue = {"$ref": f"#/$defs/{loose_name}"}
-        if place.endswith(settings.NAME):
+        if place.endswith(places.NAME):
             content = {"type": "object", "additionalProperties": content}
-        _replace(definitions, names[Recipe], place.removesuffix(f".{settings.NAME}"), content)
+        _replace(definitions, names[Recipe], place.removesuffix(f".{places.NAME}"), content)
     return _root(definitions.pop(names[Recipe]), definitions)
 
 
@@ -69,7 +71,7 @@ def _root(recipe: JsonSchemaValue, definitions: Mapping[str, JsonSchemaValue]) -
 
 
 def _recipe_families() -> list[str]:
-    return [place for place in settings.FAMILIES if place.partition(".")[0] in Recipe.model_fields]
+    return [place for place in places.FAMILIES if place.partition(".")[0] in Recipe.model_fields]
 
 
 def _config(family: str, kind: str) -> type[BaseModel]:

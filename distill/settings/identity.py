@@ -1,8 +1,8 @@
-"""What a finished stage was made of, and what of it has changed since.
+"""Which settings can change a result, for the fingerprints of stages.
 
 A fingerprint is for the years: it holds only settings that can change a stage's result (`NO_RESULT` marks the others),
-only those that are set away from their defaults, so that a new setting makes no old work stale, and inputs by their
-content, wherever they lie. It is kept in run.json in the clear, so that a stage which starts again can say why.
+and only those that are set away from their defaults, so that a new setting makes no old work stale. It is kept in
+run.json in the clear, so that a stage which starts again can say why.
 """
 
 from __future__ import annotations
@@ -11,16 +11,12 @@ import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from pathlib import PurePath
 
 import orjson
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from distill.models import presets
-from distill.models.presets import Preset
 from distill.plugins import ByName, Chosen
-from distill.run import Stamp
 from distill.types import NoResult, Record
 
 Settings = dict[str, object]
@@ -40,11 +36,6 @@ def settings_of(config: Record, prefix: str = "") -> Settings:
     plain = config.model_dump(mode="json")
     named = _changed(type(config), plain, _defaults(type(config)), prefix, dict(config))
     return dict(sorted(_as_stored(dict(named)).items()))
-
-
-def preset_of(preset: Preset) -> Settings:
-    """The facts of a preset that can change a result, its weights by their content and not by their folder."""
-    return {"weights": presets.weights_fingerprint_of(preset), **settings_of(preset)}
 
 
 def has_result(field: FieldInfo) -> bool:
@@ -70,28 +61,6 @@ def changed_settings(earlier: Settings, current: Settings) -> list[str]:
     ]
 
 
-def changed_inputs(earlier: Mapping[str, Stamp | None], current: Mapping[str, Stamp | None]) -> list[str]:
-    """What differs between two states of inputs; nothing where the same content lies elsewhere."""
-    if _contents(earlier) == _contents(current):
-        return []
-    moved = {PurePath(path).name: path for path in earlier if path not in current}
-    reasons = []
-    for path, stamped in current.items():
-        before = path if path in earlier else moved.pop(PurePath(path).name, None)
-        if before is None:
-            reasons.append(f"{path} is new")
-        elif _content(earlier[before]) != _content(stamped):
-            reasons.append(f"{path} has changed")
-    reasons += [f"{path} is gone" for path in moved.values()]
-    return reasons or ["its inputs are in another order"]
-
-
-def changed_facts(earlier: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
-    """What differs between two states of what outcomes go by besides settings and inputs."""
-    names = sorted({*earlier, *current})
-    return [f"{name}: what it goes by has changed" for name in names if earlier.get(name) != current.get(name)]
-
-
 _DEFAULT = object()
 
 
@@ -100,14 +69,6 @@ def _shown(settings: Settings, name: str) -> str:
         return "default"
     text = json.dumps(settings[name], ensure_ascii=False)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-
-
-def _content(stamped: Stamp | None) -> str | None:
-    return stamped["hash"] if stamped else None
-
-
-def _contents(stamps: Mapping[str, Stamp | None]) -> list[str | None]:
-    return [_content(stamped) for stamped in stamps.values()]
 
 
 def _as_stored(settings: Settings) -> Settings:

@@ -15,11 +15,12 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from distill import meanings, plugins
+from distill import plugins
 from distill.errors import InputError, suggest
 from distill.machine.slurm import Slurm
 from distill.models.presets import Student
 from distill.recipe import Recipe
+from distill.settings import meanings
 from distill.stages import publish, report
 from distill.types import Record
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from distill import resources, schema
+from distill import resources
+from distill.explaining import schema
 
 RECIPES = resources.folder("recipes")
 SHIPPED = sorted(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from distill import meanings
 from distill.models.presets import Student
 from distill.recipe import Recipe
 from distill.rewards.format import Config as FormatReward
+from distill.settings import meanings
 from distill.stages.grpo import Config as GrpoConfig
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from distill import overrides
 from distill.errors import InputError
+from distill.settings import overrides
 from distill.stages import publish
 
 
