@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter, defaultdict
-from typing import TypedDict
 
 from distill.filtering.ledger import LedgerEntry
 from distill.types import Outcome, Record
@@ -35,23 +34,6 @@ class GroupCounts(Record):
     """Traces that each check rejects."""
 
 
-class FunnelSummary(TypedDict):
-    """The counts of funnel.json, which holds them as plain data."""
-
-    traces: int
-    checks: tuple[CheckCounts, ...]
-    undecidable: int
-    accepted: int
-    """Traces that every check passes."""
-    kept: int
-    """Traces in the set to train on."""
-    by_set: dict[str, GroupCounts]
-    by_length: dict[str, GroupCounts]
-    """By characters of the completion."""
-    examples: dict[str, list[str]]
-    """Ids of kept traces and of rejected ones by `check:reason`."""
-
-
 def decide(entry: LedgerEntry) -> Outcome:
     """False if any check rejects, else undecidable if any is, else accepted; all reasons are in `detail`."""
     rejects = [f"{name}:{outcome.reason}" for name, outcome in entry.outcomes.items() if outcome.passed is False]
@@ -77,7 +59,7 @@ def final_decision(entry: LedgerEntry, unfiltered: bool) -> Outcome:
 
 
 class Funnel:
-    """Fed with every trace once; `summary()` is funnel.json.
+    """Fed with every trace once; `summary()` goes into funnel.json.
 
     Args:
         example_count: how many kept and how many rejected traces of each reason to name.
@@ -129,7 +111,8 @@ class Funnel:
             bisect.insort(examples, id)
             del examples[self._example_count :]
 
-    def summary(self) -> FunnelSummary:
+    def summary(self) -> dict[str, object]:
+        """The counts that the summary of the filter stage begins with."""
         remaining = self._total
         checks: list[CheckCounts] = []
         for name, reasons in self._reasons.items():

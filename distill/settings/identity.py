@@ -8,15 +8,16 @@ run.json in the clear, so that a stage which starts again can say why.
 from __future__ import annotations
 
 import json
-import types
 import typing
 from collections.abc import Iterator, Mapping
 
 import orjson
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from distill.plugins import ByName, Chosen
+from distill.settings import meanings
 from distill.types import NoResult, Record
 
 Settings = dict[str, object]
@@ -43,12 +44,12 @@ def has_result(field: FieldInfo) -> bool:
     return not any(isinstance(mark, NoResult) for mark in field.metadata)
 
 
-def record_in(annotation: object) -> type[Record] | None:
+def record_in(annotation: object) -> type[BaseModel] | None:
     """The kind of Record that a field holds, alone, or beside other types, or by names; None if it holds none."""
-    if isinstance(annotation, type) and issubclass(annotation, Record):
-        return annotation
-    if typing.get_origin(annotation) in (types.UnionType, typing.Union, dict, typing.Annotated):
-        return next(filter(None, map(record_in, typing.get_args(annotation))), None)
+    for option in meanings.options(annotation):
+        by_name = typing.get_origin(option) is dict
+        if record := meanings.record_in(typing.get_args(option)[1] if by_name else option):
+            return record
     return None
 
 
@@ -77,7 +78,7 @@ def _as_stored(settings: Settings) -> Settings:
     return stored
 
 
-def _defaults(record_type: type[Record]) -> Settings:
+def _defaults(record_type: type[BaseModel]) -> Settings:
     """The defaults of a record's fields as JSON has them; a field that must be given is not among them."""
     return {
         name: to_jsonable_python(field.get_default(call_default_factory=True))
@@ -87,7 +88,7 @@ def _defaults(record_type: type[Record]) -> Settings:
 
 
 def _changed(
-    record_type: type[Record], plain: Settings, defaults: Settings, prefix: str, values: Settings
+    record_type: type[BaseModel], plain: Settings, defaults: Settings, prefix: str, values: Settings
 ) -> Iterator[tuple[str, object]]:
     """Names and values of a record's settings that have a result and differ from `defaults`.
 
@@ -103,7 +104,7 @@ def _changed(
         if isinstance(chosen := values.get(field_name), Chosen):
             yield from _changed_kind(chosen, name, chosen.default)
         elif any(isinstance(mark, ByName) for mark in field.metadata):
-            yield from _changed_kinds(values[field_name], name, default)
+            yield from _changed_kinds(values.get(field_name), name, default)
         elif (inner := record_in(field.annotation)) and isinstance(value, dict):
             yield from _changed_record(inner, name, value, default, by_name=typing.get_origin(field.annotation) is dict)
         elif value != default:
@@ -111,7 +112,7 @@ def _changed(
 
 
 def _changed_record(
-    record_type: type[Record], name: str, value: Settings, default: object, *, by_name: bool
+    record_type: type[BaseModel], name: str, value: Settings, default: object, *, by_name: bool
 ) -> Iterator[tuple[str, object]]:
     if by_name:
         for key, part in value.items():

@@ -178,13 +178,15 @@ def _filter(job: StageJob[Config], output_run: Run) -> FilterSummary:
     for path in (index, interrupted):
         path.unlink(missing_ok=True)
     os.replace(ledger_path, output_run.ledger)
-    summary = FilterSummary(
-        **outcome_counts.summary(),
-        orphans=orphans,
-        repeats=repeats,
-        reused=reused,
-        tokens={"total": sum(tokens), **quantiles(tokens)},
-        mix=tuple(mix_reports),
+    summary = FilterSummary.model_validate(
+        {
+            **outcome_counts.summary(),
+            "orphans": orphans,
+            "repeats": repeats,
+            "reused": reused,
+            "tokens": {"total": sum(tokens), **quantiles(tokens)},
+            "mix": mix_reports,
+        }
     )
     write_json(output_run.funnel, summary.model_dump(mode="json"))
     return summary
