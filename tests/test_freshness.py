@@ -39,11 +39,33 @@ WITHOUT_RESULT = {
     },
     "eval": {"lighteval.python", "lighteval.concurrency"},
     "teacher": {
-        *("description", "model", "parameters", "active", "precision", "heads", "kv_heads", "cache", "licence"),
+        *(
+            "description",
+            "model",
+            "revision",
+            "parameters",
+            "active",
+            "precision",
+            "heads",
+            "kv_heads",
+            "cache",
+            "licence",
+        ),
         *("serve", "hardware", "recipe"),
     },
     "student": {
-        *("description", "model", "parameters", "active", "precision", "heads", "kv_heads", "cache", "licence"),
+        *(
+            "description",
+            "model",
+            "revision",
+            "parameters",
+            "active",
+            "precision",
+            "heads",
+            "kv_heads",
+            "cache",
+            "licence",
+        ),
         *("serve", "hardware", "recipe", "shape"),
     },
     "backends.chat": {
@@ -145,8 +167,8 @@ def test_which_engine_samples_a_model_is_no_part_of_a_result_but_another_api_is(
 def test_a_preset_counts_by_its_weights_and_by_what_steers_or_trains_it() -> None:
     student = presets.student("tiny")
     described = student.model_copy(update={"description": "another", "licence": "mit", "hardware": "one GPU"})
-    assert presets.identity_of(student) == presets.identity_of(described)
-    assert presets.identity_of(student.model_copy(update={"eos": "<end>"}))["eos"] == "<end>"
+    assert presets.identity_of("student", student) == presets.identity_of("student", described)
+    assert presets.identity_of("student", student.model_copy(update={"eos": "<end>"}))["eos"] == "<end>"
 
 
 def test_advice_of_a_preset_counts_where_it_is_followed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -63,6 +64,12 @@ AttemptsByProblem = Mapping[str, Sequence[JudgedAttempt]]
 def votable(problems: Sequence[Problem]) -> bool:
     """Whether answers to these problems can be counted as votes."""
     return not any(problem.verifier.get("kind") in _KINDS_WITHOUT_VOTES for problem in problems)
+
+
+def newest_trace(log: Path) -> Trace | None:
+    """The last trace of a log; None where there is none."""
+    heads = deque(jsonl.heads(log) if jsonl.exists(log) else (), maxlen=1)
+    return Trace.model_validate_json(jsonl.line_at(heads[0].path, heads[0].offset)) if heads else None
 
 
 def latest_identity(log: Path, problems: Sequence[Problem]) -> Identity:

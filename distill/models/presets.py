@@ -19,6 +19,7 @@ from distill.models.hub_files import fetch
 from distill.models.model import Model, Precision
 from distill.models.reasoning import Tags
 from distill.models.shapes import Shape, of_model
+from distill.progress import LOG
 from distill.settings.identity import Settings, settings_of
 from distill.types import NO_RESULT, Record, Sampling
 
@@ -32,7 +33,7 @@ class Preset(Record):
     """Note on the model for people."""
     model: Annotated[str, NO_RESULT]
     """Model as a Hub id, or a local folder (relative paths: to data/ for shipped presets)."""
-    revision: str | None = None
+    revision: Annotated[str | None, NO_RESULT] = None
     """Commit or branch of the model on the Hub; None takes the newest."""
     parameters: Annotated[float | None, NO_RESULT] = None
     """Number of the model's parameters; None where it is not known."""
@@ -220,9 +221,31 @@ def sets_revision(role: Role, preset: Preset) -> bool:
     return preset.name not in names(role) or _find_preset(preset.name, role, _KINDS[role]).revision != preset.revision
 
 
-def identity_of(preset: Preset) -> Settings:
-    """The facts of a preset that can change a result, its weights by their content and not by their folder."""
-    return {"weights": weights_fingerprint_of(preset), **settings_of(preset)}
+def at_logged_revision(role: Role, preset: Preset, model: Model, logged: tuple[str, str | None], log: Path) -> Model:
+    """The model of a preset at the revision that a log has, where only the shipped preset has moved on since.
+
+    A revision that the user chose stands, and so does what a local folder holds.
+
+    Args:
+        logged: name and revision of the model that the log's traces came from.
+    """
+    name, revision = logged
+    if name != model.name or revision == model.revision or sets_revision(role, preset) or Path(model.path).is_dir():
+        return model
+    LOG.info(
+        "goes on with revision %s of %s, as in %s; the preset names %s by now", revision, name, log, model.revision
+    )
+    return model.model_copy(update={"revision": revision})
+
+
+def identity_of(role: Role, preset: Preset) -> Settings:
+    """The facts of a preset that can change a result, its weights by their content and not by their folder.
+
+    Weights on the Hub count with the revision that a user chose; that a later version ships the preset with another
+    revision makes no finished work stale.
+    """
+    weights = weights_fingerprint_of(preset) if sets_revision(role, preset) else None
+    return {"weights": weights or weights_fingerprint(Path(preset.model)) or preset.model, **settings_of(preset)}
 
 
 def weights_fingerprint_of(preset: Preset) -> str:

@@ -99,7 +99,7 @@ class Stage(ABC, Generic[C]):
         own = dict(job.config)
         settings = settings_of(job.config)
         for role in self.models:
-            for name, value in identity_of(presets[role]).items():
+            for name, value in identity_of(role, presets[role]).items():
                 field = name.partition(".")[0]
                 if field not in own and (self.trains or field not in TRAINING_ADVICE):
                     settings[f"{role}.{name}"] = value

@@ -169,11 +169,12 @@ def _measure(job: StageJob[Config], ref: str, models: Mapping[Role, Model | None
     votes = attempts.votable(loaded)
     measured: list[report.ModelReport] = []
     values: list[tuple[str, metrics.MetricValues]] = []
-    for role, model in models.items():
+    for role, preset_model in models.items():
         log = job.run.eval / f"{role}.jsonl"
-        if model is None:
+        if preset_model is None:
             identity = attempts.latest_identity(log, loaded)
         else:
+            model = logged_model(job, role, preset_model, log)
             identity = _sample(job, role, _sampling_task(job, role, model, loaded, sampling, samples), name, results)
         judged = attempts.judge_log(log, loaded, identity, samples, sampling.max_tokens, job.progress)
         role_values = metrics.values_by_problem(judged, votes)
@@ -279,6 +280,17 @@ def _model(job: StageJob[Config], role: Role) -> Model:
     trained = {"name": f"{job.student.name}-{role}", "model": str(folder)}
     read_from_folder = dict.fromkeys(("revision", "template", "context"))  # the folder has its own
     return presets.as_model(job.student.model_copy(update={**trained, **read_from_folder}))
+
+
+def logged_model(job: StageJob[Config], role: Role, model: Model, log: Path) -> Model:
+    """Teacher or base at the revision of the attempts that are there, where only the shipped preset has moved on."""
+    newest = attempts.newest_trace(log) if role in ("teacher", "base") else None
+    if newest is None:
+        return model
+    logged = (newest.model, newest.revision)
+    if role == "teacher":
+        return presets.at_logged_revision("teacher", job.teacher, model, logged, log)
+    return presets.at_logged_revision("student", job.student, model, logged, log)
 
 
 def _check_lighteval(config: Config) -> None:

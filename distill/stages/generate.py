@@ -15,7 +15,6 @@ from distill.models import presets
 from distill.models.model import Model
 from distill.models.presets import Teacher
 from distill.problems import sets
-from distill.progress import LOG
 from distill.run import Run
 from distill.sampling import Logs, SamplingJob, StoppingRule, Tally, choose_backend, collect
 from distill.sampling import forecast as forecasts
@@ -277,21 +276,15 @@ def _summary(tally: Tally, problems: int, rejected: Sequence[sets.RejectedProble
 
 
 def logged_model(run_folder: Run, teacher: Teacher) -> Model:
-    """The teacher at the revision that the run's traces came from, where only the shipped preset has moved on since.
-
-    A revision that the user chose stands, and so does what a local folder holds: `_same_source` compares them.
-    """
+    """The teacher at the revision that the run's traces came from, where only the shipped preset has moved on since."""
     model = presets.as_model(teacher)
     source = run_folder.state().get("source")
-    chosen = presets.sets_revision("teacher", teacher) or Path(model.path).is_dir()
-    if chosen or not source or not jsonl.size(run_folder.traces_file):
+    if not source or not jsonl.size(run_folder.traces_file):
         return model
     logged_revision = source["revision"]
-    if source["model"] != model.name or logged_revision == model.revision:
-        return model
-    message = "generate: goes on with revision %s of %s, which the traces in %s have; the preset names %s by now"
-    LOG.info(message, logged_revision, model.name, run_folder.traces, model.revision)
-    return model.model_copy(update={"revision": logged_revision})
+    assert logged_revision is None or isinstance(logged_revision, str)
+    logged = (str(source["model"]), logged_revision)
+    return presets.at_logged_revision("teacher", teacher, model, logged, run_folder.traces_file)
 
 
 def _same_source(run_folder: Run, task: SamplingJob) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distill.errors import InputError
+from distill.models import presets
 from distill.models.presets import Teacher
+from distill.progress import LogLines
 from distill.run import Run
 from distill.stages import StageJob, evaluate, filter, generate
 from distill.store import jsonl
@@ -129,7 +132,6 @@ def test_a_preset_that_is_pinned_later_does_not_change_a_run(logged: Run, tmp_pa
 def pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Teacher:
     """The shipped QwQ preset as a later version might ship it."""
     from distill import resources
-    from distill.models import presets
 
     shipped = tmp_path / "shipped"
     (shipped / "teachers").mkdir(parents=True)
@@ -143,3 +145,26 @@ def test_a_revision_that_the_user_chose_stands(logged: Run) -> None:
     assert generate.logged_model(logged, hub_teacher("mine")).revision == "mine"
     assert generate.logged_model(logged, hub_teacher("mine", name="my-own")).revision == "mine"
     assert generate.logged_model(logged, hub_teacher(None, name="another")).revision is None, "another model's log"
+
+
+def test_eval_too_goes_on_with_the_revision_of_the_attempts_that_are_there(tmp_path: Path, pinned: Teacher) -> None:
+    student = presets.Student(name="s", model="org/s", context=2048)
+    config = evaluate.Config(models=("teacher",))
+    task = StageJob(run=Run(tmp_path), config=config, teacher=pinned, student=student, progress=LogLines())
+    model = presets.as_model(pinned)
+    log = task.run.eval / "teacher.jsonl"
+    assert evaluate.logged_model(task, "teacher", model, log).revision == "pinned", "nothing is there yet"
+    jsonl.write(
+        log, [make_trace(model="qwq-32b", revision="older"), make_trace("more", model="qwq-32b", revision="old")]
+    )
+    assert evaluate.logged_model(task, "teacher", model, log).revision == "old"
+    mine = replace(task, teacher=pinned.model_copy(update={"revision": "mine"}))
+    assert evaluate.logged_model(mine, "teacher", presets.as_model(mine.teacher), log).revision == "mine"
+
+
+def test_a_shipped_preset_that_is_pinned_later_makes_no_stage_stale(pinned: Teacher) -> None:
+    before = pinned.model_copy(update={"revision": None})
+    assert presets.identity_of("teacher", pinned)["weights"] == "Qwen/QwQ-32B"
+    assert presets.identity_of("teacher", before) == presets.identity_of("teacher", pinned)
+    mine = pinned.model_copy(update={"revision": "mine"})
+    assert presets.identity_of("teacher", mine)["weights"] == "Qwen/QwQ-32B@mine"
