@@ -129,7 +129,7 @@ with tempfile.TemporaryDirectory() as folder:
     )
     SFTTrainer(student, settings, train_dataset=Dataset.from_list(kept), processing_class=tokenizer).train()
 
-# 6. Score. Expect, in less than ten minutes on two cores: teacher 76 %, base student 19 %, student 54 %. With 200 problems
-# each share is good to seven points, and other versions of torch draw other samples.
+# 6. Score. Expect, in less than ten minutes on two cores: teacher 76 %, base student 19 %, student 54 %. With 200
+# problems each share is good to seven points, and other versions of torch draw other samples.
 
 print(f"student: {accuracy(student):.1%} right")
