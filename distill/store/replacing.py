@@ -46,17 +46,24 @@ def replacing_path(path: Path, *, partial: Path | None = None, durable: bool = T
     partial = partial or path.with_name(path.name + ".partial")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+    try:
         try:
             yield partial
+        except OSError as error:
+            if error.filename is not None and Path(error.filename).parent != path.parent:
+                raise  # it is about another file, which the block reads
+            with writing(path):
+                raise
+        with writing(path):
             if durable:
                 _sync(partial)
             os.replace(partial, path)
-        except BaseException:
-            with contextlib.suppress(OSError):  # the failure itself is what matters
-                partial.unlink(missing_ok=True)
-            raise
-        if durable:
-            sync_folder(path.parent)
+            if durable:
+                sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the failure itself is what matters
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def replace_folder(new: Path, path: Path) -> None:

@@ -52,6 +52,18 @@ def test_what_fails_in_the_block_leaves_the_old_file_alone(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == ["x.json"]
 
 
+def test_a_file_that_the_block_cannot_read_is_not_called_one_that_cannot_be_written(tmp_path: Path) -> None:
+    source = tmp_path / "elsewhere" / "source.jsonl"
+
+    def copying() -> None:
+        with replacing(tmp_path / "x.json") as file:
+            file.write(source.read_bytes())
+
+    with pytest.raises(FileNotFoundError, match="source.jsonl"):
+        copying()
+    assert not os.listdir(tmp_path)
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_kill_between_writing_and_renaming_leaves_the_old_file(tmp_path: Path, step: str) -> None:
     path = tmp_path / "x.json"
