@@ -59,7 +59,7 @@ def test_a_file_that_the_block_cannot_read_is_not_called_one_that_cannot_be_writ
         with replacing(tmp_path / "x.json") as file:
             file.write(source.read_bytes())
 
-    with pytest.raises(FileNotFoundError, match="source.jsonl"):
+    with pytest.raises(FileNotFoundError, match=r"source\.jsonl"):
         copying()
     assert not os.listdir(tmp_path)
 
