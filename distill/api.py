@@ -74,8 +74,8 @@ def filter(
 ) -> Run:
     """Judge every trace by every check, and write the set to train on; arguments and errors are those of `generate`.
 
-        run = distill.filter(Run("runs/mine"), changes={"filter.checks.length.max_tokens": 200})
-        pandas.DataFrame(run.verdicts()).query("check == 'decision'").value_counts("reason")
+    run = distill.filter(Run("runs/mine"), changes={"filter.checks.length.max_tokens": 200})
+    pandas.DataFrame(run.verdicts()).query("check == 'decision'").value_counts("reason")
     """
     return _run_stage("filter", source, folder, changes, progress)
 
@@ -85,8 +85,8 @@ def sft(
 ) -> Run:
     """Fine-tune the student on the filtered set; arguments and errors are those of `generate`.
 
-        run = distill.sft(Run("runs/mine"), changes={"sft.epochs": 2})
-        transformers.AutoModelForCausalLM.from_pretrained(run.student)
+    run = distill.sft(Run("runs/mine"), changes={"sft.epochs": 2})
+    transformers.AutoModelForCausalLM.from_pretrained(run.student)
     """
     return _run_stage("sft", source, folder, changes, progress)
 
@@ -96,7 +96,7 @@ def grpo(
 ) -> Run:
     """Train the student on by its own attempts, and measure it before and after; arguments as those of `generate`.
 
-        run = distill.grpo(Run("runs/mine"), changes={"grpo.steps": 10})
+    run = distill.grpo(Run("runs/mine"), changes={"grpo.steps": 10})
     """
     return _run_stage("grpo", source, folder, changes, progress)
 
@@ -106,8 +106,8 @@ def evaluate(
 ) -> Run:
     """Measure teacher, base and student on problems that none has seen; arguments and errors as those of `generate`.
 
-        run = distill.evaluate(Run("runs/mine"))
-        pandas.DataFrame(run.scores()).pivot_table("value", "role", "metric")
+    run = distill.evaluate(Run("runs/mine"))
+    pandas.DataFrame(run.scores()).pivot_table("value", "role", "metric")
     """
     return _run_stage("eval", source, folder, changes, progress)
 
